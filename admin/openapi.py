@@ -1,0 +1,17 @@
+"""`/openapi.json`: the API's description, written by hand in the file beside this one."""
+
+from importlib.resources import files
+
+from flask import Blueprint, Response
+
+
+def openapi() -> Blueprint:
+    """Return the route that serves the description."""
+    document = (files("admin") / "openapi.json").read_bytes()
+    blueprint = Blueprint("openapi", __name__)
+
+    @blueprint.get("/openapi.json")
+    def serve() -> Response:
+        return Response(document, content_type="application/json")
+
+    return blueprint

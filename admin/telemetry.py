@@ -1,0 +1,47 @@
+"""`/metrics`: the API's own requests and latencies."""
+
+import time
+
+from flask import Blueprint, Flask, Response, g, request
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
+from prometheus_client.exposition import choose_encoder
+
+
+def telemetry(app: Flask) -> Blueprint:
+    """Count and time the application's requests, and return the route that tells them."""
+    disable_created_metrics()  # a series more for each counter and histogram, which nothing here asks for
+    registry = CollectorRegistry(auto_describe=True)
+    ProcessCollector(registry=registry)
+    requests = Counter(
+        "amp_admin_requests_total",
+        "Requests that the Admin API answered, by route, method and status.",
+        ["route", "method", "status"],
+        registry=registry,
+    )
+    seconds = Histogram(
+        "amp_admin_request_duration_seconds",
+        "Time from a request's arrival to its answer, by route.",
+        ["route"],
+        registry=registry,
+    )
+    blueprint = Blueprint("telemetry", __name__)
+
+    @app.before_request
+    def start() -> None:
+        g.started = time.perf_counter()
+
+    @app.after_request
+    def count(response: Response) -> Response:
+        # The route and not the path, and no method that nobody defined: a client must not be able to make series.
+        route = request.url_rule.rule if request.url_rule is not None else "none"
+        method = request.method if request.method in {"GET", "HEAD", "OPTIONS"} else "other"
+        requests.labels(route, method, str(response.status_code)).inc()
+        seconds.labels(route).observe(time.perf_counter() - g.started)
+        return response
+
+    @blueprint.get("/metrics")
+    def metrics() -> Response:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return Response(encode(registry), content_type=content_type)
+
+    return blueprint

@@ -1,0 +1,5 @@
+"""`python -m ampd`: the same as `ampd`."""
+
+from ampd.cli import main
+
+main()

@@ -1,0 +1,57 @@
+"""The directory that one `ampd solo` keeps its data in."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+class DataDirectoryError(Exception):
+    """The directory cannot be used; the message says why."""
+
+
+@contextmanager
+def data_directory(path: Path) -> Iterator[Path]:
+    """Hold a data directory, made if it was not there, so that no other process uses it at the same time.
+
+    A directory that was made for nothing is taken away again.
+
+    Raises:
+        DataDirectoryError: another process holds it, or it cannot be written.
+    """
+    made = not path.exists()
+    lock_path = path / "lock"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if made:
+            path.chmod(0o755)
+        descriptor = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise DataDirectoryError(
+            f"cannot write the data directory {path}: {error.strerror}; choose another with --data-dir"
+        ) from error
+    try:
+        _lock(descriptor, path)
+        yield path
+        made = False
+    finally:
+        if made:
+            lock_path.unlink()
+            with suppress(OSError):  # it is kept where there is something in it by now
+                path.rmdir()
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    """Take a lock that the kernel gives back when this process ends, however it ends."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
+        raise DataDirectoryError(
+            f"another ampd solo (pid {holder}) uses the data directory {path}; "
+            "stop it, or choose another with --data-dir"
+        ) from error
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)

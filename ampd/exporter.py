@@ -1,0 +1,74 @@
+"""`ampd exporter`."""
+
+from functools import partial
+from importlib.metadata import version
+
+import click
+
+from ampd.options import listen_option, metadata_db_option, threshold_options
+from metadata_db import MetadataDbUrl, Thresholds
+from web import AddressInUse, ListenAddress
+
+DEFAULT_LISTEN_ADDRESS = "127.0.0.1:9610"
+
+_THREADS = 64
+"""A scrape that waits for the database holds one, and must leave some for `/-/healthy`."""
+
+
+@click.command()
+@metadata_db_option
+@listen_option("--web.listen-address", DEFAULT_LISTEN_ADDRESS)
+@click.option(
+    "--web.telemetry-path",
+    "telemetry_path",
+    default="/metrics",
+    show_default=True,
+    metavar="PATH",
+    help="Path under which to expose metrics.",
+)
+@click.option(
+    "--collector.workers",
+    "collect_workers",
+    type=click.Choice(["all", "unhealthy", "none"]),
+    default="all",
+    show_default=True,
+    help="Which workers have series of their own: all but the forgotten ones, only stale and lost ones, or none.",
+)
+@threshold_options
+@click.version_option(version("amp-worker-management"), prog_name="ampd exporter")
+def exporter(
+    metadata_db_url: MetadataDbUrl,
+    listen_address: ListenAddress,
+    telemetry_path: str,
+    collect_workers: str,
+    stale_after: float,
+    lost_after: float,
+    forget_after: float,
+) -> None:
+    """Serve the fleet's metrics to Prometheus.
+
+    It only reads, with two connections at most, and answers even when the metadata DB does not:
+    amp_metadata_db_up is 0 then.
+
+    \b
+    Example:
+      AMP_METADATA_DB_URL=postgresql://amp:secret@db.example.org/amp ampd exporter
+      curl http://localhost:9610/metrics
+    """
+    from exporter import create_app
+    from web import serve
+
+    if not telemetry_path.startswith("/") or telemetry_path == "/":
+        raise click.UsageError(f"--web.telemetry-path {telemetry_path}: it must begin with / and be more than that.")
+    create = partial(
+        create_app,
+        metadata_db_url,
+        Thresholds(stale_after, lost_after, forget_after),
+        collect_workers,
+        telemetry_path,
+        version("amp-worker-management"),
+    )
+    try:
+        serve(create, listen_address, name="ampd exporter", threads=_THREADS)
+    except AddressInUse as error:
+        raise click.ClickException(f"{error}. Choose another with --web.listen-address.") from error

@@ -1,0 +1,78 @@
+"""Options that more than one command has."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from metadata_db import DEFAULT_THRESHOLDS, ENVIRONMENT, InvalidMetadataDbUrl, MetadataDbUrl
+from web import ListenAddress
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class _MetadataDbUrlType(click.ParamType[MetadataDbUrl]):
+    name = "url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> MetadataDbUrl:
+        try:
+            return MetadataDbUrl.parse(value)
+        except InvalidMetadataDbUrl as error:
+            self.fail(f"{error}.", param, ctx)
+
+
+class _ListenAddressType(click.ParamType[ListenAddress]):
+    name = "host:port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ListenAddress:
+        try:
+            return ListenAddress.parse(value)
+        except ValueError as error:
+            self.fail(f"{error}.", param, ctx)
+
+
+def metadata_db_option(command: Command) -> Command:
+    """The metadata DB's URL."""
+    return click.option(
+        "--metadata-db-url",
+        type=_MetadataDbUrlType(),
+        envvar=list(ENVIRONMENT),
+        show_envvar=True,
+        required=True,
+        metavar="URL",
+        help="The metadata DB: postgresql://user:password@host:5432/database. Better kept in the environment, where "
+        "no other user can read the password.",
+    )(command)
+
+
+def listen_option(name: str, default: str, parameter: str = "listen_address") -> Callable[[Command], Command]:
+    """Where a server listens."""
+    return click.option(
+        name,
+        parameter,
+        type=_ListenAddressType(),
+        default=default,
+        show_default=True,
+        metavar="HOST:PORT",
+        help="Where to serve HTTP. :PORT serves on every address of the machine.",
+    )
+
+
+def threshold_options(command: Command) -> Command:
+    """The ages at which a worker changes its state."""
+    seconds = click.FloatRange(min=0)
+    for name, default, text in (
+        ("--forget-after", DEFAULT_THRESHOLDS.forget_after, "of being lost or stopped a worker is forgotten"),
+        ("--lost-after", DEFAULT_THRESHOLDS.lost_after, "without a heartbeat a worker is lost"),
+        ("--stale-after", DEFAULT_THRESHOLDS.stale_after, "without a heartbeat a worker is stale"),
+    ):
+        option = click.option(
+            name,
+            type=seconds,
+            default=default,
+            show_default=True,
+            metavar="SECONDS",
+            help=f"After how many seconds {text}.",
+        )
+        command = option(command)
+    return command

@@ -1,0 +1,193 @@
+"""`ampd solo`: a whole small fleet on one machine, with a PostgreSQL of its own."""
+
+import os
+import shutil
+import signal
+import sys
+import time
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from ampd.admin import DEFAULT_LISTEN_ADDRESS as ADMIN_ADDRESS
+from ampd.data_directory import DataDirectoryError, data_directory
+from ampd.exporter import DEFAULT_LISTEN_ADDRESS as EXPORTER_ADDRESS
+from ampd.logs import ENVIRONMENT as LOG_ENVIRONMENT
+from ampd.options import listen_option
+from ampd.supervisor import Command, Supervisor
+from metadata_db import ENVIRONMENT as URL_ENVIRONMENT
+from metadata_db import MetadataDbUrl
+from web import AddressInUse, ListenAddress
+
+_STOP_SECONDS = 3.0
+_STOP_POSTGRES_SECONDS = 1.5
+_TICK_SECONDS = 0.1
+
+_PORT_PATIENCE_SECONDS = 2.0
+"""What a solo that was killed leaves behind ends by itself, but not in the same instant."""
+
+
+class _Interrupted(BaseException):
+    """SIGTERM or Ctrl-C came, at any point."""
+
+
+@click.command()
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=".amp",
+    show_default=True,
+    help="Where the metadata DB is kept. The next start finds it there again.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(0, 80),
+    default=1,
+    show_default=True,
+    help="How many workers to run: worker-01, worker-02 and so on.",
+)
+@listen_option("--admin.listen-address", ADMIN_ADDRESS, "admin_address")
+@listen_option("--exporter.listen-address", EXPORTER_ADDRESS, "exporter_address")
+def solo(data_dir: Path, workers: int, admin_address: ListenAddress, exporter_address: ListenAddress) -> None:
+    """Run a whole small fleet here: metadata DB, workers, Admin API and exporter.
+
+    Needs no PostgreSQL: it brings its own, which listens on no network. What dies is started again. Ctrl-C stops
+    everything; the data stays.
+
+    \b
+    Example:
+      ampd solo --workers 3
+      ampctl worker list
+    """
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signal_number, _interrupt)
+    try:
+        with data_directory(data_dir.absolute()) as directory:
+            _run(directory, workers, admin_address, exporter_address)
+    except DataDirectoryError as error:
+        raise click.ClickException(str(error)) from error
+    except _Interrupted:
+        sys.exit(0)
+
+
+def _run(directory: Path, workers: int, admin_address: ListenAddress, exporter_address: ListenAddress) -> None:
+    from metadata_db.embedded import EmbeddedPostgres, EmbeddedPostgresError, account, find_place
+    from metadata_db.migrate import upgrade
+
+    _await_free(admin_address, "--admin.listen-address")
+    _await_free(exporter_address, "--exporter.listen-address")
+    children: list[Command] = []
+    try:
+        owner = account()
+        place = find_place(directory / "postgres", owner)
+        if place.moved_because is not None:
+            _say(f"{place.moved_because}: the metadata DB goes to {place.directory} instead")
+        postgres = EmbeddedPostgres(place, owner)
+    except EmbeddedPostgresError as error:
+        raise click.ClickException(str(error)) from error
+    try:
+        _say("starting PostgreSQL")
+        postgres.start(_say)
+        upgrade(MetadataDbUrl.parse(postgres.url))
+        _say(f"starting {workers} workers, the Admin API and the exporter")
+        children = _children(postgres.url, workers, admin_address, exporter_address)
+        for child in children:
+            child.launch()
+        supervisor = Supervisor([postgres, *children], _say)
+        for address in (admin_address, exporter_address):
+            while not _serves(address):
+                supervisor.tick()
+                time.sleep(_TICK_SECONDS)
+        click.echo(_screen(directory, postgres.url, workers, admin_address, exporter_address))
+        while True:
+            supervisor.tick()
+            time.sleep(_TICK_SECONDS)
+    except EmbeddedPostgresError as error:
+        raise click.ClickException(str(error)) from error
+    finally:
+        for signal_number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signal_number, signal.SIG_IGN)
+        _say("stopping")
+        ends = time.monotonic() + _STOP_SECONDS
+        for child in children:
+            child.terminate()
+        for child in children:
+            child.wait_or_kill(ends)
+        # Last, so that the workers could record that they stopped on purpose.
+        postgres.stop(_STOP_POSTGRES_SECONDS)
+        _say("stopped")
+
+
+def _children(url: str, workers: int, admin_address: ListenAddress, exporter_address: ListenAddress) -> list[Command]:
+    from metadata_db.embedded import die_with_parent
+
+    environment = {LOG_ENVIRONMENT: "warn"} | dict(os.environ) | {URL_ENVIRONMENT[0]: url}
+    # -P: a directory named worker or admin where the user happens to stand must not be imported for ours.
+    ampd = [*die_with_parent("TERM"), sys.executable, "-P", "-m", "ampd"]
+    commands = [
+        ("the Admin API", ["admin", "--web.listen-address", str(admin_address)]),
+        ("the exporter", ["exporter", "--web.listen-address", str(exporter_address)]),
+        *((node_id, ["worker", "--node-id", node_id]) for node_id in _node_ids(workers)),
+    ]
+    return [Command(name, [*ampd, *arguments], environment) for name, arguments in commands]
+
+
+def _node_ids(workers: int) -> list[str]:
+    return [f"worker-{number:02}" for number in range(1, workers + 1)]
+
+
+def _await_free(address: ListenAddress, option: str) -> None:
+    patience_ends = time.monotonic() + _PORT_PATIENCE_SECONDS
+    while True:
+        try:
+            address.resolve()
+        except AddressInUse as error:
+            if time.monotonic() >= patience_ends:
+                raise click.ClickException(f"{error}. Choose another with {option}.") from error
+            time.sleep(_TICK_SECONDS)
+        else:
+            return
+
+
+def _serves(address: ListenAddress) -> bool:
+    connection = HTTPConnection(address.host, address.port, timeout=2)
+    try:
+        connection.request("GET", "/-/ready")
+        return connection.getresponse().status == 200
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _screen(
+    directory: Path, url: str, workers: int, admin_address: ListenAddress, exporter_address: ListenAddress
+) -> str:
+    ampctl = "ampctl" if shutil.which("ampctl") else str(Path(sys.executable).with_name("ampctl"))
+    if str(admin_address) != ADMIN_ADDRESS:
+        ampctl += f" --admin-url {admin_address.url}"
+    return f"""
+Amp worker management is running. Ctrl-C stops it.
+
+  workers      {" ".join(_node_ids(workers)) or "none"}
+  Admin API    {admin_address.url}/workers
+  exporter     {exporter_address.url}/metrics
+  metadata DB  {url}
+  data         {directory}
+
+Try next, in another shell:
+
+  {ampctl} worker list
+  curl {admin_address.url}/workers
+  curl {exporter_address.url}/metrics
+"""
+
+
+def _say(message: str) -> None:
+    click.echo(f"ampd solo: {message}", err=True)
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise _Interrupted

@@ -1,0 +1,108 @@
+"""Child processes that are kept running: one that dies is started again, with a back-off, and said so."""
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+FIRST_BACKOFF_SECONDS = 1.0
+LONGEST_BACKOFF_SECONDS = 30.0
+
+_STEADY_SECONDS = 60.0
+"""A child that ran for so long has its next death counted as the first."""
+
+
+class Child(Protocol):
+    """Something that runs as a child process."""
+
+    @property
+    def name(self) -> str: ...
+
+    def launch(self) -> None:
+        """Start the process."""
+
+    def poll(self) -> int | None:
+        """Return the exit status, negative for a signal, or None while it runs."""
+
+
+class Command:
+    """A command line as a child."""
+
+    def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+        self._name = name
+        self._arguments, self._environment = arguments, environment
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def launch(self) -> None:
+        # A session of its own: a terminal's Ctrl-C must reach the supervisor alone.
+        self._process = subprocess.Popen(
+            self._arguments, env=self._environment, stdin=subprocess.DEVNULL, start_new_session=True
+        )
+
+    def poll(self) -> int | None:
+        return None if self._process is None else self._process.poll()
+
+    def terminate(self) -> None:
+        """Ask the process to end."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+
+    def wait_or_kill(self, until: float) -> None:
+        """Wait for the process until a moment of the monotonic clock, then end it."""
+        if self._process is None:
+            return
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(max(0.0, until - time.monotonic()))
+            return
+        self._process.kill()
+        self._process.wait()
+
+
+@dataclass
+class _Watched:
+    child: Child
+    launched_at: float
+    backoff: float = FIRST_BACKOFF_SECONDS
+    restart_at: float | None = None
+
+
+class Supervisor:
+    """Watches running children. `tick` is to be called a few times a second."""
+
+    def __init__(self, children: Sequence[Child], say: Callable[[str], None]) -> None:
+        self._watched = [_Watched(child, time.monotonic()) for child in children]
+        self._say = say
+
+    def tick(self) -> None:
+        """Notice who died, and start again whose time has come."""
+        now = time.monotonic()
+        for watched in self._watched:
+            if watched.restart_at is not None:
+                if now >= watched.restart_at:
+                    watched.child.launch()
+                    watched.launched_at, watched.restart_at = now, None
+                continue
+            status = watched.child.poll()
+            if status is not None:
+                self._schedule(watched, status, now)
+
+    def _schedule(self, watched: _Watched, status: int, now: float) -> None:
+        if now - watched.launched_at >= _STEADY_SECONDS:
+            watched.backoff = FIRST_BACKOFF_SECONDS
+        self._say(f"{watched.child.name} {ending(status)}; starting it again in {watched.backoff:.0f} s")
+        watched.restart_at = now + watched.backoff
+        watched.backoff = min(watched.backoff * 2, LONGEST_BACKOFF_SECONDS)
+
+
+def ending(status: int) -> str:
+    """Say how a process ended: `was killed by SIGKILL`, `exited with code 1`."""
+    if status < 0:
+        return f"was killed by {signal.Signals(-status).name}"
+    return f"exited with code {status}"

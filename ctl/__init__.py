@@ -1,0 +1,1 @@
+"""`ampctl`: a pure HTTP client of the Admin API."""

@@ -1,0 +1,93 @@
+"""The exporter as a Flask application."""
+
+import logging
+import platform
+
+from flask import Flask, Response, request
+from prometheus_client import (
+    CollectorRegistry,
+    Gauge,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+
+from exporter.exposition import compress, expose
+from exporter.families import AGE_BOUNDS, BUILD_INFO
+from exporter.landing import landing
+from exporter.scrape import Scraper
+from metadata_db import Fleet, MetadataDbError, MetadataDbUrl, Reader, State, Thresholds, check_schema, read_fleet
+from web import health
+
+CONNECTIONS = 2
+"""At most, ever: one for the scrapes, one for `/-/ready`."""
+
+DEFAULT_TIMEOUT_SECONDS = 5.0
+_TIMEOUT_HEADER = "X-Prometheus-Scrape-Timeout-Seconds"
+
+_TIMEOUT_SHARE = 0.8
+"""Of what Prometheus waits: the rest is for rendering and for the way."""
+
+MEMBER_STATES = {
+    "all": frozenset(State) - {State.FORGOTTEN},
+    "unhealthy": frozenset({State.STALE, State.LOST}),
+    "none": frozenset[State](),
+}
+"""Which workers have series of their own, by the value of --collector.workers."""
+
+_log = logging.getLogger("exporter")
+
+
+def create_app(
+    url: MetadataDbUrl, thresholds: Thresholds, collect_workers: str, telemetry_path: str, version: str
+) -> Flask:
+    """Return the exporter over one metadata DB. It need not be there yet: until it is, the answers say so."""
+    reader = Reader(url, "ampd exporter", connections=CONNECTIONS, statement_timeout=60.0)
+    disable_created_metrics()  # a series more for each counter, which nothing here asks for
+    own = CollectorRegistry(auto_describe=True)
+    ProcessCollector(registry=own)
+    PlatformCollector(registry=own)
+    GCCollector(registry=own)
+    build = Gauge(BUILD_INFO.name, BUILD_INFO.help, BUILD_INFO.labels, registry=own)
+    build.labels(version, platform.python_version()).set(1)
+
+    def read(seconds: float) -> Fleet:
+        return reader.query(
+            lambda connection: read_fleet(connection, thresholds, AGE_BOUNDS, MEMBER_STATES[collect_workers]), seconds
+        )
+
+    scraper = Scraper(read, own)
+    app = Flask("exporter", static_folder=None)
+    app.register_blueprint(health(lambda: reader.query(check_schema, DEFAULT_TIMEOUT_SECONDS)))
+    app.register_blueprint(landing(telemetry_path, version))
+
+    @app.get(telemetry_path)
+    def metrics() -> Response:
+        try:
+            fleet = scraper.fleet(_timeout(request.headers.get(_TIMEOUT_HEADER)))
+        except MetadataDbError:
+            fleet = None
+        names = request.args.getlist("name[]") or None
+        exposition = expose(fleet, own, request.headers.get("Accept", ""), names)
+        response = Response(exposition.body, content_type=exposition.content_type)
+        response.vary.update(("Accept", "Accept-Encoding"))
+        if request.accept_encodings["gzip"] > 0:
+            response.data = compress(exposition.body)
+            response.content_encoding = "gzip"
+        return response
+
+    @app.errorhandler(MetadataDbError)
+    def not_ready(error: MetadataDbError) -> Response:
+        return Response(f"{error}\n", 503, content_type="text/plain; charset=utf-8")
+
+    return app
+
+
+def _timeout(header: str | None) -> float:
+    """Return how long a scrape may ask the metadata DB, in seconds."""
+    try:
+        seconds = float(header) if header is not None else DEFAULT_TIMEOUT_SECONDS
+    except ValueError:
+        seconds = DEFAULT_TIMEOUT_SECONDS
+    return _TIMEOUT_SHARE * (seconds if 0 < seconds < 3600 else DEFAULT_TIMEOUT_SECONDS)

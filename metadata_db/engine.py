@@ -1,0 +1,152 @@
+"""Connections to the metadata DB: every one with time limits, a name and keepalives."""
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from typing import Any, Self, cast
+
+import psycopg
+from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from metadata_db.errors import explain
+from metadata_db.url import MetadataDbUrl
+
+_Session = psycopg.Connection[Any]
+
+CONNECT_TIMEOUT_SECONDS = 3
+"""libpq's own lower bound is 2 s."""
+
+_CANCEL_GRACE_SECONDS = 0.5
+
+# A peer that vanished without a word (a pulled cable, a dead host) is noticed after 5 + 3 x 2 s while idle, and
+# after 8 s while it owes us an acknowledgement: the kernel's defaults are two hours and a quarter of an hour.
+_KEEPALIVES: dict[str, Any] = {
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 8000,
+}
+
+
+def pooled_engine(
+    url: MetadataDbUrl, application_name: str, *, connections: int, statement_timeout: float, read_only: bool
+) -> Engine:
+    """Return an engine whose pool never holds more than so many connections.
+
+    statement_timeout: in seconds, held by the server. read_only: no statement of these sessions can write.
+    """
+    return create_engine(
+        "postgresql+psycopg://",
+        creator=lambda: _open(url, application_name, statement_timeout, read_only=read_only),
+        poolclass=QueuePool,
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=CONNECT_TIMEOUT_SECONDS,
+        isolation_level="AUTOCOMMIT",
+        hide_parameters=True,
+    )
+
+
+def single_engine(url: MetadataDbUrl, application_name: str, *, statement_timeout: float) -> Engine:
+    """Return an engine without a pool; for `connect`: each session is one of its own, as its locks need."""
+    return create_engine(
+        "postgresql+psycopg://",
+        creator=lambda: _open(url, application_name, statement_timeout, read_only=False),
+        poolclass=NullPool,
+        isolation_level="AUTOCOMMIT",
+        hide_parameters=True,
+    )
+
+
+def connect(engine: Engine, seconds: float) -> Connection:
+    """Return a connection, new or from the pool, within so many seconds.
+
+    A first connection asks the server a few things on its own, which a silent server would leave unanswered.
+    """
+    watch = _Deadline(seconds)
+    token = _opening.set(watch)
+    try:
+        with watch:
+            return engine.connect()
+    finally:
+        _opening.reset(token)
+
+
+@contextmanager
+def deadline(connection: Connection, seconds: float) -> Iterator[None]:
+    """End whatever runs on this connection after so many seconds, whatever has become of the server.
+
+    The server is asked to cancel first, which keeps the session. One that does not even answer that (stopped, cut
+    off) has the connection taken away from under it: nothing else wakes a thread that waits for a silent peer,
+    since `statement_timeout` is the server's own and keepalives are answered by its kernel.
+    """
+    with _Deadline(seconds, cast(_Session, connection.connection.driver_connection)):
+        yield
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Raise what goes wrong inside as a `MetadataDbError`."""
+    try:
+        yield
+    except (DBAPIError, PoolTimeoutError, psycopg.Error) as error:
+        raise explain(error) from error
+
+
+def _open(url: MetadataDbUrl, application_name: str, statement_timeout: float, *, read_only: bool) -> _Session:
+    options = f"-c statement_timeout={round(statement_timeout * 1000)}"
+    if read_only:
+        options += " -c default_transaction_read_only=on"
+    session = psycopg.connect(
+        url.conninfo,
+        application_name=application_name,
+        connect_timeout=CONNECT_TIMEOUT_SECONDS,
+        options=options,
+        **_KEEPALIVES,
+    )
+    watch = _opening.get()
+    if watch is not None:
+        watch.session = session
+    return session
+
+
+class _Deadline:
+    """A thread that outlives its time only if the session has to be ended."""
+
+    def __init__(self, seconds: float, session: _Session | None = None) -> None:
+        self.session = session
+        self._seconds = seconds
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="deadline", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        if self._done.wait(self._seconds) or self.session is None:
+            return
+        with suppress(psycopg.Error):
+            self.session.cancel_safe(timeout=_CANCEL_GRACE_SECONDS)
+        if not self._done.wait(_CANCEL_GRACE_SECONDS):
+            self._shut_down(self.session)
+
+    @staticmethod
+    def _shut_down(session: _Session) -> None:
+        # An error here means that it was closed in the meantime.
+        # A duplicate: closing the Python object must leave libpq's own descriptor alone.
+        with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(session.fileno())) as peer:
+            peer.shutdown(socket.SHUT_RDWR)
+
+
+_opening: ContextVar[_Deadline | None] = ContextVar("_opening", default=None)

@@ -1,0 +1,57 @@
+"""What can go wrong with the metadata DB, told in one line that an operator can act on."""
+
+import psycopg
+from psycopg import errors as pg
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+REASONS = ("unreachable", "refused", "schema", "timeout", "query")
+"""Every `MetadataDbError.reason`, in the order in which they are told apart."""
+
+
+class MetadataDbError(Exception):
+    """The metadata DB did not do what it was asked.
+
+    `reason` is one of REASONS: `unreachable` (no connection, or it broke), `refused` (the server does not let us in
+    or lacks a privilege), `schema` (the table is not there or not ours), `timeout` (no answer in time), `query`
+    (anything else). The message is one line and never holds the password.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def explain(error: DBAPIError | PoolTimeoutError | psycopg.Error) -> MetadataDbError:  # noqa: PLR0911 - a table
+    """Turn what SQLAlchemy or psycopg raised into what is told."""
+    if isinstance(error, PoolTimeoutError):
+        return MetadataDbError("timeout", "all connections of this process to the metadata DB are in use")
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    text = _one_line(cause)
+    match cause:
+        case pg.UndefinedTable():
+            return MetadataDbError("schema", "the metadata DB has no workers table: run `ampd migrate`")
+        case pg.UndefinedColumn():
+            return MetadataDbError("schema", f"the metadata DB's workers table is not the one expected: {text}")
+        case pg.QueryCanceled() | psycopg.errors.ConnectionTimeout():
+            return MetadataDbError("timeout", f"the metadata DB did not answer in time: {text}")
+        case pg.InsufficientPrivilege() | pg.ReadOnlySqlTransaction():
+            return MetadataDbError("refused", f"the metadata DB refuses: {text}")
+        case psycopg.OperationalError() if cause.sqlstate is None and "FATAL" in text and _refuses(text):
+            # A failed connection carries no SQLSTATE, only the server's words.
+            return MetadataDbError("refused", f"the metadata DB refuses the connection: {text}")
+        case psycopg.OperationalError() | psycopg.InterfaceError():
+            return MetadataDbError("unreachable", f"the metadata DB cannot be reached: {text}")
+        case _:
+            return MetadataDbError("query", f"the metadata DB reports: {text}")
+
+
+def _refuses(text: str) -> bool:
+    return any(
+        word in text
+        for word in ("authentication failed", "no pg_hba.conf entry", "does not exist", "permission denied")
+    )
+
+
+def _one_line(error: BaseException | None) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,100 @@
+"""Bring the schema of a metadata DB up to date, or leave Amp's own alone."""
+
+from collections.abc import Callable
+from enum import Enum
+from typing import TypeVar
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, func, inspect, select
+
+from metadata_db.engine import CONNECT_TIMEOUT_SECONDS, connect, deadline, single_engine, told
+from metadata_db.errors import MetadataDbError
+from metadata_db.schema import workers
+from metadata_db.url import MetadataDbUrl
+
+Result = TypeVar("Result")
+
+VERSION_TABLE = "ampd_alembic_version"
+
+STATEMENT_TIMEOUT_SECONDS = 300.0
+"""A migration may have to wait for another one, and rewrite a large table."""
+
+_SQLX_TABLE = "_sqlx_migrations"
+
+
+class Outcome(Enum):
+    """What `upgrade` found."""
+
+    MIGRATED = "the schema of the workers table is now up to date"
+    UP_TO_DATE = "the schema of the workers table was up to date already"
+    AMPS_OWN = f"this database is Amp's own (it has {_SQLX_TABLE}): Amp migrates its schema itself, nothing was changed"
+
+
+def upgrade(url: MetadataDbUrl) -> Outcome:
+    """Create the `workers` table, or bring it up to date. Safe to run from many processes at once.
+
+    Raises:
+        MetadataDbError: the database does not answer, or has a `workers` table that is not Amp's.
+    """
+    return _with_lock(url, _upgrade)
+
+
+def downgrade(url: MetadataDbUrl) -> None:
+    """Drop what `upgrade` made, with all the workers in it."""
+
+    def run(connection: Connection) -> None:
+        command.downgrade(_config(connection), "base")
+
+    _with_lock(url, run)
+
+
+def _upgrade(connection: Connection) -> Outcome:
+    tables = set(inspect(connection).get_table_names())
+    if _SQLX_TABLE in tables:
+        return Outcome.AMPS_OWN
+    config = _config(connection)
+    current = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
+    if current == ScriptDirectory.from_config(config).get_current_head():
+        return Outcome.UP_TO_DATE
+    if current is None and workers.name in tables:
+        _check_columns(connection)
+        command.stamp(config, "head")
+        return Outcome.UP_TO_DATE
+    command.upgrade(config, "head")
+    return Outcome.MIGRATED
+
+
+def _check_columns(connection: Connection) -> None:
+    """A `workers` table that this project did not make is used as it is, if it is the one that is meant."""
+    present = {column["name"] for column in inspect(connection).get_columns(workers.name)}
+    missing = [column.name for column in workers.columns if column.name not in present]
+    if missing:
+        raise MetadataDbError(
+            "schema",
+            f"this database has a table named workers that is not Amp's: it lacks {', '.join(missing)}; "
+            "nothing was changed",
+        )
+
+
+def _with_lock(url: MetadataDbUrl, run: Callable[[Connection], Result]) -> Result:
+    """Run in one transaction that no other migration can be in: PostgreSQL's DDL is transactional."""
+    engine = single_engine(url, "ampd migrate", statement_timeout=STATEMENT_TIMEOUT_SECONDS)
+    with (
+        told(),
+        connect(engine, CONNECT_TIMEOUT_SECONDS) as connection,
+        deadline(connection, STATEMENT_TIMEOUT_SECONDS),
+    ):
+        transactional = connection.execution_options(isolation_level="READ COMMITTED")
+        with transactional.begin():
+            transactional.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(VERSION_TABLE, 0))))
+            return run(transactional)
+
+
+def _config(connection: Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", "metadata_db:migrations")
+    config.attributes["connection"] = connection
+    return config

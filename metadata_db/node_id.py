@@ -1,0 +1,37 @@
+"""What a worker's node id may look like: part of the table's contract, so it lives beside the table."""
+
+import re
+
+MAX_LENGTH = 255
+
+# [a-zA-Z] and not \w, and fullmatch and not $: neither a letter outside ASCII nor a trailing newline may pass.
+_PATTERN = re.compile(r"[a-zA-Z][a-zA-Z0-9_\-.]*")
+
+
+class InvalidNodeId(ValueError):
+    """A node id that no worker may have; the message names it and says what is wrong with it."""
+
+
+def check_node_id(node_id: str) -> str:
+    """Return a valid node id as it is.
+
+    Raises:
+        InvalidNodeId: it is empty, longer than 255 characters, or not of the documented form.
+    """
+    if not node_id:
+        raise InvalidNodeId("the node id is empty")
+    if len(node_id) > MAX_LENGTH:
+        raise InvalidNodeId(
+            f"node id '{_shown(node_id[:20])}…' has {len(node_id)} characters, at most {MAX_LENGTH} are allowed"
+        )
+    if not _PATTERN.fullmatch(node_id):
+        raise InvalidNodeId(
+            f"node id '{_shown(node_id)}' is not valid: it must begin with an ASCII letter and go on with ASCII "
+            "letters, digits, '_', '-' and '.' only"
+        )
+    return node_id
+
+
+def _shown(text: str) -> str:
+    """Control characters and the like would break the one line that a message is."""
+    return text.encode("unicode_escape").decode("ascii") if not text.isprintable() else text

@@ -1,0 +1,71 @@
+"""Reading from the metadata DB for a server: few connections, every read bounded, and no noise while it is away."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from metadata_db.engine import connect, deadline, pooled_engine, told
+from metadata_db.errors import MetadataDbError
+from metadata_db.url import MetadataDbUrl
+
+Result = TypeVar("Result")
+
+_log = logging.getLogger("metadata_db")
+
+
+class Reader:
+    """Runs reads on a pool of so many connections, from any thread. It logs each change of fortune in one line."""
+
+    def __init__(
+        self, url: MetadataDbUrl, application_name: str, *, connections: int, statement_timeout: float
+    ) -> None:
+        self._url = url
+        self._engine = pooled_engine(
+            url,
+            application_name,
+            connections=connections,
+            statement_timeout=statement_timeout,
+            read_only=True,
+        )
+        self._lock = threading.Lock()
+        self._trouble: str | None = None
+
+    def query(self, run: Callable[[Connection], Result], seconds: float) -> Result:
+        """Return what `run` returns, within so many seconds.
+
+        Raises:
+            MetadataDbError: there was no answer, or not in time.
+        """
+        ends = time.monotonic() + seconds
+        try:
+            result = self._query(run, ends)
+        except MetadataDbError as error:
+            self._note(error.reason, f"{error}")
+            raise
+        self._note(None, f"the metadata DB {self._url} answers")
+        return result
+
+    def _query(self, run: Callable[[Connection], Result], ends: float) -> Result:
+        while True:
+            seconds = max(0.0, ends - time.monotonic())
+            try:
+                with told(), connect(self._engine, seconds) as connection, deadline(connection, seconds):
+                    return run(connection)
+            except MetadataDbError as error:
+                # A pooled connection whose server was restarted. SQLAlchemy has emptied the pool by now, so that
+                # a second try gets a new one, and a read may be tried again without harm.
+                cause = error.__cause__
+                broken = isinstance(cause, DBAPIError) and cause.connection_invalidated
+                if not broken or time.monotonic() >= ends - seconds / 2:
+                    raise
+
+    def _note(self, trouble: str | None, message: str) -> None:
+        with self._lock:
+            changed, self._trouble = trouble != self._trouble, trouble
+        if changed:
+            _log.log(logging.INFO if trouble is None else logging.WARNING, "%s", message)

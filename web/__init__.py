@@ -1,0 +1,7 @@
+"""What the Admin API and the exporter share to serve HTTP."""
+
+from web.health import health
+from web.listen import AddressInUse, ListenAddress
+from web.server import serve
+
+__all__ = ["AddressInUse", "ListenAddress", "health", "serve"]

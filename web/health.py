@@ -1,0 +1,28 @@
+"""The two questions that an orchestrator asks a process, with the paths that Prometheus's own servers have."""
+
+from collections.abc import Callable
+
+from flask import Blueprint, Response
+
+
+def health(ready: Callable[[], None]) -> Blueprint:
+    """Return `/-/healthy`, which answers as long as the process serves, and `/-/ready`.
+
+    ready: raises where the process could not do its work now; the application's own handler answers that.
+    """
+    blueprint = Blueprint("health", __name__)
+
+    @blueprint.get("/-/healthy")
+    def healthy() -> Response:
+        return _text("OK\n")
+
+    @blueprint.get("/-/ready")
+    def is_ready() -> Response:
+        ready()
+        return _text("ready\n")
+
+    return blueprint
+
+
+def _text(body: str) -> Response:
+    return Response(body, content_type="text/plain; charset=utf-8")

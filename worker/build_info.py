@@ -1,0 +1,98 @@
+"""What a worker was built from: the `info` that it registers with.
+
+Four keys, each a string, each absent where it is not known: `version` as `git describe` writes it
+(`v0.1.0-15-g8b065bde`, with `-dirty` where the tree has changes), `commit_sha` (40 digits), `commit_timestamp`
+and `build_date` (UTC, `2025-01-15T14:30:00Z`).
+
+Found in this order: the environment (`AMP_BUILD_VERSION`, `AMP_BUILD_COMMIT_SHA`, `AMP_BUILD_COMMIT_TIMESTAMP`,
+`AMP_BUILD_DATE`, each on its own: a container's build has no `.git`); the stamp that a wheel carries; the git
+checkout that the code runs from.
+
+This module imports the standard library alone: the build hook loads it before anything else is installed.
+"""
+
+import json
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+KEYS = ("version", "commit_sha", "commit_timestamp", "build_date")
+
+ENVIRONMENT = {
+    "version": "AMP_BUILD_VERSION",
+    "commit_sha": "AMP_BUILD_COMMIT_SHA",
+    "commit_timestamp": "AMP_BUILD_COMMIT_TIMESTAMP",
+    "build_date": "AMP_BUILD_DATE",
+}
+
+_PACKAGE = Path(__file__).resolve().parent
+_GIT_TIMEOUT_SECONDS = 5
+
+
+def build_info(environ: Mapping[str, str], package: Path = _PACKAGE) -> dict[str, str]:
+    """Return what is known of the build; a key that is not known is absent."""
+    info = _stamp(package) or _checkout(package.parent)
+    info |= {key: environ[name] for key, name in ENVIRONMENT.items() if environ.get(name)}
+    return {key: info[key] for key in KEYS if key in info}
+
+
+def from_git(root: Path) -> dict[str, str]:
+    """Return `version`, `commit_sha` and `commit_timestamp` of the checkout at root, or `{}` where git has none."""
+    commit = _git(root, "log", "-1", "--format=%H %ct")
+    if commit is None:
+        return {}
+    sha, _, seconds = commit.partition(" ")
+    return {
+        "version": _describe(root, sha),
+        "commit_sha": sha,
+        "commit_timestamp": _iso(datetime.fromtimestamp(int(seconds), UTC)),
+    }
+
+
+def _stamp(package: Path) -> dict[str, str]:
+    try:
+        text = (package / "build_stamp.json").read_text()
+    except FileNotFoundError:
+        return {}
+    stamp: dict[str, str] = json.loads(text)
+    return stamp
+
+
+def _checkout(root: Path) -> dict[str, str]:
+    # Only our own checkout counts: an installation may well lie inside somebody else's git tree.
+    if not (root / ".git").exists():
+        return {}
+    info = from_git(root)
+    if info:
+        # Nothing was built, and the time of the start would make every restart look like another build: the
+        # newest source file tells the same on each of a machine's workers.
+        newest = max(source.stat().st_mtime for source in root.glob("*/*.py"))
+        info["build_date"] = _iso(datetime.fromtimestamp(newest, UTC))
+    return info
+
+
+def _describe(root: Path, sha: str) -> str:
+    described = _git(root, "describe", "--tags", "--match=v[0-9]*", "--abbrev=8", "--dirty")
+    if described is not None:
+        return described
+    # No tag yet: count from the beginning, so that the form stays the same.
+    count = _git(root, "rev-list", "--count", "HEAD")
+    dirty = "-dirty" if _git(root, "status", "--porcelain", "--untracked-files=no") else ""
+    return f"v0.0.0-{count}-g{sha[:8]}{dirty}"
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    """Return what git prints, or None where there is no git, no repository or no commit."""
+    # git refuses a checkout that belongs to another user (a root shell, a bind mount), for fear of its hooks.
+    # This one's code is running already, so there is nothing left to fear.
+    command = ["git", "-c", "safe.directory=*", "-C", str(root), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_GIT_TIMEOUT_SECONDS)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _iso(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
