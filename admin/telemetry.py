@@ -3,15 +3,15 @@
 import time
 
 from flask import Blueprint, Flask, Response, g, request
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
+from prometheus_client import Counter, Histogram
 from prometheus_client.exposition import choose_encoder
+
+from web import server_registry
 
 
 def telemetry(app: Flask) -> Blueprint:
     """Count and time the application's requests, and return the route that tells them."""
-    disable_created_metrics()  # a series more for each counter and histogram, which nothing here asks for
-    registry = CollectorRegistry(auto_describe=True)
-    ProcessCollector(registry=registry)
+    registry = server_registry()
     requests = Counter(
         "amp_admin_requests_total",
         "Requests that the Admin API answered, by route, method and status.",

@@ -4,21 +4,14 @@ import logging
 import platform
 
 from flask import Flask, Response, request
-from prometheus_client import (
-    CollectorRegistry,
-    Gauge,
-    GCCollector,
-    PlatformCollector,
-    ProcessCollector,
-    disable_created_metrics,
-)
+from prometheus_client import Gauge
 
 from exporter.exposition import compress, expose
 from exporter.families import AGE_BOUNDS, BUILD_INFO
 from exporter.landing import landing
 from exporter.scrape import Scraper
 from metadata_db import Fleet, MetadataDbError, MetadataDbUrl, Reader, State, Thresholds, check_schema, read_fleet
-from web import health
+from web import health, server_registry
 
 CONNECTIONS = 2
 """At most, ever: one for the scrapes, one for `/-/ready`."""
@@ -44,11 +37,7 @@ def create_app(
 ) -> Flask:
     """Return the exporter over one metadata DB. It need not be there yet: until it is, the answers say so."""
     reader = Reader(url, "ampd exporter", connections=CONNECTIONS, statement_timeout=60.0)
-    disable_created_metrics()  # a series more for each counter, which nothing here asks for
-    own = CollectorRegistry(auto_describe=True)
-    ProcessCollector(registry=own)
-    PlatformCollector(registry=own)
-    GCCollector(registry=own)
+    own = server_registry()
     build = Gauge(BUILD_INFO.name, BUILD_INFO.help, BUILD_INFO.labels, registry=own)
     build.labels(version, platform.python_version()).set(1)
 

@@ -50,6 +50,10 @@ class Reader:
         self._note(None, f"the metadata DB {self._url} answers")
         return result
 
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        self._engine.dispose()
+
     def _query(self, run: Callable[[Connection], Result], ends: float) -> Result:
         while True:
             seconds = max(0.0, ends - time.monotonic())

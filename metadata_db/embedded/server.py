@@ -53,7 +53,7 @@ class EmbeddedPostgres:
         Raises:
             EmbeddedPostgresError: it did not start; the message has the end of its log.
         """
-        self._end_orphan(say)
+        self._end_orphans(say)
         self._initialise(say)
         self.launch()
         self._wait(say)
@@ -125,29 +125,30 @@ class EmbeddedPostgres:
             return False
         return True
 
-    def _end_orphan(self, say: Callable[[str], None]) -> None:
+    def _end_orphans(self, say: Callable[[str], None]) -> None:
         """End a server that its parent left behind, killed before it could stop it."""
-        orphan = self._running()
-        if orphan is None:
-            return
-        say(f"ending a PostgreSQL that was left running (pid {orphan.pid})")
-        for signal_number in (signal.SIGINT, signal.SIGQUIT):
-            with suppress(psutil.NoSuchProcess):
-                orphan.send_signal(signal_number)
-                with suppress(psutil.TimeoutExpired):
-                    orphan.wait(_ORPHAN_STOP_SECONDS)
-                    return
-        if orphan.is_running():
-            raise EmbeddedPostgresError(f"a PostgreSQL with pid {orphan.pid} holds {self._place.data} and does not end")
+        orphans = self._inside()
+        if orphans:
+            # The oldest is the server itself, the others are its children and end with it.
+            say(f"ending a PostgreSQL that was left running (pid {orphans[0].pid})")
+        for signal_number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
+            for orphan in orphans[:1]:
+                with suppress(psutil.NoSuchProcess):
+                    orphan.send_signal(signal_number)
+            orphans = psutil.wait_procs(orphans, _ORPHAN_STOP_SECONDS)[1]
+        # Nobody works in the data now. A file that is still there may name a process that got the same number
+        # since (a reboot), and PostgreSQL would wait for a hand to remove it.
+        (self._place.data / "postmaster.pid").unlink(missing_ok=True)
 
-    def _running(self) -> psutil.Process | None:
-        try:
-            pid = int((self._place.data / "postmaster.pid").read_text().split("\n", 1)[0])
-            process = psutil.Process(pid)
-            # The number may have been given to some other process since: a server works inside its data.
-            return process if Path(process.cwd()) == self._place.data.resolve() else None
-        except (FileNotFoundError, ValueError, psutil.Error):
-            return None
+    def _inside(self) -> list[psutil.Process]:
+        """Return the processes that work in the data, where every process of a server does, oldest first."""
+        data = self._place.data.resolve()
+        inside = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):  # ended meanwhile, or somebody else's
+                if Path(process.cwd()) == data:
+                    inside.append(process)
+        return sorted(inside, key=lambda process: process.create_time())
 
     def _popen(self, command: list[str | Path], log: IO[bytes]) -> subprocess.Popen[bytes]:
         # A session of its own: a terminal's Ctrl-C must reach us alone, who stop things in their order.
@@ -173,6 +174,9 @@ class EmbeddedPostgres:
 
 
 def die_with_parent(signal_name: str) -> list[str]:
-    """Return a prefix for a command line that has the kernel signal the process when its parent dies."""
+    """Return a prefix for a command line that has the kernel signal the process when its parent dies.
+
+    The parent, to the kernel, is the thread that started it: start processes from the main thread alone.
+    """
     setpriv = shutil.which("setpriv")
     return [] if setpriv is None else [setpriv, "--pdeathsig", signal_name, "--"]

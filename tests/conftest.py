@@ -1,0 +1,92 @@
+"""What tests share: a real PostgreSQL, a fresh database a test, and processes that end with the test."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from metadata_db import MetadataDbUrl
+from metadata_db.embedded import EmbeddedPostgres, account, find_place
+from metadata_db.migrate import upgrade
+from tests.processes import Processes
+
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session")
+def open_directory() -> Iterator[Path]:
+    """A directory that another account can pass through, which pytest's own is not; its name is short."""
+    directory = Path(tempfile.mkdtemp(prefix="amp-test-"))
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def postgres(open_directory: Path) -> Iterator[EmbeddedPostgres]:
+    owner = account()
+    server = EmbeddedPostgres(find_place(open_directory / "postgres", owner), owner)
+    server.start(lambda _: None)
+    yield server
+    server.stop(5)
+
+
+@pytest.fixture
+def empty_database(postgres: EmbeddedPostgres) -> Iterator[str]:
+    """The URL of a database with nothing in it."""
+    name = f"test_{next(_numbers)}"
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+    yield postgres.url.replace("/postgres?", f"/{name}?")
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def database(empty_database: str) -> str:
+    """The URL of a database with an empty workers table."""
+    upgrade(MetadataDbUrl.parse(empty_database))
+    return empty_database
+
+
+@pytest.fixture
+def sql(database: str) -> Iterator[Callable[..., list[Any]]]:
+    """Run SQL in the test's database: `sql("SELECT …", parameter)` returns the rows."""
+    with psycopg.connect(database, autocommit=True) as connection:
+
+        def execute(statement: str, *parameters: object) -> list[Any]:
+            cursor = connection.execute(statement.encode(), parameters or None)
+            return cursor.fetchall() if cursor.description else []
+
+        yield execute
+
+
+Insert = Callable[..., None]
+
+
+@pytest.fixture
+def insert_worker(sql: Callable[..., list[Any]]) -> Insert:
+    """Insert a row as its worker would have left it: `insert_worker("w", age=3.0, info='{"version": "v1"}')`."""
+
+    def insert(node_id: str, age: float = 0.0, info: str = "{}") -> None:
+        sql(
+            "INSERT INTO workers (node_id, heartbeat_at, info, created_at, registered_at) VALUES (%s, "
+            "clock_timestamp() - make_interval(secs => %s), %s, now() - interval '2 days', now() - interval '1 day')",
+            node_id,
+            age,
+            info,
+        )
+
+    return insert
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[Processes]:
+    started = Processes(tmp_path)
+    yield started
+    started.end()

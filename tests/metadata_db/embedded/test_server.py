@@ -1,0 +1,164 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from metadata_db.embedded import EmbeddedPostgres, EmbeddedPostgresError, account, find_place
+from tests.processes import eventually
+
+
+@pytest.fixture
+def make_server(open_directory: Path) -> Iterator[Callable[[], EmbeddedPostgres]]:
+    """Make servers that are all of one place."""
+    made: list[EmbeddedPostgres] = []
+    name = f"server-{time.monotonic_ns()}"
+
+    def make() -> EmbeddedPostgres:
+        owner = account()
+        made.append(EmbeddedPostgres(find_place(open_directory / name, owner), owner))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.stop(5)
+
+
+def silent(_: str) -> None:
+    pass
+
+
+def family(server: EmbeddedPostgres) -> list[psutil.Process]:
+    assert server.pid is not None, "not launched yet"
+    postmaster = psutil.Process(server.pid)
+    return [postmaster, *postmaster.children(recursive=True)]
+
+
+def test_the_data_stays(make_server: Callable[[], EmbeddedPostgres]) -> None:
+    first = make_server()
+    first.start(silent)
+    with psycopg.connect(first.url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 1 AS one")
+    first.stop(5)
+    second = make_server()
+    second.start(silent)
+    with psycopg.connect(second.url) as connection:
+        assert connection.execute("SELECT one FROM kept").fetchone() == (1,)
+
+
+def test_it_listens_on_no_network(make_server: Callable[[], EmbeddedPostgres]) -> None:
+    server = make_server()
+    server.start(silent)
+    listening = [c for p in family(server) for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    assert listening == []
+
+
+def test_a_recovery_of_more_than_ten_seconds_is_waited_for(make_server: Callable[[], EmbeddedPostgres]) -> None:
+    """After SIGKILL of everything: the startup process, which recovers the data, is held back for 11 s."""
+    crashed = make_server()
+    crashed.start(silent)
+    with psycopg.connect(crashed.url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE t AS SELECT g, repeat('x', 500) AS x FROM generate_series(1, 200000) g")
+    for process in family(crashed):
+        process.kill()
+    eventually(lambda: crashed.poll() is not None)
+
+    recovering = make_server()
+    said: list[str] = []
+
+    def hold_back() -> None:
+        startup = eventually(lambda: next((p for p in family(recovering) if "startup" in " ".join(p.cmdline())), None))
+        startup.suspend()
+        time.sleep(11)
+        startup.resume()
+
+    holding = threading.Thread(target=hold_back)
+    holding.start()
+    started = time.monotonic()
+    recovering.start(said.append)
+    holding.join()
+    assert time.monotonic() - started > 11
+    with psycopg.connect(recovering.url) as connection:
+        assert connection.execute("SELECT count(*) FROM t").fetchone() == (200000,)
+    assert any("still starting up after 10 s" in line for line in said), said
+
+
+def test_a_server_whose_parent_was_killed_ends(make_server: Callable[[], EmbeddedPostgres], tmp_path: Path) -> None:
+    server = make_server()
+    server.start(silent)
+    server.stop(5)
+    directory = server._place.directory
+    program = (
+        "import sys, time; from pathlib import Path; from metadata_db.embedded import *;"
+        "s = EmbeddedPostgres(find_place(Path(sys.argv[1]), account()), account());"
+        "s.start(print); print(s.pid, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, str(directory)], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        assert psutil.pid_exists(pid)
+        parent.kill()
+    eventually(lambda: not psutil.pid_exists(pid))
+
+
+def test_an_orphan_is_ended_and_its_data_used(make_server: Callable[[], EmbeddedPostgres]) -> None:
+    orphan, heir = make_server(), make_server()
+    orphan.start(silent)
+    with psycopg.connect(orphan.url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 1 AS one")
+    said: list[str] = []
+    heir.start(said.append)
+    assert said == [f"ending a PostgreSQL that was left running (pid {orphan.pid})"]
+    assert orphan.poll() is not None
+    with psycopg.connect(heir.url) as connection:
+        assert connection.execute("SELECT one FROM kept").fetchone() == (1,)
+
+
+def test_a_pid_that_was_given_to_another_process_is_no_orphan(make_server: Callable[[], EmbeddedPostgres]) -> None:
+    first = make_server()
+    first.start(silent)
+    first.stop(5)
+    owner = account()
+    stranger = subprocess.Popen(["/bin/sleep", "60"], user=None if owner.is_ours else owner.uid)
+    lock = first._place.data / "postmaster.pid"
+    lock.write_text(f"{stranger.pid}\n{first._place.data}\n{int(time.time())}\n5432\n\n\n")
+    os.chown(lock, owner.uid, owner.gid)
+    said: list[str] = []
+    make_server().start(said.append)
+    assert said == []
+    assert stranger.poll() is None
+    stranger.kill()
+    stranger.wait()
+
+
+def test_one_that_does_not_start_says_why(make_server: Callable[[], EmbeddedPostgres]) -> None:
+    server = make_server()
+    server.start(silent)
+    server.stop(5)
+    (server._place.data / "postgresql.conf").write_text("no such setting\n")
+    with pytest.raises(EmbeddedPostgresError, match=r"PostgreSQL did not start: .*postgresql\.conf"):
+        make_server().start(silent)
+
+
+def test_an_interrupted_creation_is_begun_again(make_server: Callable[[], EmbeddedPostgres]) -> None:
+    server = make_server()
+    (server._place.directory / "data.unfinished").mkdir()
+    (server._place.directory / "data.unfinished" / "PG_VERSION").write_text("18\n")
+    server.start(silent)
+    assert server.poll() is None
+
+
+def test_stop_ends_a_server_that_is_frozen(make_server: Callable[[], EmbeddedPostgres]) -> None:
+    server = make_server()
+    server.start(silent)
+    postmaster = family(server)[0]
+    os.kill(postmaster.pid, signal.SIGSTOP)
+    server.stop(0.5)
+    assert not postmaster.is_running()

@@ -1,0 +1,67 @@
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+from metadata_db import MetadataDbError, MetadataDbUrl
+from metadata_db.migrate import Outcome, downgrade, upgrade
+from tests.processes import Processes
+
+
+def columns(url: str) -> list[Any]:
+    with psycopg.connect(url) as connection:
+        return connection.execute(
+            "SELECT column_name, data_type, is_nullable, column_default, is_identity FROM information_schema.columns "
+            "WHERE table_name = 'workers' ORDER BY ordinal_position"
+        ).fetchall()
+
+
+CONTRACT = [
+    ("id", "bigint", "NO", None, "YES"),
+    ("node_id", "text", "NO", None, "NO"),
+    ("heartbeat_at", "timestamp with time zone", "NO", None, "NO"),
+    ("info", "jsonb", "NO", "'{}'::jsonb", "NO"),
+    ("created_at", "timestamp with time zone", "NO", None, "NO"),
+    ("registered_at", "timestamp with time zone", "NO", None, "NO"),
+]
+
+
+def test_up_down_and_up_again(empty_database: str) -> None:
+    url = MetadataDbUrl.parse(empty_database)
+    assert upgrade(url) is Outcome.MIGRATED
+    assert columns(empty_database) == CONTRACT
+    assert upgrade(url) is Outcome.UP_TO_DATE
+    downgrade(url)
+    assert columns(empty_database) == []
+    assert upgrade(url) is Outcome.MIGRATED
+    assert columns(empty_database) == CONTRACT
+
+
+def test_twice_at_once_from_two_processes(empty_database: str, processes: Processes) -> None:
+    both = [processes.ampd("migrate", AMP_METADATA_DB_URL=empty_database) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0], [process.output for process in both]
+    assert sorted("up to date already" in process.output for process in both) == [False, True]
+    assert columns(empty_database) == CONTRACT
+
+
+def test_amps_own_database_is_left_alone(empty_database: str) -> None:
+    with psycopg.connect(empty_database, autocommit=True) as connection:
+        connection.execute("CREATE TABLE _sqlx_migrations (version bigint)")
+    assert upgrade(MetadataDbUrl.parse(empty_database)) is Outcome.AMPS_OWN
+    assert columns(empty_database) == []
+
+
+def test_a_table_of_somebody_elses_is_refused_and_kept(empty_database: str) -> None:
+    with psycopg.connect(empty_database, autocommit=True) as connection:
+        connection.execute("CREATE TABLE workers (id int, name text)")
+    with pytest.raises(MetadataDbError, match="lacks node_id, heartbeat_at, info, created_at, registered_at"):
+        upgrade(MetadataDbUrl.parse(empty_database))
+    assert [row[0] for row in columns(empty_database)] == ["id", "name"]
+
+
+def test_a_table_made_by_other_means_is_used(database: str, sql: Callable[..., list[Any]]) -> None:
+    sql("DROP TABLE ampd_alembic_version")
+    sql("INSERT INTO workers VALUES (DEFAULT, 'w', now(), '{}', now(), now())")
+    assert upgrade(MetadataDbUrl.parse(database)) is Outcome.UP_TO_DATE
+    assert sql("SELECT node_id FROM workers") == [("w",)]

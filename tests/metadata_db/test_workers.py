@@ -1,0 +1,232 @@
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import Connection
+
+from metadata_db import (
+    DEFAULT_THRESHOLDS,
+    MetadataDbUrl,
+    State,
+    Thresholds,
+    connect,
+    get_worker,
+    heartbeat,
+    list_workers,
+    mark_stopped,
+    read_fleet,
+    register,
+    registration,
+    single_engine,
+    try_lock,
+)
+from tests.conftest import Insert
+
+DAY = 86_400.0
+BOUNDS = (1.0, 5.0, 60.0)
+
+
+@pytest.fixture
+def connection(database: str) -> Iterator[Connection]:
+    with connect(single_engine(MetadataDbUrl.parse(database), "test", statement_timeout=5), 5) as opened:
+        yield opened
+
+
+def states(connection: Connection, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> dict[str, str]:
+    return {worker.node_id: worker.state for worker in list_workers(connection, thresholds)}
+
+
+def test_registering_enters_and_renews_a_worker(connection: Connection) -> None:
+    first = register(connection, "w", {"version": "v1"})
+    before = get_worker(connection, "w", DEFAULT_THRESHOLDS)
+    second = register(connection, "w", {"version": "v2"})
+    after = get_worker(connection, "w", DEFAULT_THRESHOLDS)
+    assert before is not None
+    assert after is not None
+    assert after.created_at == before.created_at == first
+    assert after.registered_at == after.heartbeat_at == second > first
+    assert (before.info["version"], after.info["version"]) == ("v1", "v2")
+
+
+def test_a_heartbeat_is_fenced_by_the_registration(connection: Connection) -> None:
+    old = register(connection, "w", {})
+    assert heartbeat(connection, "w", old)
+    new = register(connection, "w", {})
+    assert not heartbeat(connection, "w", old)
+    assert not mark_stopped(connection, "w", old)
+    assert heartbeat(connection, "w", new)
+    assert states(connection) == {"w": State.ACTIVE}
+
+
+def test_a_stop_is_recorded_and_taken_back_by_registering(
+    connection: Connection, sql: Callable[..., list[Any]]
+) -> None:
+    fence = register(connection, "w", {"version": "v1"})
+    assert mark_stopped(connection, "w", fence)
+    assert states(connection) == {"w": State.STOPPED}
+    info = sql("SELECT info FROM workers")[0][0]
+    assert info["version"] == "v1"
+    assert datetime.fromisoformat(info["stopped_at"]).tzinfo is not None
+    register(connection, "w", {"version": "v1"})
+    assert states(connection) == {"w": State.ACTIVE}
+    assert "stopped_at" not in sql("SELECT info FROM workers")[0][0]
+
+
+def test_the_lock_lasts_as_long_as_the_session(database: str, connection: Connection) -> None:
+    other = connect(single_engine(MetadataDbUrl.parse(database), "other", statement_timeout=5), 5)
+    assert try_lock(other, "w")
+    assert not try_lock(connection, "w")
+    assert try_lock(connection, "another")
+    other.close()
+    assert try_lock(connection, "w")
+
+
+def test_registration_tells_the_fence_and_the_age(connection: Connection) -> None:
+    assert registration(connection, "w") is None
+    fence = register(connection, "w", {})
+    found = registration(connection, "w")
+    assert found is not None
+    assert found[0] == fence
+    assert 0 <= found[1] < 5
+
+
+def test_a_worker_changes_its_state_on_the_thresholds(connection: Connection, insert_worker: Insert) -> None:
+    # Half a second on either side: what the clock does between the insert and the read is less.
+    expected = {
+        "a-fresh": (0.0, State.ACTIVE),
+        "b-before-stale": (4.5, State.ACTIVE),
+        "c-stale": (5.0, State.STALE),
+        "d-before-lost": (59.5, State.STALE),
+        "e-lost": (60.0, State.LOST),
+        "f-before-forgotten": (60 + DAY - 0.5, State.LOST),
+        "g-forgotten": (60 + DAY, State.FORGOTTEN),
+        "h-future": (-3600.0, State.ACTIVE),
+    }
+    for node_id, (age, _) in expected.items():
+        insert_worker(node_id, age)
+    assert states(connection) == {node_id: state for node_id, (_, state) in expected.items()}
+
+
+def test_the_thresholds_can_be_set(connection: Connection, insert_worker: Insert) -> None:
+    for age in (1, 3, 5, 9):
+        insert_worker(f"w{age}", age)
+    thresholds = Thresholds(stale_after=2, lost_after=4, forget_after=4)
+    assert states(connection, thresholds) == {
+        "w1": State.ACTIVE,
+        "w3": State.STALE,
+        "w5": State.LOST,
+        "w9": State.FORGOTTEN,
+    }
+
+
+def test_an_age_is_exact_and_taken_from_the_databases_clock(connection: Connection, insert_worker: Insert) -> None:
+    insert_worker("past", 100.0)
+    insert_worker("future", -100.0)
+    ages = {worker.node_id: worker.heartbeat_age_seconds for worker in list_workers(connection, DEFAULT_THRESHOLDS)}
+    assert 100.0 <= ages["past"] < 101.0
+    assert -100.0 <= ages["future"] < -99.0
+
+
+def test_no_heartbeat_is_younger_than_nothing_after_a_lock(
+    database: str, connection: Connection, sql: Callable[..., list[Any]], insert_worker: Insert
+) -> None:
+    """A read that waited for a lock must not take ages against the moment at which it began to wait."""
+    insert_worker("w")
+    locker = psycopg.connect(database, autocommit=True)
+    locker.execute("BEGIN; LOCK TABLE workers IN ACCESS EXCLUSIVE MODE")
+    ages: list[float] = []
+
+    def read() -> None:
+        ages.extend(worker.heartbeat_age_seconds for worker in list_workers(connection, DEFAULT_THRESHOLDS))
+
+    reading = threading.Thread(target=read)
+    reading.start()
+    time.sleep(1.0)
+    locker.execute("UPDATE workers SET heartbeat_at = clock_timestamp(); COMMIT")
+    locker.close()
+    reading.join()
+    assert 0 <= ages[0] < 0.9
+
+
+@pytest.mark.parametrize(
+    ("info", "state"),
+    [
+        ('{"stopped_at": "2999-01-15T17:20:15+00:00"}', State.STOPPED),
+        ('{"stopped_at": "2001-01-15T17:20:15+00:00"}', State.FORGOTTEN),
+        ('{"stopped_at": "2001-01-15T17:20:15.123456-05:00"}', State.FORGOTTEN),
+        ('{"stopped_at": "no timestamp"}', State.STOPPED),
+        ('{"stopped_at": "2001-13-45T99:99:99+00:00"}', State.STOPPED),
+        ('{"stopped_at": null}', State.STOPPED),
+        ('{"stopped_at": {"a": [1]}}', State.STOPPED),
+        ('"stopped_at"', State.ACTIVE),
+        ('["stopped_at"]', State.ACTIVE),
+        ("null", State.ACTIVE),
+    ],
+)
+def test_any_info_has_a_state(connection: Connection, insert_worker: Insert, info: str, state: State) -> None:
+    insert_worker("w", 0.0, info)
+    assert states(connection) == {"w": state}
+    fleet = read_fleet(connection, DEFAULT_THRESHOLDS, BOUNDS, list(State))
+    assert [member.state for member in fleet.members] == [state]
+    assert (fleet.members[0].stopped_at is None) == (state is State.ACTIVE)
+
+
+@pytest.mark.parametrize(
+    "info",
+    ["[]", "null", "3", '"v1"', "{}", '{"version": null}', '{"version": 3}', '{"version": ["v"]}', '{"version": ""}'],
+)
+def test_what_info_does_not_say_is_unknown(connection: Connection, insert_worker: Insert, info: str) -> None:
+    insert_worker("w", 0.0, info)
+    worker = get_worker(connection, "w", DEFAULT_THRESHOLDS)
+    assert worker is not None
+    assert set(worker.info.values()) == {"unknown"}
+    assert list(worker.info) == ["version", "commit_sha", "commit_timestamp", "build_date"]
+
+
+def test_a_megabyte_of_info_is_read_whole_for_one_and_cut_for_a_fleet(
+    connection: Connection, insert_worker: Insert
+) -> None:
+    insert_worker("w", 0.0, json.dumps({"version": "v" * 1_000_000, "other": "x" * 1000}))
+    worker = get_worker(connection, "w", DEFAULT_THRESHOLDS)
+    assert worker is not None
+    assert len(worker.info["version"]) == 1_000_000
+    fleet = read_fleet(connection, DEFAULT_THRESHOLDS, BOUNDS, [State.ACTIVE])
+    assert fleet.members[0].info[0] == "v" * 200
+    assert fleet.cohorts[0].version == "v" * 200
+
+
+def test_workers_are_ordered_byte_by_byte(connection: Connection, insert_worker: Insert) -> None:
+    for node_id in ("b", "a-1", "a.1", "B", "a_1", "a1"):
+        insert_worker(node_id)
+    assert list(states(connection)) == sorted(["b", "a-1", "a.1", "B", "a_1", "a1"])
+
+
+def test_the_cohorts_of_a_fleet_add_up(connection: Connection, insert_worker: Insert) -> None:
+    for number, age in enumerate((0.2, 0.4, 3.0, 30.0, 600.0, 2 * DAY)):
+        insert_worker(f"w{number}", age, json.dumps({"version": f"v{number % 2}"}))
+    insert_worker("stopped", 10.0, '{"stopped_at": "2999-01-15T17:20:15+00:00"}')
+    fleet = read_fleet(connection, DEFAULT_THRESHOLDS, BOUNDS, [State.ACTIVE, State.LOST])
+    assert sum(cohort.workers for cohort in fleet.cohorts) == 7
+    assert {(cohort.state, cohort.version, cohort.bucket, cohort.workers) for cohort in fleet.cohorts} == {
+        ("active", "v0", 0, 1),
+        ("active", "v1", 0, 1),
+        ("active", "v0", 1, 1),
+        ("stale", "v1", 2, 1),
+        ("lost", "v0", 3, 1),
+        ("forgotten", "v1", 3, 1),
+        ("stopped", "unknown", 2, 1),
+    }
+    assert {member.node_id for member in fleet.members} == {"w0", "w1", "w2", "w4"}
+    lost = next(cohort for cohort in fleet.cohorts if cohort.state == "lost")
+    assert 600 <= lost.age_seconds < 601
+
+
+def test_an_empty_fleet(connection: Connection) -> None:
+    fleet = read_fleet(connection, DEFAULT_THRESHOLDS, BOUNDS, list(State))
+    assert list_workers(connection, DEFAULT_THRESHOLDS) == []
+    assert (fleet.cohorts, fleet.members) == ([], [])

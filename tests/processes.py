@@ -1,0 +1,163 @@
+"""Running the project's commands, and other people's, as real processes that end with the test."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, TypeVar
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+BIN = Path(sys.executable).parent
+
+Found = TypeVar("Found")
+
+
+def eventually(look: Callable[[], Found], seconds: float = 10.0) -> Found:
+    """Return the first true answer; an assertion error or a refused connection is a false one until time is up."""
+    ends = time.monotonic() + seconds
+    while True:
+        try:
+            found = look()
+            if found:
+                return found
+            problem: object = found
+        except (AssertionError, OSError) as error:
+            problem = error
+        if time.monotonic() > ends:
+            raise AssertionError(f"not within {seconds} s: {problem!r}")
+        time.sleep(0.05)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def tool(name: str) -> str:
+    """Return a program's path. One that is missing fails the test in CI, and skips it on a laptop, with the reason."""
+    path = shutil.which(name)
+    if path is None:
+        reason = f"{name} is not installed, and tests/tools/fetch could not fetch it"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return path
+
+
+def get(url: str, headers: Mapping[str, str] | None = None, timeout: float = 10.0) -> str:
+    request = urllib.request.Request(url, headers=dict(headers or {}))
+    with urllib.request.urlopen(request, timeout=timeout) as response:
+        body: bytes = response.read()
+        return body.decode()
+
+
+class Process:
+    """One process of ours, its output kept in a file."""
+
+    def __init__(self, command: list[str], output: Path, environment: Mapping[str, str], cwd: Path) -> None:
+        self._output = output
+        with output.open("wb") as file:
+            self.popen = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=dict(environment), cwd=cwd
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.popen.pid
+
+    @property
+    def output(self) -> str:
+        return self._output.read_text(errors="replace")
+
+    def says(self, text: str, seconds: float = 15.0, times: int = 1) -> None:
+        """Wait until the output has a text."""
+
+        def look() -> bool:
+            assert self.output.count(text) >= times, f"no «{text}» in:\n{self.output}"
+            return True
+
+        eventually(look, seconds)
+
+    def signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def wait(self, seconds: float = 10.0) -> int:
+        try:
+            return self.popen.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still running after {seconds} s:\n{self.output}") from None
+
+    def stop(self, seconds: float = 10.0) -> int:
+        self.signal(signal.SIGTERM)
+        return self.wait(seconds)
+
+    def descendants(self) -> list[psutil.Process]:
+        return psutil.Process(self.pid).children(recursive=True)
+
+    def end(self) -> None:
+        """Leave nothing running, whatever the test did."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in [*self.descendants(), psutil.Process(self.pid)]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
+        self.popen.wait()
+
+
+class Processes:
+    """Starts processes, with a clean environment, and ends them all."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._started: list[Process] = []
+
+    def start(self, *command: str, cwd: Path | None = None, **environment: str) -> Process:
+        output = self._directory / f"{len(self._started)}-{Path(command[0]).name}.log"
+        process = Process(list(command), output, clean_environment() | environment, cwd or self._directory)
+        self._started.append(process)
+        return process
+
+    def ampd(self, *arguments: str, cwd: Path | None = None, **environment: str) -> Process:
+        return self.start(str(BIN / "ampd"), *arguments, cwd=cwd, **environment)
+
+    def end(self) -> None:
+        for process in reversed(self._started):
+            process.end()
+
+
+def clean_environment() -> dict[str, str]:
+    """The environment without anything of Amp's in it, and the project's commands on the PATH."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("AMP_", "PG"))}
+    return environment | {"PATH": f"{BIN}:{os.environ['PATH']}"}
+
+
+def run(*command: str, stdin: IO[bytes] | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(
+        command, env=clean_environment() | environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@contextlib.contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    """Stop a process and its children with SIGSTOP, and let them go on afterwards."""
+    family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    for process in family:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
