@@ -13,7 +13,7 @@ import pytest
 from metadata_db import MetadataDbUrl
 from metadata_db.embedded import EmbeddedPostgres, account, find_place
 from metadata_db.migrate import upgrade
-from tests.processes import Processes
+from tests.processes import Processes, free_port
 
 _numbers = count(1)
 
@@ -90,3 +90,8 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
     started = Processes(tmp_path)
     yield started
     started.end()
+
+
+@pytest.fixture
+def unused_port() -> int:
+    return free_port()

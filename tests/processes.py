@@ -11,7 +11,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import TypeVar
 
 import psutil
 import pytest
@@ -22,7 +22,7 @@ BIN = Path(sys.executable).parent
 Found = TypeVar("Found")
 
 
-def eventually(look: Callable[[], Found], seconds: float = 10.0) -> Found:
+def eventually(look: Callable[[], Found | None], seconds: float = 10.0) -> Found:
     """Return the first true answer; an assertion error or a refused connection is a false one until time is up."""
     ends = time.monotonic() + seconds
     while True:
@@ -142,10 +142,10 @@ def clean_environment() -> dict[str, str]:
     return environment | {"PATH": f"{BIN}:{os.environ['PATH']}"}
 
 
-def run(*command: str, stdin: IO[bytes] | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(*command: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     return subprocess.run(
-        command, env=clean_environment() | environment, capture_output=True, text=True, timeout=60, check=False
+        command, env=clean_environment() | environment, capture_output=True, text=True, timeout=60, check=False, cwd=cwd
     )
 
 

@@ -1,0 +1,150 @@
+import json
+import re
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from flask.testing import FlaskClient
+
+from admin import create_app
+from metadata_db import DEFAULT_THRESHOLDS, MetadataDbUrl
+from tests.conftest import Insert
+from tests.node_ids import INVALID, VALID
+
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture
+def api(database: str) -> FlaskClient:
+    return create_app(MetadataDbUrl.parse(database), DEFAULT_THRESHOLDS).test_client()
+
+
+@pytest.fixture
+def api_without_database() -> FlaskClient:
+    url = MetadataDbUrl.parse("postgresql://u:hunter2@127.0.0.1:1/d")
+    return create_app(url, DEFAULT_THRESHOLDS).test_client()
+
+
+def error(response: Any) -> tuple[int, str]:
+    assert response.content_type == "application/json"
+    assert set(response.json) == {"error_code", "error_message"}
+    assert "\n" not in response.json["error_message"]
+    return response.status_code, response.json["error_code"]
+
+
+def test_a_worker_has_the_documented_shape(api: FlaskClient, sql: Callable[..., list[Any]]) -> None:
+    sql(
+        "INSERT INTO workers (node_id, heartbeat_at, info, created_at, registered_at) VALUES ('w', %s, %s, %s, %s)",
+        "2025-01-15T18:20:15.999999+01:00",
+        json.dumps({"version": "v1", "commit_sha": None, "build_date": 7, "unknown key": "kept"}),
+        "2025-01-01T12:00:00Z",
+        "2025-01-15T16:45:30.5Z",
+    )
+    worker = api.get("/workers/w").json
+    assert worker is not None
+    age = worker.pop("heartbeat_age_seconds")
+    assert age > 3600
+    assert worker == {
+        "node_id": "w",
+        "state": "forgotten",
+        "created_at": "2025-01-01T12:00:00Z",
+        "registered_at": "2025-01-15T16:45:30Z",
+        "heartbeat_at": "2025-01-15T17:20:15Z",
+        "info": {"version": "v1", "commit_sha": "unknown", "commit_timestamp": "unknown", "build_date": "unknown"},
+    }
+    listed = api.get("/workers").json
+    assert listed is not None
+    assert listed["workers"][0].pop("heartbeat_age_seconds") >= age
+    assert listed == {"workers": [worker]}
+
+
+def test_a_heartbeat_in_the_future_is_told_as_it_is(api: FlaskClient, insert_worker: Insert) -> None:
+    insert_worker("w", age=-3600)
+    worker = api.get("/workers/w").json
+    assert worker is not None
+    assert worker["state"] == "active"
+    assert -3600 <= worker["heartbeat_age_seconds"] < -3590
+
+
+def test_workers_are_ordered(api: FlaskClient, insert_worker: Insert) -> None:
+    for node_id in ("b", "a", "C"):
+        insert_worker(node_id)
+    listed = api.get("/workers").json
+    assert listed is not None
+    assert [worker["node_id"] for worker in listed["workers"]] == ["C", "a", "b"]
+
+
+def test_an_empty_fleet(api: FlaskClient) -> None:
+    assert api.get("/workers").json == {"workers": []}
+
+
+@pytest.mark.parametrize("node_id", VALID)
+def test_a_valid_node_id_that_nobody_has_is_not_found(api: FlaskClient, node_id: str) -> None:
+    assert error(api.get(f"/workers/{node_id}")) == (404, "WORKER_NOT_FOUND")
+
+
+@pytest.mark.parametrize("node_id", INVALID.values(), ids=INVALID.keys())
+def test_an_invalid_node_id_is_a_bad_request(api: FlaskClient, node_id: str) -> None:
+    assert error(api.get(f"/workers/{quote(node_id, safe='')}")) == (400, "INVALID_WORKER_ID")
+
+
+@pytest.mark.parametrize("path", ["/", "/worker", "/workersx", "/-/nothing"])
+def test_a_path_that_does_not_exist(api: FlaskClient, path: str) -> None:
+    assert error(api.get(path)) == (404, "NOT_FOUND")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
+def test_a_method_that_is_not_allowed(api: FlaskClient, method: str) -> None:
+    response = api.open("/workers", method=method)
+    assert error(response) == (405, "METHOD_NOT_ALLOWED")
+    assert "GET" in response.headers["Allow"]
+
+
+def test_without_a_database_it_says_so_and_stays_healthy(api_without_database: FlaskClient) -> None:
+    for path in ("/workers", "/workers/w", "/-/ready"):
+        response = api_without_database.get(path)
+        assert error(response) == (503, "METADATA_DB_UNAVAILABLE")
+        assert "hunter2" not in response.text
+    assert api_without_database.get("/-/healthy").status_code == 200
+
+
+def test_without_a_table_it_says_what_to_do(api: FlaskClient, sql: Callable[..., list[Any]]) -> None:
+    assert api.get("/-/ready").status_code == 200
+    sql("DROP TABLE workers")
+    response = api.get("/workers")
+    assert error(response) == (503, "METADATA_DB_UNAVAILABLE")
+    assert "ampd migrate" in response.json["error_message"]  # type: ignore[index] # json is None only for other types
+    assert error(api.get("/-/ready")) == (503, "METADATA_DB_UNAVAILABLE")
+
+
+def test_a_failure_of_its_own_tells_nothing(api: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("hunter2")
+
+    monkeypatch.setattr("admin.workers.worker_body", fail)
+    monkeypatch.setattr("admin.workers.get_worker", lambda *_: object())
+    response = api.get("/workers/w")
+    assert error(response) == (500, "INTERNAL_ERROR")
+    assert "hunter2" not in response.text
+
+
+def test_requests_are_counted_by_route_and_never_by_path(api: FlaskClient) -> None:
+    for path in ("/workers", "/workers/a", "/workers/b", "/nothing/1", "/nothing/2"):
+        api.get(path)
+    api.open("/workers", method="BREW")
+    lines = [line for line in api.get("/metrics").text.splitlines() if line.startswith("amp_admin_requests_total")]
+    assert sorted(lines) == [
+        'amp_admin_requests_total{method="GET",route="/workers",status="200"} 1.0',
+        'amp_admin_requests_total{method="GET",route="/workers/<anything:node_id>",status="404"} 2.0',
+        'amp_admin_requests_total{method="GET",route="none",status="404"} 2.0',
+        'amp_admin_requests_total{method="other",route="none",status="405"} 1.0',
+    ]
+
+
+def test_the_description_has_every_route_and_no_other(api: FlaskClient) -> None:
+    document = api.get("/openapi.json").json
+    assert document == json.loads((files("admin") / "openapi.json").read_text())
+    rules = {re.sub(r"<.*>", "{id}", rule.rule) for rule in api.application.url_map.iter_rules()}
+    assert set(document["paths"]) == rules - {"/workers/"}

@@ -1,0 +1,111 @@
+import logging
+import re
+import subprocess
+from pathlib import Path
+
+import click
+import pytest
+
+from ampd.logs import Logfmt, configure_logs
+from ampd.process_title import process_title
+from tests.processes import Processes, eventually, run
+
+
+@pytest.mark.parametrize("command", ["", "solo", "migrate", "worker", "admin", "exporter"])
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    done = run("ampd", *command.split(), "--help")
+    assert done.returncode == 0
+    assert "ampd" in done.stdout
+    assert "Example" in done.stdout or command == ""
+
+
+def test_version() -> None:
+    assert re.fullmatch(r"ampd, version \d+\.\d+\.\d+\n", run("ampd", "--version").stdout)
+    assert re.fullmatch(r"ampd exporter, version \d+\.\d+\.\d+\n", run("ampd", "exporter", "--version").stdout)
+
+
+@pytest.mark.parametrize("command", [["migrate"], ["worker", "--node-id=w"], ["admin"], ["exporter"]])
+def test_the_metadata_db_must_be_named(command: list[str]) -> None:
+    done = run("ampd", *command)
+    assert done.returncode == 2
+    assert "AMP_METADATA_DB_URL" in done.stderr
+    assert "AMP_CONFIG_METADATA_DB__URL" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["AMP_METADATA_DB_URL", "AMP_CONFIG_METADATA_DB__URL"])
+def test_a_url_that_cannot_be_read_is_refused_without_quoting_it(name: str) -> None:
+    done = run("ampd", "migrate", **{name: "postgresql://u:hunter2%zz@h/d"})  # type: ignore[arg-type] # no cwd
+    assert done.returncode == 2
+    assert "libpq cannot read it" in done.stderr
+    assert "hunter2" not in done.stderr
+
+
+def test_migrate_says_what_it_did_and_what_it_could_not(empty_database: str) -> None:
+    done = run("ampd", "migrate", AMP_METADATA_DB_URL=empty_database)
+    assert done.returncode == 0
+    assert done.stdout.endswith("the schema of the workers table is now up to date\n")
+    failed = run("ampd", "migrate", AMP_METADATA_DB_URL="postgresql://u:hunter2@127.0.0.1:1/d")
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("Error: postgresql://u@127.0.0.1:1/d: the metadata DB cannot be reached: ")
+    assert failed.stderr.count("\n") == 1
+    assert "hunter2" not in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "title"),
+    [
+        (["/x/ampd", "worker", "--node-id", "w"], "ampd worker --node-id w"),
+        (["/x/ampd/__main__.py", "migrate", "--metadata-db-url", "postgres://u:hunter2@h/d"], None),
+        (["ampd", "migrate", "--metadata-db-url=postgresql://u:hun ter2@h/d?password=hunter2"], None),
+    ],
+)
+def test_the_process_title_has_no_password(arguments: list[str], title: str | None) -> None:
+    assert "ter2" not in process_title(arguments)
+    assert process_title(arguments).startswith("ampd ")
+    assert title is None or process_title(arguments) == title
+
+
+@pytest.mark.parametrize("command", [["worker", "--node-id=w"], ["admin"], ["exporter"]])
+def test_ps_shows_no_password(processes: Processes, command: list[str], unused_port: int) -> None:
+    listen = ["--web.listen-address", f"127.0.0.1:{unused_port}"] if command[0] != "worker" else []
+    process = processes.ampd(*command, *listen, "--metadata-db-url", "postgresql://u:hunter2@127.0.0.1:1/d")
+    process.says("cannot be reached" if command[0] == "worker" else "listens on")
+    if command[0] != "worker":
+        eventually(process.descendants)
+
+    def shown() -> str:
+        family = [process.pid, *(child.pid for child in process.descendants())]
+        return subprocess.run(
+            ["/bin/ps", "-o", "args=", "-p", ",".join(map(str, family))], capture_output=True, text=True, check=True
+        ).stdout
+
+    assert "ampd" in shown()
+    assert "hunter2" not in shown()
+    assert "hunter2" not in process.output
+
+
+def test_a_directory_of_the_same_name_is_not_imported(processes: Processes, tmp_path: Path) -> None:
+    for name in ("worker", "admin"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('imported the wrong one')")
+    process = processes.ampd("worker", "--node-id=w", "--metadata-db-url=postgresql://127.0.0.1:1/d", cwd=tmp_path)
+    process.says("cannot be reached")
+
+
+def test_logs_are_one_line_an_event() -> None:
+    record = logging.LogRecord("worker", logging.WARNING, "", 0, 'a "b"\n%s', ("c",), None)
+    record.created = 1736961615.123
+    assert Logfmt().format(record) == ('ts=2025-01-15T17:20:15.123Z level=warn component=worker msg="a \\"b\\"\\nc"')
+
+
+def test_a_level_that_does_not_exist_is_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AMP_LOG", "loud")
+    with pytest.raises(click.UsageError, match="AMP_LOG=loud is no level: use error, warn, info or debug"):
+        configure_logs()
+
+
+def test_the_level_is_kept(processes: Processes, database: str) -> None:
+    quiet = processes.ampd("worker", "--node-id=quiet", AMP_METADATA_DB_URL=database, AMP_LOG="error")
+    loud = processes.ampd("worker", "--node-id=loud", AMP_METADATA_DB_URL=database, AMP_LOG="debug")
+    loud.says("'loud' beats", times=2)
+    assert (quiet.stop(), quiet.output) == (0, "")

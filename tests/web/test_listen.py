@@ -1,0 +1,33 @@
+import socket
+
+import pytest
+
+from web import AddressInUse, ListenAddress
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port", "url"),
+    [
+        ("127.0.0.1:1610", "127.0.0.1", 1610, "http://127.0.0.1:1610"),
+        ("[::1]:9610", "::1", 9610, "http://[::1]:9610"),
+        (":9610", "0.0.0.0", 9610, "http://0.0.0.0:9610"),  # noqa: S104
+        ("amp.example.org:80", "amp.example.org", 80, "http://amp.example.org:80"),
+    ],
+)
+def test_an_address_is_read(text: str, host: str, port: int, url: str) -> None:
+    address = ListenAddress.parse(text)
+    assert (address.host, address.port, address.url) == (host, port, url)
+
+
+@pytest.mark.parametrize("text", ["", "1610", "127.0.0.1", "127.0.0.1:", "h:0", "h:65536", "h:http", "::1:9610", "h:٣"])
+def test_what_is_no_address_is_refused_by_name(text: str) -> None:
+    with pytest.raises(ValueError, match=r"HOST:PORT|brackets"):
+        ListenAddress.parse(text)
+
+
+def test_an_address_in_use_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = ListenAddress("127.0.0.1", taken.getsockname()[1])
+        with pytest.raises(AddressInUse, match=f"cannot listen on 127.0.0.1:{address.port}: Address already in use"):
+            address.resolve()
+    assert address.resolve() == address

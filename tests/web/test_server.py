@@ -1,0 +1,86 @@
+"""Serving as a process: two on one port, and kill -9 of either half."""
+
+import signal
+from collections.abc import Callable
+
+import psutil
+import pytest
+
+from tests.processes import Process, Processes, eventually, free_port, get
+
+DATABASE = "postgresql://u:hunter2@127.0.0.1:1/d"
+
+Start = Callable[[int], Process]
+
+
+@pytest.fixture(params=["admin", "exporter"])
+def start(request: pytest.FixtureRequest, processes: Processes) -> Start:
+    def start_server(port: int) -> Process:
+        arguments = (request.param, "--web.listen-address", f"127.0.0.1:{port}")
+        return processes.ampd(*arguments, AMP_METADATA_DB_URL=DATABASE)
+
+    return start_server
+
+
+def healthy(port: int) -> bool:
+    return get(f"http://127.0.0.1:{port}/-/healthy", timeout=2) == "OK\n"
+
+
+def test_it_serves_and_stops(start: Start) -> None:
+    port = free_port()
+    server = start(port)
+    eventually(lambda: healthy(port))
+    family = server.descendants()
+    assert server.stop() == 0
+    assert not [process for process in family if process.is_running()]
+    lines = server.output.splitlines()
+    assert "listens on http://127.0.0.1" in lines[0]
+    assert "stopped" in lines[-1]
+    assert "Traceback" not in server.output
+
+
+def test_a_port_in_use_is_one_line(start: Start) -> None:
+    port = free_port()
+    start(port)
+    eventually(lambda: healthy(port))
+    second = start(port)
+    assert second.wait() == 1
+    assert second.output == (
+        f"Error: cannot listen on 127.0.0.1:{port}: Address already in use. Choose another with --web.listen-address.\n"
+    )
+
+
+def test_the_half_that_serves_is_started_again_after_kill(start: Start) -> None:
+    port = free_port()
+    server = start(port)
+    eventually(lambda: healthy(port))
+    serving = server.descendants()[0]
+    serving.kill()
+
+    def another_serves() -> bool:
+        return [child for child in server.descendants() if child.pid != serving.pid] != [] and healthy(port)
+
+    eventually(another_serves, 15)
+
+
+def test_nothing_is_left_after_the_parent_is_killed(start: Start) -> None:
+    port = free_port()
+    server = start(port)
+    eventually(lambda: healthy(port))
+    children = server.descendants()
+    server.signal(signal.SIGKILL)
+    server.wait()
+    assert not psutil.wait_procs(children, 5)[1]
+    start(port)
+    eventually(lambda: healthy(port))
+
+
+def test_a_database_that_is_away_is_told_once(start: Start) -> None:
+    port = free_port()
+    server = start(port)
+    eventually(lambda: healthy(port))
+    for _ in range(5):
+        with pytest.raises(OSError, match="503"):
+            get(f"http://127.0.0.1:{port}/-/ready")
+    assert server.output.count("the metadata DB cannot be reached") == 1
+    assert "hunter2" not in server.output

@@ -1,0 +1,115 @@
+import json
+import os
+import re
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.processes import ROOT, run
+from worker import build_info
+from worker.build_info import ENVIRONMENT
+
+TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+
+
+def git(directory: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
+    done = subprocess.run(
+        ["/usr/bin/git", "-C", str(directory), *identity, *arguments], check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout of one commit, with the package `worker` in it; returns the package."""
+    package = tmp_path / "checkout" / "worker"
+    package.mkdir(parents=True)
+    (package / "code.py").write_text("")
+    git(package.parent, "init", "--quiet")
+    git(package.parent, "add", ".")
+    git(package.parent, "commit", "--quiet", "--message=first", "--date=2025-01-15T14:30:00+00:00")
+    return package
+
+
+def test_a_checkout_without_tags_counts_its_commits(checkout: Path) -> None:
+    info = build_info({}, checkout)
+    sha = git(checkout, "rev-parse", "HEAD")
+    assert info["version"] == f"v0.0.0-1-g{sha[:8]}"
+    assert info["commit_sha"] == sha
+    assert re.fullmatch(r"[0-9a-f]{40}", sha)
+    assert TIMESTAMP.fullmatch(info["commit_timestamp"])
+    assert TIMESTAMP.fullmatch(info["build_date"])
+
+
+def test_a_checkout_is_described_from_its_tag(checkout: Path) -> None:
+    git(checkout, "tag", "v0.1.0")
+    assert build_info({}, checkout)["version"] == "v0.1.0"
+    git(checkout, "commit", "--quiet", "--allow-empty", "--message=second")
+    assert re.fullmatch(r"v0\.1\.0-1-g[0-9a-f]{8}", build_info({}, checkout)["version"])
+
+
+@pytest.mark.parametrize("tagged", [False, True])
+def test_a_changed_checkout_is_dirty(checkout: Path, tagged: bool) -> None:
+    if tagged:
+        git(checkout, "tag", "v0.1.0")
+    (checkout / "code.py").write_text("changed")
+    assert build_info({}, checkout)["version"].endswith("-dirty")
+
+
+def test_without_git_nothing_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkout: Path) -> None:
+    assert build_info({}, tmp_path / "somewhere" / "worker") == {}
+    monkeypatch.setenv("PATH", "")
+    assert build_info({}, checkout) == {}
+
+
+def test_an_installation_inside_somebody_elses_checkout_is_not_theirs(checkout: Path) -> None:
+    assert build_info({}, checkout / "site-packages" / "worker") == {}
+
+
+def test_the_environment_overrides_each_on_its_own(checkout: Path) -> None:
+    assert build_info({"AMP_BUILD_VERSION": "v9"}, checkout)["version"] == "v9"
+    assert build_info({"AMP_BUILD_VERSION": "v9"}, checkout)["commit_sha"] == git(checkout, "rev-parse", "HEAD")
+    assert build_info({"AMP_BUILD_VERSION": ""}, checkout)["version"] != ""
+    everything = {name: f"of {key}" for key, name in ENVIRONMENT.items()}
+    assert build_info(everything, checkout) == {key: f"of {key}" for key in ENVIRONMENT}
+
+
+def test_this_checkout_knows_itself() -> None:
+    info = build_info({})
+    assert info["commit_sha"] == git(ROOT, "rev-parse", "HEAD")
+
+
+def test_a_wheel_carries_the_commit_it_was_built_from(tmp_path: Path) -> None:
+    """Built from a clone, and from a source distribution of it, where there is no git any more."""
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "--quiet", str(ROOT), str(clone))
+    built = run("python", "-m", "hatchling", "build", "-t", "sdist", "-d", str(tmp_path), cwd=clone)
+    assert built.returncode == 0, built.stderr
+    unpacked = tmp_path / "unpacked"
+    unpacked.mkdir()
+    run("tar", "-xf", str(next(tmp_path.glob("*.tar.gz"))), "-C", str(unpacked), "--strip-components=1")
+    assert not (unpacked / ".git").exists()
+    for source in (clone, unpacked):
+        target = tmp_path / f"from-{source.name}"
+        built = run("python", "-m", "hatchling", "build", "-t", "wheel", "-d", str(target), cwd=source)
+        assert built.returncode == 0, built.stderr
+        installed = target / "installed"
+        zipfile.ZipFile(next(target.glob("*.whl"))).extractall(installed)
+        asked = "import json, os, worker; print(json.dumps(worker.build_info(os.environ)))"
+        told = json.loads(run("python", "-c", asked, cwd=tmp_path, PYTHONPATH=str(installed)).stdout)
+        assert told["commit_sha"] == git(clone, "rev-parse", "HEAD")
+        assert re.fullmatch(r"v\d+\.\d+\.\d+-\d+-g[0-9a-f]{8}", told["version"])
+        assert TIMESTAMP.fullmatch(told["commit_timestamp"])
+        assert TIMESTAMP.fullmatch(told["build_date"])
+    assert not (clone / "worker" / "build_stamp.json").exists()
+
+
+def test_a_checkout_of_another_user_is_read_all_the_same(checkout: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a checkout to another user")
+    os.chown(checkout.parent, 65534, 65534)
+    os.chown(checkout.parent / ".git", 65534, 65534)
+    assert build_info({}, checkout)["version"].startswith("v0.0.0-1-g")
