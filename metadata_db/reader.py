@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -32,6 +33,8 @@ class Reader:
             statement_timeout=statement_timeout,
             read_only=True,
         )
+        # A reader that nobody has any more closes what lies in its pool.
+        weakref.finalize(self, self._engine.dispose)
         self._lock = threading.Lock()
         self._trouble: str | None = None
 
@@ -49,10 +52,6 @@ class Reader:
             raise
         self._note(None, f"the metadata DB {self._url} answers")
         return result
-
-    def close(self) -> None:
-        """Close the connections that are not in use."""
-        self._engine.dispose()
 
     def _query(self, run: Callable[[Connection], Result], ends: float) -> Result:
         while True:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -58,9 +59,13 @@ def tool(name: str) -> str:
 
 def get(url: str, headers: Mapping[str, str] | None = None, timeout: float = 10.0) -> str:
     request = urllib.request.Request(url, headers=dict(headers or {}))
-    with urllib.request.urlopen(request, timeout=timeout) as response:
-        body: bytes = response.read()
-        return body.decode()
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as response:
+            body: bytes = response.read()
+            return body.decode()
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise
 
 
 class Process:
@@ -122,14 +127,17 @@ class Processes:
         self._directory = directory
         self._started: list[Process] = []
 
-    def start(self, *command: str, cwd: Path | None = None, **environment: str) -> Process:
+    def start(self, *command: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Process:
+        environment = clean_environment() | dict(env or {})
         output = self._directory / f"{len(self._started)}-{Path(command[0]).name}.log"
-        process = Process(list(command), output, clean_environment() | environment, cwd or self._directory)
+        process = Process(list(command), output, environment, cwd or self._directory)
         self._started.append(process)
         return process
 
-    def ampd(self, *arguments: str, cwd: Path | None = None, **environment: str) -> Process:
-        return self.start(str(BIN / "ampd"), *arguments, cwd=cwd, **environment)
+    def ampd(self, *arguments: str, database: str | None = None, env: Mapping[str, str] | None = None) -> Process:
+        """Start `ampd`, with the URL of its database in its environment."""
+        url = {} if database is None else {"AMP_METADATA_DB_URL": database}
+        return self.start(str(BIN / "ampd"), *arguments, env=url | dict(env or {}))
 
     def end(self) -> None:
         for process in reversed(self._started):
@@ -142,11 +150,12 @@ def clean_environment() -> dict[str, str]:
     return environment | {"PATH": f"{BIN}:{os.environ['PATH']}"}
 
 
-def run(*command: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
-    return subprocess.run(
-        command, env=clean_environment() | environment, capture_output=True, text=True, timeout=60, check=False, cwd=cwd
-    )
+def run(
+    *command: str, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, in a clean environment and what is added to it."""
+    environment = clean_environment() | dict(env or {})
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False, cwd=cwd)
 
 
 @contextlib.contextmanager

@@ -34,6 +34,7 @@ class EmbeddedPostgres:
         self._place = place
         self._account = account
         self._process: subprocess.Popen[bytes] | None = None
+        self._log_start = 0
 
     @property
     def url(self) -> str:
@@ -54,6 +55,7 @@ class EmbeddedPostgres:
             EmbeddedPostgresError: it did not start; the message has the end of its log.
         """
         self._end_orphans(say)
+        self._log_start = self._place.log.stat().st_size if self._place.log.exists() else 0
         self._initialise(say)
         self.launch()
         self._wait(say)
@@ -136,9 +138,10 @@ class EmbeddedPostgres:
                 with suppress(psutil.NoSuchProcess):
                     orphan.send_signal(signal_number)
             orphans = psutil.wait_procs(orphans, _ORPHAN_STOP_SECONDS)[1]
-        # Nobody works in the data now. A file that is still there may name a process that got the same number
-        # since (a reboot), and PostgreSQL would wait for a hand to remove it.
+        # Nobody works in the data now. A lock file that is still there may name a process that got the same number
+        # since (a reboot), or one that is dead but not reaped (a container), and PostgreSQL would not start.
         (self._place.data / "postmaster.pid").unlink(missing_ok=True)
+        (self._place.sockets / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
 
     def _inside(self) -> list[psutil.Process]:
         """Return the processes that work in the data, where every process of a server does, oldest first."""
@@ -169,8 +172,13 @@ class EmbeddedPostgres:
         )
 
     def _last_words(self) -> str:
-        lines = self._place.log.read_text(errors="replace").splitlines()
-        return lines[-1].strip() if lines else "it said nothing"
+        with self._place.log.open("rb") as log:
+            log.seek(self._log_start)
+            lines = log.read().decode(errors="replace").splitlines()
+        fatal = [line for line in lines if "FATAL:" in line or "PANIC:" in line]
+        # "starting up" is FATAL too, to the client that came too early.
+        told = lines if self.poll() is None else fatal or lines
+        return told[-1].strip() if told else "it said nothing"
 
 
 def die_with_parent(signal_name: str) -> list[str]:

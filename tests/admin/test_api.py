@@ -13,8 +13,6 @@ from metadata_db import DEFAULT_THRESHOLDS, MetadataDbUrl
 from tests.conftest import Insert
 from tests.node_ids import INVALID, VALID
 
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 
 @pytest.fixture
 def api(database: str) -> FlaskClient:

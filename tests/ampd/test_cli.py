@@ -1,6 +1,7 @@
 import logging
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -34,17 +35,17 @@ def test_the_metadata_db_must_be_named(command: list[str]) -> None:
 
 @pytest.mark.parametrize("name", ["AMP_METADATA_DB_URL", "AMP_CONFIG_METADATA_DB__URL"])
 def test_a_url_that_cannot_be_read_is_refused_without_quoting_it(name: str) -> None:
-    done = run("ampd", "migrate", **{name: "postgresql://u:hunter2%zz@h/d"})  # type: ignore[arg-type] # no cwd
+    done = run("ampd", "migrate", env={name: "postgresql://u:hunter2%zz@h/d"})
     assert done.returncode == 2
     assert "libpq cannot read it" in done.stderr
     assert "hunter2" not in done.stderr
 
 
 def test_migrate_says_what_it_did_and_what_it_could_not(empty_database: str) -> None:
-    done = run("ampd", "migrate", AMP_METADATA_DB_URL=empty_database)
+    done = run("ampd", "migrate", env={"AMP_METADATA_DB_URL": empty_database})
     assert done.returncode == 0
     assert done.stdout.endswith("the schema of the workers table is now up to date\n")
-    failed = run("ampd", "migrate", AMP_METADATA_DB_URL="postgresql://u:hunter2@127.0.0.1:1/d")
+    failed = run("ampd", "migrate", env={"AMP_METADATA_DB_URL": "postgresql://u:hunter2@127.0.0.1:1/d"})
     assert failed.returncode == 1
     assert failed.stderr.startswith("Error: postgresql://u@127.0.0.1:1/d: the metadata DB cannot be reached: ")
     assert failed.stderr.count("\n") == 1
@@ -88,7 +89,8 @@ def test_a_directory_of_the_same_name_is_not_imported(processes: Processes, tmp_
     for name in ("worker", "admin"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise SystemExit('imported the wrong one')")
-    process = processes.ampd("worker", "--node-id=w", "--metadata-db-url=postgresql://127.0.0.1:1/d", cwd=tmp_path)
+    command = [sys.executable, "-P", "-m", "ampd", "worker", "--node-id=w"]
+    process = processes.start(*command, "--metadata-db-url=postgresql://127.0.0.1:1/d", cwd=tmp_path)
     process.says("cannot be reached")
 
 
@@ -105,7 +107,7 @@ def test_a_level_that_does_not_exist_is_wrong_usage(monkeypatch: pytest.MonkeyPa
 
 
 def test_the_level_is_kept(processes: Processes, database: str) -> None:
-    quiet = processes.ampd("worker", "--node-id=quiet", AMP_METADATA_DB_URL=database, AMP_LOG="error")
-    loud = processes.ampd("worker", "--node-id=loud", AMP_METADATA_DB_URL=database, AMP_LOG="debug")
+    quiet = processes.ampd("worker", "--node-id=quiet", database=database, env={"AMP_LOG": "error"})
+    loud = processes.ampd("worker", "--node-id=loud", database=database, env={"AMP_LOG": "debug"})
     loud.says("'loud' beats", times=2)
     assert (quiet.stop(), quiet.output) == (0, "")

@@ -22,7 +22,7 @@ def test_an_api_that_is_not_there_is_told_with_its_url() -> None:
 
 
 def test_a_host_that_does_not_exist_is_told() -> None:
-    done = run("ampctl", "worker", "list", AMP_ADMIN_URL="http://no-such-host.invalid")
+    done = run("ampctl", "worker", "list", env={"AMP_ADMIN_URL": "http://no-such-host.invalid"})
     assert done.returncode == 1
     assert "cannot reach the Admin API at http://no-such-host.invalid: " in done.stderr
     assert "Traceback" not in done.stderr

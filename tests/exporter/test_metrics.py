@@ -16,8 +16,6 @@ from metadata_db import DEFAULT_THRESHOLDS, MetadataDbUrl
 from tests.conftest import Insert
 from tests.processes import ROOT
 
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
 
 ODD = 'quote " backslash \\ line\nfeed 🚀 é'

@@ -28,16 +28,8 @@ def connection(database: str) -> Iterator[Connection]:
 
 
 @pytest.fixture
-def reader() -> Iterator[Callable[[str], Reader]]:
-    opened: list[Reader] = []
-
-    def open_reader(url: str) -> Reader:
-        opened.append(Reader(MetadataDbUrl.parse(url), "a reader", connections=2, statement_timeout=4))
-        return opened[-1]
-
-    yield open_reader
-    for each in opened:
-        each.close()
+def reader() -> MakeReader:
+    return lambda url: Reader(MetadataDbUrl.parse(url), "a reader", connections=2, statement_timeout=4)
 
 
 def test_every_connection_has_a_name_time_limits_and_keepalives(connection: Connection) -> None:

@@ -39,7 +39,7 @@ def test_up_down_and_up_again(empty_database: str) -> None:
 
 
 def test_twice_at_once_from_two_processes(empty_database: str, processes: Processes) -> None:
-    both = [processes.ampd("migrate", AMP_METADATA_DB_URL=empty_database) for _ in range(2)]
+    both = [processes.ampd("migrate", database=empty_database) for _ in range(2)]
     assert [process.wait() for process in both] == [0, 0], [process.output for process in both]
     assert sorted("up to date already" in process.output for process in both) == [False, True]
     assert columns(empty_database) == CONTRACT

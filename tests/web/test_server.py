@@ -17,7 +17,7 @@ Start = Callable[[int], Process]
 def start(request: pytest.FixtureRequest, processes: Processes) -> Start:
     def start_server(port: int) -> Process:
         arguments = (request.param, "--web.listen-address", f"127.0.0.1:{port}")
-        return processes.ampd(*arguments, AMP_METADATA_DB_URL=DATABASE)
+        return processes.ampd(*arguments, database=DATABASE)
 
     return start_server
 

@@ -99,7 +99,7 @@ def test_a_wheel_carries_the_commit_it_was_built_from(tmp_path: Path) -> None:
         installed = target / "installed"
         zipfile.ZipFile(next(target.glob("*.whl"))).extractall(installed)
         asked = "import json, os, worker; print(json.dumps(worker.build_info(os.environ)))"
-        told = json.loads(run("python", "-c", asked, cwd=tmp_path, PYTHONPATH=str(installed)).stdout)
+        told = json.loads(run("python", "-c", asked, cwd=tmp_path, env={"PYTHONPATH": str(installed)}).stdout)
         assert told["commit_sha"] == git(clone, "rev-parse", "HEAD")
         assert re.fullmatch(r"v\d+\.\d+\.\d+-\d+-g[0-9a-f]{8}", told["version"])
         assert TIMESTAMP.fullmatch(told["commit_timestamp"])

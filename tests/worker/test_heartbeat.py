@@ -20,8 +20,8 @@ Sql = Callable[..., list[Any]]
 def start(processes: Processes, database: str) -> Callable[..., Process]:
     """Start a worker: `start("w")`."""
 
-    def start_worker(node_id: str, **environment: Any) -> Process:
-        return processes.ampd("worker", "--node-id", node_id, AMP_METADATA_DB_URL=database, **environment)
+    def start_worker(node_id: str, **env: str) -> Process:
+        return processes.ampd("worker", "--node-id", node_id, database=database, env=env)
 
     return start_worker
 
@@ -81,7 +81,7 @@ def test_a_pause_is_followed_by_one_beat_and_not_by_a_burst(
 
 @pytest.mark.parametrize("node_id", [*INVALID.values()], ids=INVALID.keys())
 def test_an_invalid_node_id_is_wrong_usage(processes: Processes, database: str, node_id: str) -> None:
-    worker = processes.ampd("worker", f"--node-id={node_id}", AMP_METADATA_DB_URL=database)
+    worker = processes.ampd("worker", f"--node-id={node_id}", database=database)
     assert worker.wait() == 2
     shown = node_id[:20].encode("unicode_escape").decode() if not node_id.isprintable() else node_id[:20]
     assert "node id" in worker.output
@@ -136,7 +136,7 @@ def test_a_database_that_is_not_there_at_the_start_is_waited_for(processes: Proc
     from metadata_db import MetadataDbUrl
     from metadata_db.migrate import upgrade
 
-    worker = processes.ampd("worker", "--node-id=w", AMP_METADATA_DB_URL=empty_database)
+    worker = processes.ampd("worker", "--node-id=w", database=empty_database)
     worker.says("run `ampd migrate`")
     time.sleep(3)
     assert worker.output.count("cannot beat") == 1
@@ -158,7 +158,7 @@ def test_a_stop_that_cannot_be_recorded_is_told(start: Callable[..., Process], s
 
 
 def test_a_worker_that_never_registered_has_nothing_to_record(processes: Processes) -> None:
-    worker = processes.ampd("worker", "--node-id=w", AMP_METADATA_DB_URL="postgresql://u:hunter2@127.0.0.1:1/d")
+    worker = processes.ampd("worker", "--node-id=w", database="postgresql://u:hunter2@127.0.0.1:1/d")
     worker.says("the metadata DB cannot be reached")
     assert worker.stop() == 0
     assert "hunter2" not in worker.output

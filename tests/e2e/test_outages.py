@@ -1,0 +1,121 @@
+"""The metadata DB goes away, comes back, refuses the password: every process says so once and recovers on its own."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from metadata_db import MetadataDbUrl
+from metadata_db.embedded import EmbeddedPostgres, account, find_place
+from metadata_db.migrate import upgrade
+from tests.processes import Process, Processes, eventually, free_port, get
+
+PASSWORD = "hunter2-planted"
+
+
+class Fleet:
+    """A worker, an Admin API and an exporter on one metadata DB."""
+
+    def __init__(self, processes: Processes, url: str) -> None:
+        self.admin, self.exporter = free_port(), free_port()
+        self.processes: list[Process] = [
+            processes.ampd("worker", "--node-id=w", database=url),
+            processes.ampd("admin", "--web.listen-address", f"127.0.0.1:{self.admin}", database=url),
+            processes.ampd("exporter", "--web.listen-address", f"127.0.0.1:{self.exporter}", database=url),
+        ]
+        for port in (self.admin, self.exporter):
+            eventually(lambda port=port: get(f"http://127.0.0.1:{port}/-/healthy"))  # type: ignore[misc]
+
+    def works(self) -> bool:
+        assert '"state":"active"' in get(f"http://127.0.0.1:{self.admin}/workers/w")
+        metrics = get(f"http://127.0.0.1:{self.exporter}/metrics")
+        return "amp_metadata_db_up 1.0" in metrics and 'amp_workers{state="active"} 1.0' in metrics
+
+    def is_down(self) -> bool:
+        """And says so, staying healthy itself."""
+        metrics = get(f"http://127.0.0.1:{self.exporter}/metrics")
+        assert "amp_metadata_db_up 0.0" in metrics
+        assert "\namp_worker" not in metrics
+        with pytest.raises(OSError, match="503"):
+            get(f"http://127.0.0.1:{self.admin}/workers")
+        return all(get(f"http://127.0.0.1:{port}/-/healthy") for port in (self.admin, self.exporter))
+
+    def warnings(self) -> list[int]:
+        return [process.output.count("level=warn") for process in self.processes]
+
+
+@pytest.fixture
+def server(open_directory: Path, request: pytest.FixtureRequest) -> Iterator[EmbeddedPostgres]:
+    owner = account()
+    started = EmbeddedPostgres(find_place(open_directory / f"outage-{abs(hash(request.node.name))}", owner), owner)
+    started.start(lambda _: None)
+    upgrade(MetadataDbUrl.parse(started.url))
+    yield started
+    started.stop(5)
+
+
+def test_away_while_serving_and_back(processes: Processes, server: EmbeddedPostgres) -> None:
+    fleet = Fleet(processes, server.url)
+    eventually(fleet.works)
+    for outage in (1, 2):
+        server.stop(5)
+        eventually(fleet.is_down)
+        for _ in range(3):
+            assert fleet.is_down()
+        server.launch()
+        eventually(fleet.works, 20)
+        fleet.processes[0].says("'w' beats after", times=outage)
+        # A line for each outage, and not for each beat or request. (A worker may see it first as a server that
+        # shuts down, and then as one that is not there.)
+        assert all(outage <= count <= 2 * outage for count in fleet.warnings()), fleet.warnings()
+    assert all(process.popen.poll() is None for process in fleet.processes)
+
+
+def test_away_at_the_start(processes: Processes, server: EmbeddedPostgres) -> None:
+    server.stop(5)
+    fleet = Fleet(processes, server.url)
+    eventually(fleet.is_down)
+    fleet.processes[0].says("cannot be reached")
+    server.launch()
+    eventually(fleet.works, 20)
+    assert fleet.warnings() == [1, 1, 1]
+
+
+def test_not_migrated(processes: Processes, empty_database: str) -> None:
+    fleet = Fleet(processes, empty_database)
+    eventually(fleet.is_down)
+    for process in fleet.processes:
+        process.says("run `ampd migrate`")
+    upgrade(MetadataDbUrl.parse(empty_database))
+    eventually(fleet.works, 20)
+    assert fleet.warnings() == [1, 1, 1]
+
+
+def test_the_password_is_refused_and_shown_nowhere(
+    processes: Processes, server: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    url = server.url.replace("postgres@", f"amp:{PASSWORD}@")
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute("CREATE ROLE amp LOGIN PASSWORD 'another'")
+        connection.execute("GRANT ALL ON workers TO amp")
+        connection.execute("SELECT 1")
+        hba = connection.execute("SHOW hba_file").fetchone()
+        assert hba is not None
+        Path(hba[0]).write_text("local all amp scram-sha-256\nlocal all all trust\n")
+        connection.execute("SELECT pg_reload_conf()")
+
+        fleet = Fleet(processes, url)
+        eventually(fleet.is_down)
+        for process in fleet.processes:
+            process.says("password authentication failed for user")
+        shown = "".join(subprocess.run(["/bin/ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout)
+        connection.execute(f"ALTER ROLE amp PASSWORD '{PASSWORD}'".encode())
+    eventually(fleet.works, 20)
+    bodies = [get(f"http://127.0.0.1:{port}/metrics") for port in (fleet.admin, fleet.exporter)]
+    for process in fleet.processes:
+        assert process.stop() == 0
+    for text in (shown, *bodies, *(process.output for process in fleet.processes)):
+        assert PASSWORD not in text
+    assert fleet.warnings() == [1, 1, 1]

@@ -1,0 +1,123 @@
+"""A real Prometheus scrapes a running exporter, and is asked what an operator asks."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from tests.conftest import Insert
+from tests.processes import ROOT, Process, Processes, eventually, free_port, get, run, tool
+
+CONFIGURATION = """
+global: {{scrape_interval: 1s, scrape_timeout: 1s}}
+scrape_configs:
+  - job_name: amp
+    static_configs: [{{targets: ["127.0.0.1:{exporter}"]}}]
+"""
+
+
+@pytest.fixture
+def workers(processes: Processes, database: str, insert_worker: Insert) -> list[Process]:
+    """Two workers that run, and one in each other state."""
+    running = [
+        processes.ampd("worker", "--node-id", f"live-{number}", database=database, env={"AMP_BUILD_VERSION": "v2"})
+        for number in (1, 2)
+    ]
+    insert_worker("stale", 20.0, '{"version": "v1"}')
+    insert_worker("lost", 600.0, '{"version": "v1"}')
+    insert_worker("stopped", 600.0, '{"version": "v1", "stopped_at": "2999-01-15T17:20:15+00:00"}')
+    insert_worker("forgotten", 90_000.0, '{"version": "v0"}')
+    for worker in running:
+        worker.says("registered")
+    return running
+
+
+@pytest.fixture
+def exporter(processes: Processes, database: str) -> int:
+    port = free_port()
+    processes.ampd("exporter", "--web.listen-address", f"127.0.0.1:{port}", database=database)
+    eventually(lambda: get(f"http://127.0.0.1:{port}/-/ready"))
+    return port
+
+
+Ask = Callable[[str], dict[str, float]]
+
+
+@pytest.fixture
+def ask(processes: Processes, exporter: int, tmp_path: Path) -> Ask:
+    """Ask Prometheus: `ask("sum by (state) (amp_workers)")` returns the values by the labels' values."""
+    port = free_port()
+    configuration = tmp_path / "prometheus.yml"
+    configuration.write_text(CONFIGURATION.format(exporter=exporter))
+    processes.start(
+        tool("prometheus"),
+        f"--config.file={configuration}",
+        f"--storage.tsdb.path={tmp_path / 'tsdb'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--log.level=warn",
+    )
+
+    def query(expression: str) -> dict[str, float]:
+        answer = json.loads(get(f"http://127.0.0.1:{port}/api/v1/query?query={quote(expression)}"))
+        assert answer["status"] == "success"
+        result: list[dict[str, Any]] = answer["data"]["result"]
+        return {",".join(series["metric"].values()): float(series["value"][1]) for series in result}
+
+    eventually(lambda: query("up{job='amp'} == 1"), 30)
+    return query
+
+
+@pytest.mark.usefixtures("workers")
+def test_the_workers_by_state(ask: Ask) -> None:
+    expected = {"active": 2, "stale": 1, "lost": 1, "stopped": 1, "forgotten": 1}
+    eventually(lambda: ask("sum by (state) (amp_workers)") == expected)
+    assert ask("sum(amp_workers)") == {"": 6}
+
+
+@pytest.mark.usefixtures("workers")
+def test_the_ages_of_heartbeats(ask: Ask) -> None:
+    assert set(ask("max by (node_id) (amp_worker_heartbeat_age_seconds > 5)")) == {"stale", "lost"}
+    fresh = ask("max by (node_id) (amp_worker_heartbeat_age_seconds < 5)")
+    assert set(fresh) == {"live-1", "live-2"}
+    assert set(ask("max by (node_id) (amp_worker_stopped_timestamp_seconds)")) == {"stopped"}
+    assert ask("sum(amp_fleet_heartbeat_age_seconds_gcount)") == {"": 4}
+
+
+@pytest.mark.usefixtures("workers")
+def test_the_versions(ask: Ask) -> None:
+    versions = {"live-1,v2", "live-2,v2", "stale,v1", "lost,v1", "stopped,v1"}
+    assert set(ask("max by (node_id, version) (amp_worker_info)")) == versions
+    assert ask("sum by (version) (amp_workers_by_version)") == {"v2": 2, "v1": 1}
+    joined = ask("amp_worker_heartbeat_age_seconds * on (node_id) group_left (version) amp_worker_info{version='v2'}")
+    assert len(joined) == 2
+
+
+def test_a_worker_that_is_killed_does_not_stay_up(ask: Ask, workers: list[Process]) -> None:
+    eventually(lambda: ask("sum(amp_workers{state='active'})") == {"": 2})
+    workers[0].popen.kill()
+    eventually(lambda: ask("sum(amp_workers{state='active'})") == {"": 1}, 20)
+    assert set(ask("max by (node_id) (amp_worker_heartbeat_age_seconds > 5)")) == {"live-1", "stale", "lost"}
+    # And one that stops on purpose is told apart.
+    assert workers[1].stop() == 0
+    eventually(lambda: ask("sum(amp_workers{state='stopped'})") == {"": 2}, 20)
+
+
+@pytest.mark.usefixtures("workers")
+@pytest.mark.parametrize("path", ["/metrics", "/metrics?name[]=amp_workers"])
+def test_promtool_has_nothing_to_say(exporter: int, path: str, tmp_path: Path) -> None:
+    metrics = tmp_path / "metrics.txt"
+    metrics.write_text(get(f"http://127.0.0.1:{exporter}{path}"))
+    checked = run("sh", "-c", f"{tool('promtool')} check metrics < {metrics}")
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+
+
+@pytest.mark.usefixtures("workers")
+def test_every_documented_query_is_answered(ask: Ask) -> None:
+    documentation = (ROOT / "docs" / "metrics.md").read_text()
+    queries = [part.split("```", 1)[0].strip() for part in documentation.split("```promql")[1:]]
+    assert len(queries) > 10
+    for query in queries:
+        ask(query)

@@ -1,0 +1,202 @@
+"""`ampd solo` as its user has it: started, broken, stopped."""
+
+import contextlib
+import os
+import re
+import signal
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.processes import Process, Processes, eventually, free_port, get, run
+
+RUNNING = "Amp worker management is running"
+
+
+class Solo:
+    """One `ampd solo`, on ports and a data directory of its own."""
+
+    def __init__(self, processes: Processes, data: Path, workers: int = 2) -> None:
+        self.admin, self.exporter = (f"127.0.0.1:{free_port()}" for _ in range(2))
+        addresses = ["--admin.listen-address", self.admin, "--exporter.listen-address", self.exporter]
+        self.process: Process = processes.ampd("solo", "--data-dir", str(data), "--workers", str(workers), *addresses)
+
+    def workers(self) -> list[str]:
+        return run("ampctl", "--admin-url", f"http://{self.admin}", "worker", "list").stdout.splitlines()
+
+    def active(self) -> int:
+        found = re.search(r'^amp_workers\{state="active"\} (\d+)', get(f"http://{self.exporter}/metrics"), re.M)
+        assert found is not None
+        return int(found[1])
+
+    def child(self, word: str) -> psutil.Process:
+        """The child whose command line has a word in it."""
+
+        def look() -> psutil.Process | None:
+            with contextlib.suppress(psutil.Error):  # one that ends while it is looked at
+                for process in psutil.Process(self.process.pid).children():
+                    if process.status() != psutil.STATUS_ZOMBIE and word in " ".join(process.cmdline()):
+                        return process
+            return None
+
+        return eventually(look)
+
+
+@pytest.fixture
+def data(open_directory: Path, request: pytest.FixtureRequest) -> Path:
+    return open_directory / f"solo-{abs(hash(request.node.name))}"
+
+
+@pytest.fixture
+def solo(processes: Processes, data: Path) -> Solo:
+    started = Solo(processes, data)
+    started.process.says(RUNNING, 60)
+    return started
+
+
+def assert_gone(family: list[psutil.Process]) -> None:
+    assert not psutil.wait_procs(family, 5)[1]
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+def test_it_shows_what_runs_and_stops_cleanly(solo: Solo, data: Path, signal_number: int) -> None:
+    eventually(lambda: solo.active() == 2)
+    assert [line.split()[0] for line in solo.workers()] == ["worker-01", "worker-02"]
+    screen = solo.process.output
+    for shown in (f"http://{solo.admin}/workers", f"http://{solo.exporter}/metrics", str(data), "worker list"):
+        assert shown in screen
+    family = solo.process.descendants()
+    assert len(family) >= 2 + 2 * 2 + 1
+    solo.process.signal(signal_number)
+    assert solo.process.wait(10) == 0
+    assert_gone(family)
+    assert "Traceback" not in solo.process.output
+    assert "level=error" not in solo.process.output
+
+
+def test_its_workers_are_recorded_as_stopped_and_are_there_at_the_next_start(
+    solo: Solo, processes: Processes, data: Path
+) -> None:
+    assert solo.process.stop() == 0
+    again = Solo(processes, data, workers=1)
+    again.process.says(RUNNING, 60)
+    eventually(lambda: again.active() == 1)
+    listed = run("ampctl", "--admin-url", f"http://{again.admin}", "worker", "list", "--json").stdout
+    assert re.findall(r'"state": "(\w+)"', listed) == ["active", "stopped"]
+
+
+@pytest.mark.parametrize("victim", ["worker-01", "admin", "exporter", "postgres"])
+def test_a_child_that_is_killed_is_started_again_and_said_so(solo: Solo, victim: str) -> None:
+    child = solo.child(victim)
+    child.kill()
+    names = {"admin": "the Admin API", "exporter": "the exporter", "postgres": "PostgreSQL"}
+    solo.process.says(f"{names.get(victim, victim)} was killed by SIGKILL; starting it again in 1 s")
+    eventually(lambda: solo.child(victim).pid != child.pid, 20)
+    eventually(lambda: solo.active() == 2 and len(solo.workers()) == 2, 20)
+    family = solo.process.descendants()
+    assert solo.process.stop() == 0
+    assert_gone(family)
+
+
+def test_a_child_that_was_killed_just_before_does_not_keep_it_from_stopping(solo: Solo) -> None:
+    for victim in ("postgres", "admin", "worker-01"):
+        solo.child(victim).kill()
+    family = solo.process.descendants()
+    assert solo.process.stop() == 0
+    assert_gone(family)
+
+
+def test_after_kill_9_of_everything_the_data_is_there(solo: Solo, processes: Processes, data: Path) -> None:
+    eventually(lambda: solo.active() == 2)
+    created = [
+        line
+        for line in run(
+            "ampctl", "--admin-url", f"http://{solo.admin}", "worker", "get", "worker-01"
+        ).stdout.splitlines()
+        if line.startswith("Created")
+    ]
+    for process in [psutil.Process(solo.process.pid), *solo.process.descendants()]:
+        with contextlib.suppress(psutil.NoSuchProcess):  # it went with its parent
+            process.kill()
+    solo.process.wait()
+    again = Solo(processes, data)
+    again.process.says(RUNNING, 60)
+    eventually(lambda: again.active() == 2)
+    details = run("ampctl", "--admin-url", f"http://{again.admin}", "worker", "get", "worker-01").stdout
+    assert created[0] in details.splitlines()
+
+
+def test_after_kill_9_of_it_alone_nothing_is_left_and_the_next_start_works(
+    solo: Solo, processes: Processes, data: Path
+) -> None:
+    family = solo.process.descendants()
+    solo.process.signal(signal.SIGKILL)
+    solo.process.wait()
+    again = Solo(processes, data)
+    again.process.says(RUNNING, 60)
+    assert_gone(family)
+    eventually(lambda: again.active() == 2)
+
+
+def test_a_second_one_on_the_same_data_is_refused(solo: Solo, processes: Processes, data: Path) -> None:
+    second = Solo(processes, data)
+    assert second.process.wait() == 1
+    assert second.process.output == (
+        f"Error: another ampd solo (pid {solo.process.pid}) uses the data directory {data}; "
+        "stop it, or choose another with --data-dir\n"
+    )
+    assert solo.active() == 2
+
+
+@pytest.mark.parametrize("option", ["--admin.listen-address", "--exporter.listen-address"])
+def test_a_port_in_use_is_refused_and_nothing_is_left(
+    processes: Processes, data: Path, option: str, solo_port: Callable[[], str]
+) -> None:
+    taken = solo_port()
+    other = next(name for name in ("--admin.listen-address", "--exporter.listen-address") if name != option)
+    process = processes.ampd("solo", "--data-dir", str(data), option, taken, other, f"127.0.0.1:{free_port()}")
+    assert process.wait() == 1
+    assert process.output == (
+        f"Error: cannot listen on {taken}: Address already in use. Choose another with {option}.\n"
+    )
+    assert not data.exists()
+
+
+@pytest.fixture
+def solo_port(processes: Processes) -> Callable[[], str]:
+    """The address of a server that is none of ours."""
+
+    def listen() -> str:
+        port = free_port()
+        processes.start("python", "-m", "http.server", "--bind", "127.0.0.1", str(port))
+        eventually(lambda: get(f"http://127.0.0.1:{port}/"))
+        return f"127.0.0.1:{port}"
+
+    return listen
+
+
+@pytest.mark.parametrize("directory", ["/proc/amp", "/dev/null/amp"])
+def test_a_directory_that_cannot_be_written_is_refused(processes: Processes, directory: str) -> None:
+    refused = Solo(processes, Path(directory)).process
+    assert refused.wait() == 1
+    assert refused.output.startswith(f"Error: cannot write the data directory {directory}: ")
+    assert refused.output.endswith("; choose another with --data-dir\n")
+    assert refused.output.count("\n") == 1
+
+
+def test_no_directory_above_its_data_changes_its_mode(processes: Processes, open_directory: Path) -> None:
+    """In a closed home: as root, PostgreSQL's account cannot enter it, and must not be let in."""
+    home = open_directory / "closed"
+    home.mkdir(mode=0o700)
+    solo = Solo(processes, home / "project" / ".amp", workers=1)
+    solo.process.says(RUNNING, 60)
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+    place = (home / "project" / ".amp" / "postgres").resolve()
+    assert solo.process.stop() == 0
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+    if os.geteuid() == 0:
+        assert f"the metadata DB goes to {place} instead" in solo.process.output
+        run("rm", "-r", str(place))
