@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -36,9 +37,21 @@ def silent(_: str) -> None:
 
 
 def family(server: EmbeddedPostgres) -> list[psutil.Process]:
-    assert server.pid is not None, "not launched yet"
+    assert server.pid is not None
     postmaster = psutil.Process(server.pid)
     return [postmaster, *postmaster.children(recursive=True)]
+
+
+def suspended(server: EmbeddedPostgres, word: str) -> psutil.Process | None:
+    """Stop the first process of the server whose title has the word; None as long as there is none."""
+    if server.pid is None:
+        return None
+    with suppress(psutil.NoSuchProcess):  # one that ended while it was looked at
+        for process in psutil.Process(server.pid).children():
+            if word in " ".join(process.cmdline()):
+                process.suspend()
+                return process
+    return None
 
 
 def test_the_data_stays(make_server: Callable[[], EmbeddedPostgres]) -> None:
@@ -74,8 +87,7 @@ def test_a_recovery_of_more_than_ten_seconds_is_waited_for(make_server: Callable
     said: list[str] = []
 
     def hold_back() -> None:
-        startup = eventually(lambda: next((p for p in family(recovering) if "startup" in " ".join(p.cmdline())), None))
-        startup.suspend()
+        startup = eventually(lambda: suspended(recovering, "startup"))
         time.sleep(11)
         startup.resume()
 
