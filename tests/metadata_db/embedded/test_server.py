@@ -69,8 +69,8 @@ def test_the_data_stays(make_server: Callable[[], EmbeddedPostgres]) -> None:
 def test_it_listens_on_no_network(make_server: Callable[[], EmbeddedPostgres]) -> None:
     server = make_server()
     server.start(silent)
-    listening = [c for p in family(server) for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN]
-    assert listening == []
+    assert family(server)[0].net_connections("inet") == []
+    assert len(family(server)[0].net_connections("unix")) >= 1
 
 
 def test_a_recovery_of_more_than_ten_seconds_is_waited_for(make_server: Callable[[], EmbeddedPostgres]) -> None:
@@ -80,7 +80,8 @@ def test_a_recovery_of_more_than_ten_seconds_is_waited_for(make_server: Callable
     with psycopg.connect(crashed.url, autocommit=True) as connection:
         connection.execute("CREATE TABLE t AS SELECT g, repeat('x', 500) AS x FROM generate_series(1, 200000) g")
     for process in family(crashed):
-        process.kill()
+        with suppress(psutil.NoSuchProcess):  # they follow their postmaster by themselves
+            process.kill()
     eventually(lambda: crashed.poll() is not None)
 
     recovering = make_server()
