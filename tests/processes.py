@@ -144,6 +144,11 @@ class Processes:
             process.end()
 
 
+def command_lines(*pids: int) -> str:
+    """What `ps` shows of processes, which a bare machine does not have."""
+    return "".join(Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ") + "\n" for pid in pids)
+
+
 def clean_environment() -> dict[str, str]:
     """The environment without anything of Amp's in it, and the project's commands on the PATH."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("AMP_", "PG"))}

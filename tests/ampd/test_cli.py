@@ -1,6 +1,5 @@
 import logging
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 
 from ampd.logs import Logfmt, configure_logs
 from ampd.process_title import process_title
-from tests.processes import Processes, eventually, run
+from tests.processes import Processes, command_lines, eventually, run
 
 
 @pytest.mark.parametrize("command", ["", "solo", "migrate", "worker", "admin", "exporter"])
@@ -74,14 +73,9 @@ def test_ps_shows_no_password(processes: Processes, command: list[str], unused_p
     if command[0] != "worker":
         eventually(process.descendants)
 
-    def shown() -> str:
-        family = [process.pid, *(child.pid for child in process.descendants())]
-        return subprocess.run(
-            ["/bin/ps", "-o", "args=", "-p", ",".join(map(str, family))], capture_output=True, text=True, check=True
-        ).stdout
-
-    assert "ampd" in shown()
-    assert "hunter2" not in shown()
+    shown = command_lines(process.pid, *(child.pid for child in process.descendants()))
+    assert "ampd" in shown
+    assert "hunter2" not in shown
     assert "hunter2" not in process.output
 
 

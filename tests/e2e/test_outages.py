@@ -1,6 +1,5 @@
 """The metadata DB goes away, comes back, refuses the password: every process says so once and recovers on its own."""
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 from metadata_db import MetadataDbUrl
 from metadata_db.embedded import EmbeddedPostgres, account, find_place
 from metadata_db.migrate import upgrade
-from tests.processes import Process, Processes, eventually, free_port, get
+from tests.processes import Process, Processes, command_lines, eventually, free_port, get
 
 PASSWORD = "hunter2-planted"
 
@@ -110,7 +109,7 @@ def test_the_password_is_refused_and_shown_nowhere(
         eventually(fleet.is_down)
         for process in fleet.processes:
             process.says("password authentication failed for user")
-        shown = "".join(subprocess.run(["/bin/ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout)
+        shown = command_lines(*(pid for p in fleet.processes for pid in (p.pid, *(c.pid for c in p.descendants()))))
         connection.execute(f"ALTER ROLE amp PASSWORD '{PASSWORD}'".encode())
     eventually(fleet.works, 20)
     bodies = [get(f"http://127.0.0.1:{port}/metrics") for port in (fleet.admin, fleet.exporter)]
