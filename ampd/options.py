@@ -60,7 +60,7 @@ def listen_option(name: str, default: str, parameter: str = "listen_address") ->
 
 def threshold_options(command: Command) -> Command:
     """The ages at which a worker changes its state."""
-    seconds = click.FloatRange(min=0)
+    seconds = click.FloatRange(min=0, max=1e9)
     for name, default, text in (
         ("--forget-after", DEFAULT_THRESHOLDS.forget_after, "of being lost or stopped a worker is forgotten"),
         ("--lost-after", DEFAULT_THRESHOLDS.lost_after, "without a heartbeat a worker is lost"),

@@ -1,7 +1,7 @@
 """The exporter as a Flask application."""
 
-import logging
 import platform
+from collections.abc import Mapping
 
 from flask import Flask, Response, request
 from prometheus_client import Gauge
@@ -10,7 +10,18 @@ from exporter.exposition import compress, expose
 from exporter.families import AGE_BOUNDS, BUILD_INFO
 from exporter.landing import landing
 from exporter.scrape import Scraper
-from metadata_db import Fleet, MetadataDbError, MetadataDbUrl, Reader, State, Thresholds, check_schema, read_fleet
+from metadata_db import (
+    Group,
+    Key,
+    Learn,
+    MetadataDbError,
+    MetadataDbUrl,
+    Reader,
+    State,
+    Thresholds,
+    check_schema,
+    read_fleet,
+)
 from web import health, server_registry
 
 CONNECTIONS = 2
@@ -29,8 +40,6 @@ MEMBER_STATES = {
 }
 """Which workers have series of their own, by the value of --collector.workers."""
 
-_log = logging.getLogger("exporter")
-
 
 def create_app(
     url: MetadataDbUrl, thresholds: Thresholds, collect_workers: str, telemetry_path: str, version: str
@@ -41,9 +50,11 @@ def create_app(
     build = Gauge(BUILD_INFO.name, BUILD_INFO.help, BUILD_INFO.labels, registry=own)
     build.labels(version, platform.python_version()).set(1)
 
-    def read(seconds: float) -> Fleet:
+    states = MEMBER_STATES[collect_workers]
+
+    def read(known: Mapping[Key, str], learn: Learn, seconds: float) -> list[Group]:
         return reader.query(
-            lambda connection: read_fleet(connection, thresholds, AGE_BOUNDS, MEMBER_STATES[collect_workers]), seconds
+            lambda connection: read_fleet(connection, thresholds, AGE_BOUNDS, states, known, learn), seconds
         )
 
     scraper = Scraper(read, own)
@@ -53,17 +64,15 @@ def create_app(
 
     @app.get(telemetry_path)
     def metrics() -> Response:
-        try:
-            fleet = scraper.fleet(_timeout(request.headers.get(_TIMEOUT_HEADER)))
-        except MetadataDbError:
-            fleet = None
+        scrape = scraper.scrape(_timeout(request.headers.get(_TIMEOUT_HEADER)))
         names = request.args.getlist("name[]") or None
-        exposition = expose(fleet, own, request.headers.get("Accept", ""), names)
-        response = Response(exposition.body, content_type=exposition.content_type)
-        response.vary.update(("Accept", "Accept-Encoding"))
-        if request.accept_encodings["gzip"] > 0:
-            response.data = compress(exposition.body)
+        exposition = expose(scrape.fleet, scrape.workers, own, request.headers.get("Accept", ""), names)
+        packed = request.accept_encodings["gzip"] > 0
+        pieces = compress(exposition.pieces) if packed else exposition.pieces
+        response = Response(pieces, content_type=exposition.content_type)
+        if packed:
             response.content_encoding = "gzip"
+        response.vary.update(("Accept", "Accept-Encoding"))
         return response
 
     @app.errorhandler(MetadataDbError)

@@ -1,30 +1,31 @@
 """One response of `/metrics`: which format, which families, and the bytes."""
 
-import gzip
-from collections.abc import Collection
+import zlib
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from exporter.fleet_families import FleetCollector
-from exporter.worker_families import render
-from metadata_db import Fleet
+from exporter.worker_families import Texts, header
 
 _EOF = b"# EOF\n"
+
+_GZIP = 16
+"""Added to the window's size, it asks zlib for gzip's header and trailer."""
 
 
 @dataclass(frozen=True)
 class Exposition:
     """What is sent, and as what."""
 
-    body: bytes
+    pieces: Sequence[bytes]
     content_type: str
 
 
 def expose(
-    fleet: Fleet | None, own: CollectorRegistry, accept: str, names: Collection[str] | None = None
+    fleet: Collector, workers: Texts, own: CollectorRegistry, accept: str, names: Collection[str] | None = None
 ) -> Exposition:
     """Return the exposition of a fleet and of the exporter's own families, in the format that the client accepts.
 
@@ -32,19 +33,25 @@ def expose(
     """
     encode, content_type = choose_encoder(accept)
     registry = CollectorRegistry(auto_describe=True)
-    registry.register(FleetCollector(fleet))
-    parts = [encode(_restricted(each, names)).removesuffix(_EOF) for each in (registry, own)]
-    if fleet is not None:
-        parts.append(render(fleet.members, names).encode())
+    registry.register(fleet)
+    pieces = [encode(_restricted(each, names)).removesuffix(_EOF) for each in (registry, own)]
+    for family, texts in workers.items():
+        if texts and (names is None or family.name in names):
+            pieces += (header(family), *texts)
     if content_type.startswith("application/openmetrics-text"):
-        parts.append(_EOF)
-    return Exposition(b"".join(parts), content_type)
+        pieces.append(_EOF)
+    return Exposition(pieces, content_type)
 
 
 def _restricted(registry: CollectorRegistry, names: Collection[str] | None) -> Collector:
     return registry if names is None else registry.restricted_registry(names)
 
 
-def compress(body: bytes) -> bytes:
-    """Return the body as gzip, at the level that costs least: it is read once, and by a neighbour."""
-    return gzip.compress(body, compresslevel=1, mtime=0)
+def compress(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Return the pieces as one gzip stream, piece by piece, at the level that costs least: it is read once."""
+    packer = zlib.compressobj(1, wbits=zlib.MAX_WBITS | _GZIP)
+    for piece in pieces:
+        packed = packer.compress(piece)
+        if packed:
+            yield packed
+    yield packer.flush()

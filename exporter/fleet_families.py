@@ -1,7 +1,7 @@
 """The fleet families of one scrape: always there, and no more of them for a larger fleet."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client.core import GaugeHistogramMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -14,60 +14,50 @@ from exporter.families import (
     WORKERS_BY_VERSION,
     Family,
 )
-from metadata_db import Cohort, Fleet, State
+from metadata_db import Group, State
 
-_RUNNING = (State.ACTIVE, State.STALE)
 _EXPECTED = (State.ACTIVE, State.STALE, State.LOST)
 
 
 class FleetCollector(Collector):
-    """Makes the families of one fleet; of None, where the metadata DB did not answer, the one that says so."""
+    """Makes the families of one fleet."""
 
-    def __init__(self, fleet: Fleet | None) -> None:
-        self._fleet = fleet
+    def __init__(self, groups: Sequence[Group], versions: Mapping[str, int]) -> None:
+        """versions: how many running workers there are of each."""
+        self._groups = groups
+        self._versions = versions
 
     def collect(self) -> Iterator[Metric]:
-        up = _gauge(METADATA_DB_UP)
-        up.add_metric([], 0 if self._fleet is None else 1)
-        yield up
-        if self._fleet is not None:
-            yield self._workers(self._fleet.cohorts)
-            yield self._by_version(self._fleet.cohorts)
-            yield self._heartbeat_age(self._fleet.cohorts)
+        yield _gauge(METADATA_DB_UP, {(): 1})
+        counts = Counter[str]()
+        for group in self._groups:
+            counts[group.state] += group.workers
+        yield _gauge(WORKERS, {(state,): counts[state] for state in State})
+        yield _gauge(WORKERS_BY_VERSION, {(version,): count for version, count in sorted(self._versions.items())})
+        yield self._heartbeat_age()
 
-    @staticmethod
-    def _workers(cohorts: Sequence[Cohort]) -> Metric:
-        family = _gauge(WORKERS)
-        for state in State:
-            family.add_metric([state], sum(cohort.workers for cohort in cohorts if cohort.state == state))
-        return family
-
-    @staticmethod
-    def _by_version(cohorts: Sequence[Cohort]) -> Metric:
-        counts: Counter[str] = Counter()
-        for cohort in cohorts:
-            if cohort.state in _RUNNING:
-                counts[cohort.version] += cohort.workers
-        family = _gauge(WORKERS_BY_VERSION)
-        for version in sorted(counts):
-            family.add_metric([version], counts[version])
-        return family
-
-    @staticmethod
-    def _heartbeat_age(cohorts: Sequence[Cohort]) -> Metric:
-        expected = [cohort for cohort in cohorts if cohort.state in _EXPECTED]
-        buckets = [
-            (f"{bound:g}.0", sum(cohort.workers for cohort in expected if cohort.bucket <= index))
-            for index, bound in enumerate(AGE_BOUNDS)
-        ]
-        buckets.append(("+Inf", sum(cohort.workers for cohort in expected)))
+    def _heartbeat_age(self) -> Metric:
+        expected = [group for group in self._groups if group.state in _EXPECTED]
+        within = [sum(counts) for counts in zip(*(group.within for group in expected), strict=True)]
+        counts = within or [0] * len(AGE_BOUNDS)
+        buckets = [(f"{bound:g}.0", float(count)) for bound, count in zip(AGE_BOUNDS, counts, strict=True)]
         return GaugeHistogramMetricFamily(
             FLEET_HEARTBEAT_AGE.name,
             FLEET_HEARTBEAT_AGE.help,
-            buckets=[(bound, float(count)) for bound, count in buckets],
-            gsum_value=sum(cohort.age_seconds for cohort in expected),
+            buckets=[*buckets, ("+Inf", float(sum(group.workers for group in expected)))],
+            gsum_value=sum(group.age_seconds for group in expected),
         )
 
 
-def _gauge(family: Family) -> GaugeMetricFamily:
-    return GaugeMetricFamily(family.name, family.help, labels=family.labels)
+class DownCollector(Collector):
+    """Says that the metadata DB did not answer, and nothing else: nothing is known."""
+
+    def collect(self) -> Iterator[Metric]:
+        yield _gauge(METADATA_DB_UP, {(): 0})
+
+
+def _gauge(family: Family, values: Mapping[tuple[str, ...], float]) -> GaugeMetricFamily:
+    made = GaugeMetricFamily(family.name, family.help, labels=family.labels)
+    for labels, value in values.items():
+        made.add_metric(labels, value)
+    return made

@@ -2,11 +2,19 @@
 
 prometheus-client would make six objects a worker first: 0.39 s for 10,000 workers, where this takes 0.03 s. Both
 of its formats write a gauge alike, so that one text serves both.
+
+Of 100,000 workers, only the two families of the heartbeat are new in a scrape. The text of the others is kept, by
+group, as long as the group's fingerprint stays the same. It is a cache and nothing else: without it, the next scrape
+is as right and takes longer.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, repeat
 
 from exporter.families import (
+    WORKER,
     WORKER_CREATED_TIMESTAMP,
     WORKER_HEARTBEAT_AGE,
     WORKER_HEARTBEAT_TIMESTAMP,
@@ -15,26 +23,59 @@ from exporter.families import (
     WORKER_STOPPED_TIMESTAMP,
     Family,
 )
-from metadata_db import Member, State
+from metadata_db import RUNNING, Details, Group, Key, Member, State
+
+Texts = Mapping[Family, Sequence[bytes]]
+"""The series of each worker family, in pieces. A family of no series has none."""
 
 
-def render(members: Sequence[Member], names: Collection[str] | None = None) -> str:
-    """Return the exposition of all worker families, or of those that are named. A family of no series is absent."""
-    nodes = [escape(member.node_id) for member in members]
-    parts: list[str] = []
-    for family, lines in (
-        (WORKER_HEARTBEAT_AGE, _ages(nodes, members)),
-        (WORKER_HEARTBEAT_TIMESTAMP, _gauges(WORKER_HEARTBEAT_TIMESTAMP, nodes, [m.heartbeat_at for m in members])),
-        (WORKER_REGISTERED_TIMESTAMP, _gauges(WORKER_REGISTERED_TIMESTAMP, nodes, [m.registered_at for m in members])),
-        (WORKER_CREATED_TIMESTAMP, _gauges(WORKER_CREATED_TIMESTAMP, nodes, [m.created_at for m in members])),
-        (WORKER_STOPPED_TIMESTAMP, _gauges(WORKER_STOPPED_TIMESTAMP, nodes, [m.stopped_at for m in members])),
-        (WORKER_INFO, _infos(nodes, members)),
-    ):
-        if names is None or family.name in names:
-            text = "".join(lines)
-            if text:
-                parts += (f"# HELP {family.name} {family.help}\n# TYPE {family.name} {family.type}\n", text)
-    return "".join(parts)
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What is kept of a group."""
+
+    fingerprint: str
+    versions: Mapping[str, int]
+    labels: Sequence[bytes]
+    """Of each worker, `{node_id="worker-01"} `."""
+
+    texts: Mapping[Family, bytes]
+
+
+class WorkerFamilies:
+    """Writes the worker families of one fleet after the other. Not for two threads at once."""
+
+    def __init__(self) -> None:
+        self._kept: dict[Key, _Kept] = {}
+
+    def known(self) -> Mapping[Key, str]:
+        """Return the fingerprints whose details are not needed any more."""
+        return {key: kept.fingerprint for key, kept in self._kept.items()}
+
+    def learn(self, group: Group, details: Details) -> None:
+        """Keep what does not change from one heartbeat to the next."""
+        self._kept[group.key] = _keep(group, details)
+
+    def write(self, groups: Sequence[Group]) -> tuple[Texts, Counter[str]]:
+        """Return the worker families of a fleet, and how many running workers there are of each version."""
+        # What is not in this fleet is dropped: a worker that was deleted or forgotten leaves nothing behind.
+        self._kept = {group.key: self._kept[group.key] for group in groups}
+        texts: dict[Family, list[bytes]] = {family: [] for family in WORKER}
+        versions: Counter[str] = Counter()
+        for group in groups:
+            kept = self._kept[group.key]
+            if group.state in RUNNING:
+                versions.update(kept.versions)
+            for family, text in kept.texts.items():
+                texts[family].append(text)
+            if group.heartbeats is not None:
+                texts[WORKER_HEARTBEAT_TIMESTAMP].append(
+                    _series(WORKER_HEARTBEAT_TIMESTAMP, kept.labels, group.heartbeats.encode().split(b" "))
+                )
+            if group.ages is not None and group.state != State.STOPPED:
+                texts[WORKER_HEARTBEAT_AGE].append(
+                    _series(WORKER_HEARTBEAT_AGE, kept.labels, group.ages.encode().split(b" "))
+                )
+        return texts, versions
 
 
 def escape(value: str) -> str:
@@ -44,20 +85,39 @@ def escape(value: str) -> str:
     return value
 
 
-def _gauges(family: Family, nodes: Sequence[str], values: Sequence[float | None]) -> Iterator[str]:
-    name = family.name
-    for node, value in zip(nodes, values, strict=True):
-        if value is not None:
-            yield f'{name}{{node_id="{node}"}} {value!r}\n'
+def header(family: Family) -> bytes:
+    """Return the lines that begin a family."""
+    return f"# HELP {family.name} {family.help}\n# TYPE {family.name} {family.type}\n".encode()
 
 
-def _ages(nodes: Sequence[str], members: Sequence[Member]) -> Iterator[str]:
-    ages = [None if member.state == State.STOPPED else member.heartbeat_age for member in members]
-    return _gauges(WORKER_HEARTBEAT_AGE, nodes, ages)
+def _keep(group: Group, details: Details) -> _Kept:
+    members = details.members
+    labels = [f'{{node_id="{escape(member.node_id)}"}} '.encode() for member in members]
+    texts = {}
+    if members:
+        texts = {
+            WORKER_REGISTERED_TIMESTAMP: _series(
+                WORKER_REGISTERED_TIMESTAMP, labels, [member.registered_at.encode() for member in members]
+            ),
+            WORKER_CREATED_TIMESTAMP: _series(
+                WORKER_CREATED_TIMESTAMP, labels, [member.created_at.encode() for member in members]
+            ),
+            WORKER_INFO: "".join(_info(member) for member in members).encode(),
+        }
+        stops = [member.stopped_at.encode() for member in members if member.stopped_at is not None]
+        if stops:
+            # A group is of one state: either all of it stopped, or nobody.
+            texts[WORKER_STOPPED_TIMESTAMP] = _series(WORKER_STOPPED_TIMESTAMP, labels, stops)
+    return _Kept(group.fingerprint, details.versions, labels, texts)
 
 
-def _infos(nodes: Sequence[str], members: Sequence[Member]) -> Iterator[str]:
-    keys = WORKER_INFO.labels[1:]
-    for node, member in zip(nodes, members, strict=True):
-        labels = ",".join(f'{key}="{escape(value)}"' for key, value in zip(keys, member.info, strict=True))
-        yield f'{WORKER_INFO.name}{{node_id="{node}",{labels}}} 1.0\n'
+def _series(family: Family, labels: Sequence[bytes], values: Sequence[bytes]) -> bytes:
+    line_start = b"\n" + family.name.encode()
+    pieces = chain.from_iterable(zip(repeat(line_start, len(labels)), labels, values, strict=True))
+    return b"".join(pieces)[1:] + b"\n"
+
+
+def _info(member: Member) -> str:
+    values = (member.node_id, *member.info)
+    labels = ",".join(f'{key}="{escape(value)}"' for key, value in zip(WORKER_INFO.labels, values, strict=True))
+    return f"{WORKER_INFO.name}{{{labels}}} 1\n"

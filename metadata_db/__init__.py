@@ -2,7 +2,7 @@
 
 from metadata_db.engine import CONNECT_TIMEOUT_SECONDS, connect, deadline, single_engine, told
 from metadata_db.errors import REASONS, MetadataDbError
-from metadata_db.fleet import Cohort, Fleet, Member, read_fleet
+from metadata_db.fleet import RUNNING, Details, Group, Key, Learn, Member, read_fleet
 from metadata_db.node_id import InvalidNodeId, check_node_id
 from metadata_db.reader import Reader
 from metadata_db.schema import DEFAULT_THRESHOLDS, UNKNOWN, State, Thresholds
@@ -24,11 +24,14 @@ __all__ = [
     "DEFAULT_THRESHOLDS",
     "ENVIRONMENT",
     "REASONS",
+    "RUNNING",
     "UNKNOWN",
-    "Cohort",
-    "Fleet",
+    "Details",
+    "Group",
     "InvalidMetadataDbUrl",
     "InvalidNodeId",
+    "Key",
+    "Learn",
     "Member",
     "MetadataDbError",
     "MetadataDbUrl",

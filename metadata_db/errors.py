@@ -9,6 +9,16 @@ REASONS = ("unreachable", "refused", "schema", "timeout", "query")
 """Every `MetadataDbError.reason`, in the order in which they are told apart."""
 
 
+_REFUSALS = (
+    "authentication failed",
+    "no pg_hba.conf entry",
+    "does not exist",
+    "permission denied",
+    "too many ",
+    "connection slots",
+)
+
+
 class MetadataDbError(Exception):
     """The metadata DB did not do what it was asked.
 
@@ -47,10 +57,7 @@ def explain(error: DBAPIError | PoolTimeoutError | psycopg.Error) -> MetadataDbE
 
 
 def _refuses(text: str) -> bool:
-    return any(
-        word in text
-        for word in ("authentication failed", "no pg_hba.conf entry", "does not exist", "permission denied")
-    )
+    return any(word in text for word in _REFUSALS)
 
 
 def _one_line(error: BaseException | None) -> str:

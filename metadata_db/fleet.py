@@ -1,33 +1,28 @@
-"""The whole fleet at one moment, for the exporter: how many workers there are of each kind, and the workers."""
+"""The whole fleet at one moment, for the exporter, and only what has changed of it since the last time.
 
-from collections.abc import Collection, Sequence
+Of 100,000 workers all beat between two scrapes, but hardly one has registered, stopped or come back. The workers are
+read in groups, each of a few hundred that are in the same state. Of each group come the heartbeats, which are new
+every time, and a fingerprint of all else; who knows the fingerprint from before needs no more. The details come for
+the groups that are new or have changed, in the same snapshot.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import (
-    CTE,
-    BigInteger,
-    ColumnElement,
-    Connection,
-    Double,
-    Integer,
-    Row,
-    Select,
-    Text,
-    func,
-    literal_column,
-    null,
-    select,
-    true,
-    union_all,
-)
+from sqlalchemy import BigInteger, ColumnElement, Connection, Text, any_, cast, extract, func, literal, select, text
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from metadata_db.schema import (
     INFO_KEYS,
+    Clock,
+    State,
     Thresholds,
-    database_clock,
+    clock_at,
     epoch,
-    heartbeat_age,
     info_text,
     state,
     stopped_at,
@@ -37,130 +32,234 @@ from metadata_db.schema import (
 LABEL_LENGTH = 200
 """Characters of an `info` field that are read: it is anybody's to write, and may be a megabyte."""
 
+_GROUP_BITS = 8
+
+GROUP_SIZE = 2**_GROUP_BITS
+"""Ids in a group: small, so that one worker that restarts has few others read again; large, so that there are few."""
+
+Key = tuple[int, str]
+"""A group: its number (the ids divided by GROUP_SIZE), and its state."""
+
+
+_BATCH_GROUPS = 32
+
+RUNNING = (State.ACTIVE, State.STALE)
+"""The states of workers whose versions are counted."""
+
 
 @dataclass(frozen=True, slots=True)
-class Cohort:
-    """Workers that are alike in state, version and the bucket that their heartbeat age falls into."""
+class Group:
+    """Workers of neighbouring ids that are in the same state."""
 
+    number: int
     state: str
-    version: str
-    bucket: int
-    """How many of the bounds are smaller than the heartbeat age: 0 is the first bucket."""
-
     workers: int
     age_seconds: float
     """The sum of their heartbeat ages."""
 
+    within: tuple[int, ...]
+    """How many of them have a heartbeat age of at most each of the bounds."""
+
+    fingerprint: str
+    """Changes when anything but a heartbeat does: who they are, their registrations, their info."""
+
+    ages: str | None
+    """The heartbeat ages in seconds, separated by spaces, in the order of `Details.members`; None in a state whose
+    members are not asked for."""
+
+    heartbeats: str | None
+    """The last heartbeats as Unix times, likewise."""
+
+    @property
+    def key(self) -> Key:
+        return self.number, self.state
+
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One worker of the fleet. Moments are Unix times in seconds."""
+    """One worker, without its heartbeat. Moments are Unix times, as text."""
 
     node_id: str
-    state: str
-    heartbeat_age: float
-    heartbeat_at: float
-    registered_at: float
-    created_at: float
-    stopped_at: float | None
+    registered_at: str
+    created_at: str
+    stopped_at: str | None
     info: tuple[str, ...]
     """`version`, `commit_sha`, `commit_timestamp` and `build_date`, `unknown` where the worker did not say."""
 
 
 @dataclass(frozen=True, slots=True)
-class Fleet:
-    """All of it, from one snapshot and one reading of the database's clock."""
+class Details:
+    """What is behind a group's fingerprint."""
 
-    cohorts: Sequence[Cohort]
+    versions: Mapping[str, int]
+    """How many workers of the group there are of each version."""
+
     members: Sequence[Member]
+    """Its workers; none in a state whose members are not asked for."""
+
+
+Learn = Callable[[Group, Details], None]
+"""Is told the details of a group, a few groups at a time, so that those of a large fleet are never all in memory."""
 
 
 def read_fleet(
-    connection: Connection, thresholds: Thresholds, age_bounds: Sequence[float], member_states: Collection[str]
-) -> Fleet:
-    """Return every cohort, and the members that are in one of the given states.
+    connection: Connection,
+    thresholds: Thresholds,
+    age_bounds: Sequence[float],
+    member_states: Collection[str],
+    known: Mapping[Key, str],
+    learn: Learn,
+) -> list[Group]:
+    """Return every group, from one snapshot and one reading of the database's clock.
 
-    One statement, so that both are of one snapshot and one reading of the clock. It is READ COMMITTED, in which
-    PostgreSQL takes the snapshot after it has waited for the table's lock; a REPEATABLE READ transaction takes it
-    before, and would show the heartbeats of a minute ago with the age of now.
+    age_bounds: what `Group.within` counts. member_states: the states whose workers are told one by one. known: the
+    fingerprints that the caller knows. learn: is told of each group whose fingerprint is another.
     """
-    clock = database_clock(thresholds)
-    selects = [_select_cohorts(clock, age_bounds)]
-    if member_states:
-        selects.append(_select_members(clock, member_states))
-    rows = connection.execute(union_all(*selects)).all()
-    return Fleet(
-        cohorts=[Cohort(row.state, row.version, row.bucket, row.workers, row.age) for row in rows if row.workers],
-        members=[_member(row) for row in rows if not row.workers],
+    with _one_snapshot(connection):
+        now: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
+        clock = clock_at(now, thresholds)
+        groups = _read_groups(connection, clock, now, age_bounds, member_states)
+        unknown = [group for group in groups if known.get(group.key) != group.fingerprint]
+        _learn_members(connection, [group for group in unknown if group.state in member_states], learn)
+        _learn_versions(connection, clock, [group for group in unknown if group.state not in member_states], learn)
+    return groups
+
+
+@contextmanager
+def _one_snapshot(connection: Connection) -> Iterator[None]:
+    """Have all statements see the same rows.
+
+    A REPEATABLE READ transaction takes its snapshot with its first query, even if that then waits for the table's
+    lock: it would show the heartbeats of before with the age of after. LOCK TABLE waits without taking a snapshot.
+    """
+    connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    try:
+        connection.exec_driver_sql("LOCK TABLE workers IN ACCESS SHARE MODE")
+        yield
+        connection.exec_driver_sql("COMMIT")
+    except BaseException:
+        if not connection.invalidated:
+            connection.exec_driver_sql("ROLLBACK")
+        raise
+
+
+def _read_groups(
+    connection: Connection,
+    clock: Clock,
+    now: datetime,
+    age_bounds: Sequence[float],
+    member_states: Collection[str],
+) -> list[Group]:
+    worker = select(
+        workers.c.id,
+        _group_number().label("number"),
+        workers.c.heartbeat_at,
+        state(clock).label("state"),
+        # The id is in each hash, so that two workers that are alike do not cancel each other out.
+        func.hashtextextended(workers.c.node_id, workers.c.id)
+        .op("#")(func.jsonb_hash_extended(workers.c.info, workers.c.id))
+        .op("#")(_hash(workers.c.registered_at))
+        .op("#")(_hash(workers.c.created_at))
+        .label("hash"),
     )
+    if set(member_states) > {State.ACTIVE}:
+        # Most workers are members: in one order every time, so that the same ids have the same fingerprint. Sorted
+        # as they are grouped, since a sort for the grouping alone would leave the ids in any order.
+        worker = worker.order_by(text("number"), text("state"), workers.c.id)
+    each = worker.subquery("worker")
+    age = clock.now - each.c.heartbeat_at
+    is_member = each.c.state.in_(sorted(member_states))
+    rows = connection.execute(
+        select(
+            each.c.number,
+            each.c.state,
+            func.count().label("workers"),
+            epoch(func.sum(age)).label("age_seconds"),
+            func.bit_xor(each.c.hash).filter(each.c.state != State.FORGOTTEN).label("hash"),
+            func.string_agg(cast(each.c.id, Text), " ").filter(is_member).label("ids"),
+            func.string_agg(cast(extract("epoch", age), Text), " ").filter(is_member).label("ages"),
+            func.string_agg(cast(extract("epoch", each.c.heartbeat_at), Text), " ").filter(is_member).label("beats"),
+            *(
+                func.count().filter(each.c.heartbeat_at >= literal(now - timedelta(seconds=bound)))
+                for bound in age_bounds
+            ),
+        ).group_by(each.c.number, each.c.state)
+    )
+    return [
+        Group(
+            number=row[0],
+            state=row[1],
+            workers=row[2],
+            age_seconds=row[3],
+            fingerprint=f"{row[2]} {row[4]} {row[5] or ''}",
+            ages=row[6],
+            heartbeats=row[7],
+            within=tuple(row[8:]),
+        )
+        for row in rows
+    ]
 
 
-def _select_cohorts(clock: CTE, age_bounds: Sequence[float]) -> Select[Any]:
-    age = heartbeat_age(clock)
+def _learn_members(connection: Connection, groups: Sequence[Group], learn: Learn) -> None:
+    for batch in (groups[start : start + _BATCH_GROUPS] for start in range(0, len(groups), _BATCH_GROUPS)):
+        members = _read_members(connection, [each for group in batch for each in _ids(group)])
+        for group in batch:
+            own = [members[each] for each in _ids(group)]
+            learn(group, Details(Counter(member.info[0] for member in own), own))
+
+
+def _learn_versions(connection: Connection, clock: Clock, groups: Sequence[Group], learn: Learn) -> None:
+    running = [group.key for group in groups if group.state in RUNNING]
+    versions = _read_versions(connection, clock, running) if running else {}
+    for group in groups:
+        learn(group, Details(versions.get(group.key, {}), []))
+
+
+def _read_members(connection: Connection, ids: Sequence[int]) -> dict[int, Member]:
+    rows = connection.execute(
+        select(
+            workers.c.id,
+            workers.c.node_id,
+            _unix_time(workers.c.registered_at),
+            _unix_time(workers.c.created_at),
+            _unix_time(stopped_at()),
+            *(func.left(info_text(key), LABEL_LENGTH) for key in INFO_KEYS),
+        ).where(workers.c.id == any_(literal(ids, ARRAY(BigInteger))))
+    )
+    return {row[0]: Member(row[1], row[2], row[3], row[4], tuple(row[5:])) for row in rows}
+
+
+def _read_versions(connection: Connection, clock: Clock, keys: Sequence[Key]) -> dict[Key, dict[str, int]]:
+    """Return how many workers of each version are in each group, without reading one by one."""
     worker = (
         select(
+            _group_number().label("number"),
             state(clock).label("state"),
-            _label("version").label("version"),
-            # width_bucket counts the bounds that are less than or equal; a Prometheus bucket holds its own bound.
-            (len(age_bounds) - func.width_bucket(-age, _negated(age_bounds))).label("bucket"),
-            age.label("age"),
+            func.left(info_text("version"), LABEL_LENGTH).label("version"),
         )
-        .select_from(workers.join(clock, true()))
+        .where(_group_number() == any_(literal(sorted({key[0] for key in keys}), ARRAY(BigInteger))))
         .subquery("worker")
     )
-    nothing = null()
-    return select(
-        nothing.cast(Text).label("node_id"),
-        worker.c.state,
-        worker.c.version,
-        worker.c.bucket,
-        func.count().label("workers"),
-        func.sum(worker.c.age).label("age"),
-        *(nothing.cast(Double).label(name) for name in _MOMENTS),
-        *(nothing.cast(Text).label(key) for key in INFO_KEYS if key != "version"),
-    ).group_by(worker.c.state, worker.c.version, worker.c.bucket)
+    columns = (worker.c.number, worker.c.state, worker.c.version)
+    versions: dict[Key, dict[str, int]] = {}
+    counts = select(*columns, func.count()).where(worker.c.state.in_(RUNNING)).group_by(*columns)
+    for number, its_state, version, count in connection.execute(counts):
+        versions.setdefault((number, its_state), {})[version] = count
+    return versions
 
 
-def _select_members(clock: CTE, states: Collection[str]) -> Select[Any]:
-    return (
-        select(
-            workers.c.node_id,
-            state(clock).label("state"),
-            _label("version").label("version"),
-            null().cast(Integer).label("bucket"),
-            null().cast(BigInteger).label("workers"),
-            heartbeat_age(clock).label("age"),
-            epoch(workers.c.heartbeat_at),
-            epoch(workers.c.registered_at),
-            epoch(workers.c.created_at),
-            epoch(stopped_at()),
-            *(_label(key) for key in INFO_KEYS if key != "version"),
-        )
-        .select_from(workers.join(clock, true()))
-        .where(state(clock).in_(sorted(states)))
-    )
+def _ids(group: Group) -> list[int]:
+    return [int(each) for each in group.fingerprint.split(" ")[2:]]
 
 
-_MOMENTS = ("heartbeat_at", "registered_at", "created_at", "stopped_at")
+def _unix_time(moment: ColumnElement[Any]) -> ColumnElement[str]:
+    return cast(extract("epoch", moment), Text)
 
 
-def _label(key: str) -> ColumnElement[str]:
-    return func.left(info_text(key), LABEL_LENGTH)
+def _hash(moment: ColumnElement[Any]) -> ColumnElement[int]:
+    # There is a hash function of timestamps with a seed for those without a time zone only.
+    return func.timestamp_hash_extended(func.timezone(text("'UTC'"), moment), workers.c.id)
 
 
-def _negated(bounds: Sequence[float]) -> ColumnElement[Any]:
-    numbers = ", ".join(str(-float(bound)) for bound in reversed(bounds))
-    return literal_column(f"ARRAY[{numbers}]::float8[]")
-
-
-def _member(row: Row[Any]) -> Member:
-    return Member(
-        node_id=row.node_id,
-        state=row.state,
-        heartbeat_age=row.age,
-        heartbeat_at=row.heartbeat_at,
-        registered_at=row.registered_at,
-        created_at=row.created_at,
-        stopped_at=row.stopped_at,
-        info=tuple(row._mapping[key] for key in INFO_KEYS),
-    )
+def _group_number() -> ColumnElement[int]:
+    return workers.c.id.op(">>")(text(str(_GROUP_BITS)))

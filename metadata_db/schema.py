@@ -1,7 +1,7 @@
 """The `workers` table, and the state of a worker. The table is Amp's: its shape is not ours to change."""
 
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -21,6 +21,7 @@ from sqlalchemy import (
     cast,
     extract,
     func,
+    literal,
     literal_column,
     select,
     text,
@@ -73,8 +74,30 @@ class Thresholds:
 DEFAULT_THRESHOLDS = Thresholds()
 
 
-def database_clock(thresholds: Thresholds) -> CTE:
-    """Return a CTE of one row: `now`, and the moments before which a worker is stale, lost or forgotten.
+@dataclass(frozen=True)
+class Clock:
+    """One reading of the database's clock, and the moments before which a worker is stale, lost or forgotten."""
+
+    now: ColumnElement[datetime]
+    stale_before: ColumnElement[datetime]
+    lost_before: ColumnElement[datetime]
+    silent_forgotten_before: ColumnElement[datetime]
+    stopped_forgotten_before: ColumnElement[datetime]
+
+
+def clock_of(statement: CTE) -> Clock:
+    """Return the clock that a `clock_reading` in the same statement reads."""
+    return Clock(**{field.name: statement.c[field.name] for field in fields(Clock)})
+
+
+def clock_at(now: datetime, thresholds: Thresholds) -> Clock:
+    """Return a clock that was read before, in the same snapshot: several statements then agree on it."""
+    moments = _moments(now, thresholds, timedelta(seconds=1))
+    return Clock(**{name: literal(moment, DateTime(timezone=True)) for name, moment in moments.items()})
+
+
+def clock_reading(thresholds: Thresholds) -> CTE:
+    """Return a CTE of one row, which reads the clock: for a select that joins it to `workers`.
 
     Not `now()`: that is the time at which the statement arrived, and a statement that then waits for a lock sees
     heartbeats written long after it, which would come out younger than nothing. This clock is read when the
@@ -82,32 +105,37 @@ def database_clock(thresholds: Thresholds) -> CTE:
     """
     # clock_timestamp() is volatile, so PostgreSQL does not fold this CTE into the query: it is read once.
     reading = select(func.clock_timestamp().label("now")).cte("reading")
-    lost_after, forget_after = _seconds(thresholds.lost_after), _seconds(thresholds.forget_after)
-    return select(
-        reading.c.now,
-        (reading.c.now - _seconds(thresholds.stale_after)).label("stale_before"),
-        (reading.c.now - lost_after).label("lost_before"),
-        (reading.c.now - lost_after - forget_after).label("silent_forgotten_before"),
-        (reading.c.now - forget_after).label("stopped_forgotten_before"),
-    ).cte("clock")
+    second = func.make_interval(0, 0, 0, 0, 0, 0, 1)
+    moments = _moments(reading.c.now, thresholds, second)
+    return select(*(moment.label(name) for name, moment in moments.items())).cte("clock")
 
 
-def state(clock: CTE) -> ColumnElement[str]:
+def _moments(now: Any, thresholds: Thresholds, second: Any) -> dict[str, Any]:
+    return {
+        "now": now,
+        "stale_before": now - thresholds.stale_after * second,
+        "lost_before": now - thresholds.lost_after * second,
+        "silent_forgotten_before": now - (thresholds.lost_after + thresholds.forget_after) * second,
+        "stopped_forgotten_before": now - thresholds.forget_after * second,
+    }
+
+
+def state(clock: Clock) -> ColumnElement[str]:
     """A worker's state, one of `State`. The only place that says what a state means."""
     heartbeat_at = workers.c.heartbeat_at
     return case(
-        (stopped_at() < clock.c.stopped_forgotten_before, _text(State.FORGOTTEN)),
+        (stopped_at() < clock.stopped_forgotten_before, _text(State.FORGOTTEN)),
         (_is_stopped(), _text(State.STOPPED)),
-        (heartbeat_at >= clock.c.stale_before, _text(State.ACTIVE)),
-        (heartbeat_at >= clock.c.lost_before, _text(State.STALE)),
-        (heartbeat_at >= clock.c.silent_forgotten_before, _text(State.LOST)),
+        (heartbeat_at >= clock.stale_before, _text(State.ACTIVE)),
+        (heartbeat_at >= clock.lost_before, _text(State.STALE)),
+        (heartbeat_at >= clock.silent_forgotten_before, _text(State.LOST)),
         else_=_text(State.FORGOTTEN),
     )
 
 
-def heartbeat_age(clock: CTE) -> ColumnElement[float]:
+def heartbeat_age(clock: Clock) -> ColumnElement[float]:
     """Seconds since the last heartbeat; negative where the heartbeat lies in the future."""
-    return epoch(clock.c.now - workers.c.heartbeat_at)
+    return epoch(clock.now - workers.c.heartbeat_at)
 
 
 def stopped_at() -> ColumnElement[datetime]:
@@ -140,11 +168,8 @@ def epoch(value: ColumnElement[Any]) -> ColumnElement[float]:
 def _is_stopped() -> ColumnElement[bool]:
     # `?` alone also finds the key as an element of an array and as a string: info may be either, by mistake.
     is_object = func.jsonb_typeof(workers.c.info) == text("'object'")
-    return and_(is_object, workers.c.info.has_key(text("'stopped_at'")))
-
-
-def _seconds(seconds: float) -> ColumnElement[Any]:
-    return func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+    # Most workers run: the cheap question that is false for them comes first.
+    return and_(workers.c.info.has_key(text("'stopped_at'")), is_object)
 
 
 def _text(value: str) -> ColumnElement[str]:

@@ -11,7 +11,8 @@ from sqlalchemy.dialects.postgresql import insert
 from metadata_db.schema import (
     INFO_KEYS,
     Thresholds,
-    database_clock,
+    clock_of,
+    clock_reading,
     heartbeat_age,
     info_text,
     state,
@@ -99,7 +100,8 @@ def _own_row(node_id: str, registered_at: datetime) -> Update:
 
 
 def _select_workers(thresholds: Thresholds) -> Select[tuple[Any, ...]]:
-    clock = database_clock(thresholds)
+    reading = clock_reading(thresholds)
+    clock = clock_of(reading)
     return select(
         workers.c.node_id,
         state(clock).label("state"),
@@ -108,7 +110,7 @@ def _select_workers(thresholds: Thresholds) -> Select[tuple[Any, ...]]:
         workers.c.registered_at,
         workers.c.heartbeat_at,
         *(info_text(key).label(key) for key in INFO_KEYS),
-    ).select_from(workers.join(clock, true()))
+    ).select_from(workers.join(reading, true()))
 
 
 def _worker(row: Row[tuple[Any, ...]]) -> Worker:

@@ -19,16 +19,15 @@ from metadata_db import (
     heartbeat,
     list_workers,
     mark_stopped,
-    read_fleet,
     register,
     registration,
     single_engine,
     try_lock,
 )
 from tests.conftest import Insert
+from tests.metadata_db.test_fleet import read
 
 DAY = 86_400.0
-BOUNDS = (1.0, 5.0, 60.0)
 
 
 @pytest.fixture
@@ -171,9 +170,9 @@ def test_no_heartbeat_is_younger_than_nothing_after_a_lock(
 def test_any_info_has_a_state(connection: Connection, insert_worker: Insert, info: str, state: State) -> None:
     insert_worker("w", 0.0, info)
     assert states(connection) == {"w": state}
-    fleet = read_fleet(connection, DEFAULT_THRESHOLDS, BOUNDS, list(State))
-    assert [member.state for member in fleet.members] == [state]
-    assert (fleet.members[0].stopped_at is None) == (state is State.ACTIVE)
+    fleet = read(connection, frozenset(State))
+    assert [group.state for group in fleet.groups] == [state]
+    assert (fleet.details[0, state].members[0].stopped_at is None) == (state is State.ACTIVE)
 
 
 @pytest.mark.parametrize(
@@ -195,38 +194,12 @@ def test_a_megabyte_of_info_is_read_whole_for_one_and_cut_for_a_fleet(
     worker = get_worker(connection, "w", DEFAULT_THRESHOLDS)
     assert worker is not None
     assert len(worker.info["version"]) == 1_000_000
-    fleet = read_fleet(connection, DEFAULT_THRESHOLDS, BOUNDS, [State.ACTIVE])
-    assert fleet.members[0].info[0] == "v" * 200
-    assert fleet.cohorts[0].version == "v" * 200
+    fleet = read(connection)
+    assert fleet.details[0, State.ACTIVE].members[0].info[0] == "v" * 200
+    assert fleet.details[0, State.ACTIVE].versions == {"v" * 200: 1}
 
 
 def test_workers_are_ordered_byte_by_byte(connection: Connection, insert_worker: Insert) -> None:
     for node_id in ("b", "a-1", "a.1", "B", "a_1", "a1"):
         insert_worker(node_id)
     assert list(states(connection)) == sorted(["b", "a-1", "a.1", "B", "a_1", "a1"])
-
-
-def test_the_cohorts_of_a_fleet_add_up(connection: Connection, insert_worker: Insert) -> None:
-    for number, age in enumerate((0.2, 0.4, 3.0, 30.0, 600.0, 2 * DAY)):
-        insert_worker(f"w{number}", age, json.dumps({"version": f"v{number % 2}"}))
-    insert_worker("stopped", 10.0, '{"stopped_at": "2999-01-15T17:20:15+00:00"}')
-    fleet = read_fleet(connection, DEFAULT_THRESHOLDS, BOUNDS, [State.ACTIVE, State.LOST])
-    assert sum(cohort.workers for cohort in fleet.cohorts) == 7
-    assert {(cohort.state, cohort.version, cohort.bucket, cohort.workers) for cohort in fleet.cohorts} == {
-        ("active", "v0", 0, 1),
-        ("active", "v1", 0, 1),
-        ("active", "v0", 1, 1),
-        ("stale", "v1", 2, 1),
-        ("lost", "v0", 3, 1),
-        ("forgotten", "v1", 3, 1),
-        ("stopped", "unknown", 2, 1),
-    }
-    assert {member.node_id for member in fleet.members} == {"w0", "w1", "w2", "w4"}
-    lost = next(cohort for cohort in fleet.cohorts if cohort.state == "lost")
-    assert 600 <= lost.age_seconds < 601
-
-
-def test_an_empty_fleet(connection: Connection) -> None:
-    fleet = read_fleet(connection, DEFAULT_THRESHOLDS, BOUNDS, list(State))
-    assert list_workers(connection, DEFAULT_THRESHOLDS) == []
-    assert (fleet.cohorts, fleet.members) == ([], [])

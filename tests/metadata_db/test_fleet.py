@@ -1,0 +1,193 @@
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection
+
+from metadata_db import (
+    DEFAULT_THRESHOLDS,
+    Details,
+    Group,
+    Key,
+    MetadataDbUrl,
+    State,
+    connect,
+    mark_stopped,
+    read_fleet,
+    register,
+    single_engine,
+)
+from metadata_db.fleet import GROUP_SIZE
+from tests.conftest import Insert
+
+DAY = 86_400.0
+BOUNDS = (1.0, 5.0, 60.0)
+ALL = frozenset(State) - {State.FORGOTTEN}
+
+Sql = Callable[..., list[Any]]
+
+
+@pytest.fixture
+def connection(database: str) -> Iterator[Connection]:
+    with connect(single_engine(MetadataDbUrl.parse(database), "test", statement_timeout=5), 5) as opened:
+        yield opened
+
+
+@dataclass
+class Fleet:
+    """What one read returned, and what it told."""
+
+    groups: list[Group]
+    details: dict[Key, Details]
+
+
+def read(connection: Connection, members: frozenset[State] = ALL, known: Fleet | None = None) -> Fleet:
+    fingerprints = {} if known is None else {group.key: group.fingerprint for group in known.groups}
+    told: dict[Key, Details] = {}
+
+    def learn(group: Group, details: Details) -> None:
+        told[group.key] = details
+
+    return Fleet(read_fleet(connection, DEFAULT_THRESHOLDS, BOUNDS, members, fingerprints, learn), told)
+
+
+def node_ids(fleet: Fleet) -> dict[Key, list[str]]:
+    return {key: [member.node_id for member in details.members] for key, details in fleet.details.items()}
+
+
+def test_an_empty_fleet(connection: Connection) -> None:
+    assert read(connection) == Fleet([], {})
+
+
+def test_the_groups_add_up(connection: Connection, insert_worker: Insert) -> None:
+    for number, age in enumerate((0.2, 0.4, 3.0, 30.0, 600.0, 2 * DAY)):
+        insert_worker(f"w{number}", age, json.dumps({"version": f"v{number % 2}"}))
+    insert_worker("stopped", 10.0, '{"stopped_at": "2999-01-15T17:20:15+00:00"}')
+    fleet = read(connection)
+    groups = {group.state: group for group in fleet.groups}
+    assert {state: group.workers for state, group in groups.items()} == {
+        "active": 3,
+        "stale": 1,
+        "lost": 1,
+        "stopped": 1,
+        "forgotten": 1,
+    }
+    assert groups["active"].within == (2, 3, 3)
+    assert groups["stale"].within == (0, 0, 1)
+    assert groups["lost"].within == (0, 0, 0)
+    assert 600 <= groups["lost"].age_seconds < 601
+    assert fleet.details[0, "active"].versions == {"v0": 2, "v1": 1}
+    assert node_ids(fleet)[0, "active"] == ["w0", "w1", "w2"]
+    assert groups["forgotten"].ages is None
+    assert node_ids(fleet)[0, "forgotten"] == []
+
+
+def test_ages_and_heartbeats_are_of_one_clock_and_in_the_members_order(
+    connection: Connection, insert_worker: Insert, sql: Sql
+) -> None:
+    for number in (3, 1, 2):
+        insert_worker(f"w{number}", 100.0 * number)
+    sql("UPDATE workers SET heartbeat_at = heartbeat_at WHERE node_id = 'w3'")  # moves it to the table's end
+    fleet = read(connection)
+    (group,) = (group for group in fleet.groups if group.state == "lost")
+    assert group.ages is not None
+    assert group.heartbeats is not None
+    ages = [float(age) for age in group.ages.split()]
+    heartbeats = [float(heartbeat) for heartbeat in group.heartbeats.split()]
+    assert [round(age, -2) for age in ages] == [300.0, 100.0, 200.0]
+    assert node_ids(fleet)[group.key] == ["w3", "w1", "w2"]
+    now = {round(age + heartbeat, 4) for age, heartbeat in zip(ages, heartbeats, strict=True)}
+    assert len(now) == 1
+
+
+def test_what_is_known_is_not_told_again(connection: Connection, insert_worker: Insert, sql: Sql) -> None:
+    for number in range(5):
+        insert_worker(f"w{number}")
+    first = read(connection)
+    sql("UPDATE workers SET heartbeat_at = clock_timestamp()")
+    second = read(connection, known=first)
+    assert second.details == {}
+    assert [group.fingerprint for group in second.groups] == [group.fingerprint for group in first.groups]
+    assert [group.heartbeats for group in second.groups] != [group.heartbeats for group in first.groups]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE workers SET registered_at = now() WHERE node_id = 'w1'",
+        "UPDATE workers SET created_at = now() WHERE node_id = 'w1'",
+        "UPDATE workers SET info = '{\"version\": \"by hand\"}' WHERE node_id = 'w1'",
+        "UPDATE workers SET node_id = 'renamed' WHERE node_id = 'w1'",
+        "DELETE FROM workers WHERE node_id = 'w1'",
+        "INSERT INTO workers VALUES (DEFAULT, 'new', now(), '{}', now(), now())",
+        "UPDATE workers SET heartbeat_at = now() - interval '30 s' WHERE node_id = 'w1'",
+    ],
+)
+def test_every_change_is_told(connection: Connection, insert_worker: Insert, sql: Sql, change: str) -> None:
+    for number in range(5):
+        insert_worker(f"w{number}")
+    first = read(connection)
+    sql(change)
+    told = read(connection, known=first)
+    assert told.details != {}
+    # What is told is all that a reader who knows nothing is told of those groups.
+    afresh = read(connection)
+    assert told.details == {key: afresh.details[key] for key in told.details}
+
+
+def test_two_workers_that_swap_what_they_are_are_told(connection: Connection, insert_worker: Insert, sql: Sql) -> None:
+    insert_worker("a", 0, '{"version": "v1"}')
+    insert_worker("b", 0, '{"version": "v2"}')
+    first = read(connection)
+    sql("UPDATE workers SET info = jsonb_build_object('version', CASE node_id WHEN 'a' THEN 'v2' ELSE 'v1' END)")
+    assert read(connection, known=first).details != {}
+
+
+def test_a_worker_that_stops_and_registers_again_changes_its_group(connection: Connection) -> None:
+    fence = register(connection, "w", {"version": "v1"})
+    active = read(connection)
+    assert mark_stopped(connection, "w", fence)
+    stopped = read(connection, known=active)
+    assert [group.state for group in stopped.groups] == ["stopped"]
+    assert stopped.details[0, "stopped"].members[0].stopped_at is not None
+    register(connection, "w", {"version": "v2"})
+    assert read(connection, known=stopped).details[0, "active"].versions == {"v2": 1}
+
+
+def test_only_the_group_that_changed_is_told(connection: Connection, sql: Sql) -> None:
+    sql(
+        "INSERT INTO workers (node_id, heartbeat_at, created_at, registered_at) "
+        "SELECT 'w' || g, clock_timestamp(), now(), now() FROM generate_series(1, %s) g",
+        GROUP_SIZE * 4,
+    )
+    first = read(connection)
+    assert sum(group.workers for group in first.groups) == GROUP_SIZE * 4
+    sql("UPDATE workers SET registered_at = now() WHERE id = %s", GROUP_SIZE + 7)
+    assert set(read(connection, known=first).details) == {(1, "active")}
+
+
+def test_versions_are_counted_of_workers_that_are_no_members(connection: Connection, insert_worker: Insert) -> None:
+    insert_worker("a", 0, '{"version": "v1"}')
+    insert_worker("b", 0, '{"version": "v1"}')
+    insert_worker("c", 30, '{"version": "v2"}')
+    insert_worker("d", 600, '{"version": "v3"}')
+    unhealthy = read(connection, frozenset({State.STALE, State.LOST}))
+    assert node_ids(unhealthy) == {(0, "active"): [], (0, "stale"): ["c"], (0, "lost"): ["d"]}
+    assert unhealthy.details[0, "active"].versions == {"v1": 2}
+    nobody = read(connection, frozenset())
+    assert {key: dict(details.versions) for key, details in nobody.details.items()} == {
+        (0, "active"): {"v1": 2},
+        (0, "stale"): {"v2": 1},
+        (0, "lost"): {},
+    }
+    assert all(group.ages is None for group in nobody.groups)
+
+
+def test_a_forgotten_worker_has_its_group_told_when_it_is_back(connection: Connection, insert_worker: Insert) -> None:
+    insert_worker("w", 2 * DAY)
+    forgotten = read(connection)
+    assert node_ids(forgotten) == {(0, "forgotten"): []}
+    register(connection, "w", {})
+    assert node_ids(read(connection, known=forgotten)) == {(0, "active"): ["w"]}
