@@ -32,7 +32,7 @@ from metadata_db.schema import (
 LABEL_LENGTH = 200
 """Characters of an `info` field that are read: it is anybody's to write, and may be a megabyte."""
 
-_GROUP_BITS = 8
+_GROUP_BITS = 10
 
 GROUP_SIZE = 2**_GROUP_BITS
 """Ids in a group: small, so that one worker that restarts has few others read again; large, so that there are few."""
@@ -41,7 +41,10 @@ Key = tuple[int, str]
 """A group: its number (the ids divided by GROUP_SIZE), and its state."""
 
 
-_BATCH_GROUPS = 32
+_BATCH_GROUPS = 8
+
+_HASH_AND_NOT_SORT = "SET LOCAL enable_sort = off; SET LOCAL parallel_tuple_cost = 0"
+"""PostgreSQL cannot know that many ids fall into few groups, and would sort a million rows to group them."""
 
 RUNNING = (State.ACTIVE, State.STALE)
 """The states of workers whose versions are counted."""
@@ -116,6 +119,8 @@ def read_fleet(
     fingerprints that the caller knows. learn: is told of each group whose fingerprint is another.
     """
     with _one_snapshot(connection):
+        if not _most_are_members(member_states):
+            connection.exec_driver_sql(_HASH_AND_NOT_SORT)
         now: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
         clock = clock_at(now, thresholds)
         groups = _read_groups(connection, clock, now, age_bounds, member_states)
@@ -162,8 +167,8 @@ def _read_groups(
         .op("#")(_hash(workers.c.created_at))
         .label("hash"),
     )
-    if set(member_states) > {State.ACTIVE}:
-        # Most workers are members: in one order every time, so that the same ids have the same fingerprint. Sorted
+    if _most_are_members(member_states):
+        # In one order every time, so that the same ids have the same fingerprint. Sorted
         # as they are grouped, since a sort for the grouping alone would leave the ids in any order.
         worker = worker.order_by(text("number"), text("state"), workers.c.id)
     each = worker.subquery("worker")
@@ -198,6 +203,10 @@ def _read_groups(
         )
         for row in rows
     ]
+
+
+def _most_are_members(member_states: Collection[str]) -> bool:
+    return State.ACTIVE in member_states
 
 
 def _learn_members(connection: Connection, groups: Sequence[Group], learn: Learn) -> None:
