@@ -29,4 +29,4 @@ def worker_body(worker: Worker) -> dict[str, Any]:
 
 def timestamp(moment: datetime) -> str:
     """Return `2025-01-15T17:20:15Z`: UTC and whole seconds, truncated; jq's fromdateiso8601 reads nothing else."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.astimezone(UTC).replace(microsecond=0, tzinfo=None).isoformat() + "Z"

@@ -4,8 +4,8 @@ from functools import partial
 
 import click
 
-from ampd.options import listen_option, metadata_db_option, threshold_options
-from metadata_db import MetadataDbUrl, Thresholds
+from ampd.options import listen_option, metadata_db_option, threshold_options, thresholds
+from metadata_db import MetadataDbUrl
 from web import AddressInUse, ListenAddress
 
 DEFAULT_LISTEN_ADDRESS = "127.0.0.1:1610"
@@ -36,8 +36,8 @@ def admin(
     from admin import create_app
     from web import serve
 
-    thresholds = Thresholds(stale_after, lost_after, forget_after)
+    create = partial(create_app, metadata_db_url, thresholds(stale_after, lost_after, forget_after))
     try:
-        serve(partial(create_app, metadata_db_url, thresholds), listen_address, name="ampd admin", threads=_THREADS)
+        serve(create, listen_address, name="ampd admin", threads=_THREADS)
     except AddressInUse as error:
         raise click.ClickException(f"{error}. Choose another with --web.listen-address.") from error

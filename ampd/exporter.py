@@ -1,15 +1,18 @@
 """`ampd exporter`."""
 
+import re
 from functools import partial
 from importlib.metadata import version
 
 import click
 
-from ampd.options import listen_option, metadata_db_option, threshold_options
-from metadata_db import MetadataDbUrl, Thresholds
+from ampd.options import listen_option, metadata_db_option, threshold_options, thresholds
+from metadata_db import MetadataDbUrl
 from web import AddressInUse, ListenAddress
 
 DEFAULT_LISTEN_ADDRESS = "127.0.0.1:9610"
+
+_TELEMETRY_PATH = re.compile(r"(?!/-/)(/[\w.~-]+)+", re.ASCII)
 
 _THREADS = 64
 """A scrape that waits for the database holds one, and must leave some for `/-/healthy`."""
@@ -58,12 +61,12 @@ def exporter(
     from exporter import create_app
     from web import serve
 
-    if not telemetry_path.startswith("/") or telemetry_path == "/":
-        raise click.UsageError(f"--web.telemetry-path {telemetry_path}: it must begin with / and be more than that.")
+    if not _TELEMETRY_PATH.fullmatch(telemetry_path):
+        raise click.UsageError(f"--web.telemetry-path {telemetry_path}: use a path like /metrics, not below /-/.")
     create = partial(
         create_app,
         metadata_db_url,
-        Thresholds(stale_after, lost_after, forget_after),
+        thresholds(stale_after, lost_after, forget_after),
         collect_workers,
         telemetry_path,
         version("amp-worker-management"),

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import click
 
-from metadata_db import DEFAULT_THRESHOLDS, ENVIRONMENT, InvalidMetadataDbUrl, MetadataDbUrl
+from metadata_db import DEFAULT_THRESHOLDS, ENVIRONMENT, InvalidMetadataDbUrl, MetadataDbUrl, Thresholds
 from web import ListenAddress
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -19,6 +19,18 @@ class _MetadataDbUrlType(click.ParamType[MetadataDbUrl]):
             return MetadataDbUrl.parse(value)
         except InvalidMetadataDbUrl as error:
             self.fail(f"{error}.", param, ctx)
+
+
+def thresholds(stale_after: float, lost_after: float, forget_after: float) -> Thresholds:
+    """Return what the three options say.
+
+    Raises:
+        click.UsageError: they contradict themselves.
+    """
+    try:
+        return Thresholds(stale_after, lost_after, forget_after)
+    except ValueError as error:
+        raise click.UsageError(f"--stale-after, --lost-after, --forget-after: {error}.") from error
 
 
 class _ListenAddressType(click.ParamType[ListenAddress]):
@@ -60,7 +72,7 @@ def listen_option(name: str, default: str, parameter: str = "listen_address") ->
 
 def threshold_options(command: Command) -> Command:
     """The ages at which a worker changes its state."""
-    seconds = click.FloatRange(min=0, max=1e9)
+    seconds = click.FLOAT
     for name, default, text in (
         ("--forget-after", DEFAULT_THRESHOLDS.forget_after, "of being lost or stopped a worker is forgotten"),
         ("--lost-after", DEFAULT_THRESHOLDS.lost_after, "without a heartbeat a worker is lost"),

@@ -61,6 +61,8 @@ def solo(data_dir: Path, workers: int, admin_address: ListenAddress, exporter_ad
       ampd solo --workers 3
       ampctl worker list
     """
+    if admin_address == exporter_address:
+        raise click.UsageError(f"--admin.listen-address and --exporter.listen-address are both {admin_address}.")
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signal_number, _interrupt)
     try:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -138,9 +139,12 @@ def _ask(call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def _print_json(answer: dict[str, Any]) -> None:
-    click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
+    click.echo(json.dumps(answer, indent=2))
 
 
 def main() -> None:
     """Run the command line."""
-    ampctl()
+    try:
+        ampctl()
+    except OSError as error:  # a full disk, say; a closed pipe is no error, and Click's to see
+        sys.exit(f"Error: cannot write the output: {error.strerror}")

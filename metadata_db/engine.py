@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from metadata_db.errors import explain
+from metadata_db.errors import MetadataDbError, explain
 from metadata_db.url import MetadataDbUrl
 
 _Session = psycopg.Connection[Any]
@@ -72,7 +72,7 @@ def connect(engine: Engine, seconds: float) -> Connection:
     watch = _Deadline(seconds)
     token = _opening.set(watch)
     try:
-        with watch:
+        with watch, watch.told():
             return engine.connect()
     finally:
         _opening.reset(token)
@@ -86,7 +86,8 @@ def deadline(connection: Connection, seconds: float) -> Iterator[None]:
     off) has the connection taken away from under it: nothing else wakes a thread that waits for a silent peer,
     since `statement_timeout` is the server's own and keepalives are answered by its kernel.
     """
-    with _Deadline(seconds, cast(_Session, connection.connection.driver_connection)):
+    watch = _Deadline(seconds, cast(_Session, connection.connection.driver_connection))
+    with watch, watch.told():
         yield
 
 
@@ -100,7 +101,7 @@ def told() -> Iterator[None]:
 
 
 def _open(url: MetadataDbUrl, application_name: str, statement_timeout: float, *, read_only: bool) -> _Session:
-    options = f"-c statement_timeout={round(statement_timeout * 1000)}"
+    options = f"{url.options} -c statement_timeout={round(statement_timeout * 1000)}"
     if read_only:
         # A statement that is over in a fraction of a second has no time to be compiled first.
         options += " -c default_transaction_read_only=on -c jit=off -c work_mem=64MB"
@@ -123,6 +124,7 @@ class _Deadline:
     def __init__(self, seconds: float, session: _Session | None = None) -> None:
         self.session = session
         self._seconds = seconds
+        self._expired = False
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="deadline", daemon=True)
 
@@ -134,9 +136,21 @@ class _Deadline:
         self._done.set()
         self._thread.join()
 
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Call an error what it is: not the server's doing, but ours, who waited no longer."""
+        try:
+            yield
+        except (DBAPIError, psycopg.Error) as error:
+            if self._expired:
+                message = f"the metadata DB did not answer within {self._seconds:.1f} s"
+                raise MetadataDbError("timeout", message) from error
+            raise
+
     def _watch(self) -> None:
         if self._done.wait(self._seconds) or self.session is None:
             return
+        self._expired = True
         with suppress(psycopg.Error):
             self.session.cancel_safe(timeout=_CANCEL_GRACE_SECONDS)
         if not self._done.wait(_CANCEL_GRACE_SECONDS):

@@ -24,6 +24,7 @@ from metadata_db.schema import (
     clock_at,
     epoch,
     info_text,
+    moment,
     state,
     stopped_at,
     workers,
@@ -158,7 +159,7 @@ def _read_groups(
     worker = select(
         workers.c.id,
         _group_number().label("number"),
-        workers.c.heartbeat_at,
+        moment(workers.c.heartbeat_at).label("heartbeat_at"),
         state(clock).label("state"),
         # The id is in each hash, so that two workers that are alike do not cancel each other out.
         func.hashtextextended(workers.c.node_id, workers.c.id)
@@ -229,8 +230,8 @@ def _read_members(connection: Connection, ids: Sequence[int]) -> dict[int, Membe
         select(
             workers.c.id,
             workers.c.node_id,
-            _unix_time(workers.c.registered_at),
-            _unix_time(workers.c.created_at),
+            _unix_time(moment(workers.c.registered_at)),
+            _unix_time(moment(workers.c.created_at)),
             _unix_time(stopped_at()),
             *(func.left(info_text(key), LABEL_LENGTH) for key in INFO_KEYS),
         ).where(workers.c.id == any_(literal(ids, ARRAY(BigInteger))))
@@ -261,13 +262,13 @@ def _ids(group: Group) -> list[int]:
     return [int(each) for each in group.fingerprint.split(" ")[2:]]
 
 
-def _unix_time(moment: ColumnElement[Any]) -> ColumnElement[str]:
-    return cast(extract("epoch", moment), Text)
+def _unix_time(when: ColumnElement[Any]) -> ColumnElement[str]:
+    return cast(extract("epoch", when), Text)
 
 
-def _hash(moment: ColumnElement[Any]) -> ColumnElement[int]:
+def _hash(when: ColumnElement[Any]) -> ColumnElement[int]:
     # There is a hash function of timestamps with a seed for those without a time zone only.
-    return func.timestamp_hash_extended(func.timezone(text("'UTC'"), moment), workers.c.id)
+    return func.timestamp_hash_extended(func.timezone(text("'UTC'"), when), workers.c.id)
 
 
 def _group_number() -> ColumnElement[int]:

@@ -57,6 +57,10 @@ def _upgrade(connection: Connection) -> Outcome:
         return Outcome.AMPS_OWN
     config = _config(connection)
     current = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
+    if current is not None and workers.name not in tables:
+        # Somebody dropped the table and left the note that it was made.
+        command.stamp(config, "base")
+        current = None
     if current == ScriptDirectory.from_config(config).get_current_head():
         return Outcome.UP_TO_DATE
     if current is None and workers.name in tables:

@@ -43,6 +43,13 @@ workers = Table(
     postgresql_with={"fillfactor": 50},
 )
 
+# A day within Python's bounds: the server may show them in its own time zone.
+_EARLIEST = "timestamptz '0001-01-02 00:00:00+00'"
+_LATEST = "timestamptz '9999-12-30 00:00:00+00'"
+
+# A time of day alone is a datetime to jsonpath, but no moment.
+_STOPPED_AT = '$.stopped_at.datetime() ? (@.type() starts with "timestamp" || @.type() == "date")'
+
 INFO_KEYS = ("version", "commit_sha", "commit_timestamp", "build_date")
 UNKNOWN = "unknown"
 
@@ -69,6 +76,14 @@ class Thresholds:
 
     forget_after: float = 86_400.0
     """Of being lost or stopped: a worker that is either for longer than this is forgotten."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where the thresholds contradict themselves."""
+        longest = 1e9
+        if not all(0 <= seconds <= longest for seconds in (self.stale_after, self.lost_after, self.forget_after)):
+            raise ValueError("a threshold is a number of seconds from 0 to 1,000,000,000")
+        if self.lost_after < self.stale_after:
+            raise ValueError("a worker cannot be lost before it is stale")
 
 
 DEFAULT_THRESHOLDS = Thresholds()
@@ -135,7 +150,7 @@ def state(clock: Clock) -> ColumnElement[str]:
 
 def heartbeat_age(clock: Clock) -> ColumnElement[float]:
     """Seconds since the last heartbeat; negative where the heartbeat lies in the future."""
-    return epoch(clock.now - workers.c.heartbeat_at)
+    return epoch(clock.now - moment(workers.c.heartbeat_at))
 
 
 def stopped_at() -> ColumnElement[datetime]:
@@ -144,11 +159,9 @@ def stopped_at() -> ColumnElement[datetime]:
     `info` is anybody's to write. What is there but is no timestamp still says «stopped»: the last heartbeat then
     stands in for the time. jsonb_path_query_first_tz answers null, not an error, for what it cannot read.
     """
-    written = func.jsonb_path_query_first_tz(
-        workers.c.info, text("'$.stopped_at.datetime()'"), text("'{}'"), text("true")
-    )
-    moment = cast(written.op("#>>")(text("'{}'")), DateTime(timezone=True))
-    return case((_is_stopped(), func.coalesce(moment, workers.c.heartbeat_at)), else_=None)
+    written = func.jsonb_path_query_first_tz(workers.c.info, text(f"'{_STOPPED_AT}'"), text("'{}'"), text("true"))
+    told = cast(written.op("#>>")(text("'{}'")), DateTime(timezone=True))
+    return case((_is_stopped(), moment(func.coalesce(told, workers.c.heartbeat_at))), else_=None)
 
 
 def info_text(key: str) -> ColumnElement[str]:
@@ -158,6 +171,15 @@ def info_text(key: str) -> ColumnElement[str]:
         (is_string, func.coalesce(func.nullif(workers.c.info[key].astext, text("''")), _text(UNKNOWN))),
         else_=_text(UNKNOWN),
     )
+
+
+def moment(column: ColumnElement[datetime]) -> ColumnElement[datetime]:
+    """A timestamp as it is read, between the years 1 and 9999.
+
+    PostgreSQL has timestamps that Python has not, infinity among them, and before version 17 takes no age of
+    infinity: one such row must not hide all the others.
+    """
+    return func.greatest(func.least(column, literal_column(_LATEST)), literal_column(_EARLIEST))
 
 
 def epoch(value: ColumnElement[Any]) -> ColumnElement[float]:

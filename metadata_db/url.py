@@ -11,6 +11,7 @@ ENVIRONMENT = ("AMP_METADATA_DB_URL", "AMP_CONFIG_METADATA_DB__URL")
 """Where the URL may come from, first one first. The second is the name that Amp's own `ampd` reads."""
 
 _EXPECTED = "expected postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+_UNREADABLE = f"libpq cannot read it (are @ : / ? # % in the password percent-encoded?); {_EXPECTED}"
 
 
 class InvalidMetadataDbUrl(ValueError):
@@ -23,6 +24,9 @@ class MetadataDbUrl:
 
     conninfo: str = field(repr=False)
     """The URL as libpq takes it, with the password. It goes to libpq and nowhere else."""
+
+    options: str
+    """The server's settings that the URL asks for, as libpq takes them: `-c search_path=amp`."""
 
     shown: str
     """`postgresql://user@host:5432/database`, for people."""
@@ -42,10 +46,10 @@ class MetadataDbUrl:
             parameters = conninfo_to_dict(conninfo)
         except psycopg.ProgrammingError:
             # libpq's own message quotes what it stumbled over, which is often the password.
-            raise InvalidMetadataDbUrl(
-                f"libpq cannot read it (are @ : / ? # % in the password percent-encoded?); {_EXPECTED}"
-            ) from None
-        return cls(conninfo, _show(parameters))
+            raise InvalidMetadataDbUrl(_UNREADABLE) from None
+        if _is_garbled(rest, parameters):
+            raise InvalidMetadataDbUrl(_UNREADABLE)
+        return cls(conninfo, str(parameters.get("options") or ""), _show(parameters))
 
     def __str__(self) -> str:
         return self.shown
@@ -54,6 +58,13 @@ class MetadataDbUrl:
 def from_environment(environ: Mapping[str, str]) -> str | None:
     """Return the first URL that the environment holds, unchecked."""
     return next((environ[name] for name in ENVIRONMENT if environ.get(name)), None)
+
+
+def _is_garbled(rest: str, parameters: Mapping[str, object]) -> bool:
+    """Whether a password with an @ or a / in it was taken for a host, a port or a database, which we would show."""
+    address = rest.partition("?")[0]
+    ports = str(parameters.get("port") or "").split(",")
+    return address.count("@") > 1 or "@" in address.partition("/")[2] or not all(p.isdigit() for p in ports if p)
 
 
 def _show(parameters: Mapping[str, object]) -> str:

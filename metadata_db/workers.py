@@ -13,8 +13,10 @@ from metadata_db.schema import (
     Thresholds,
     clock_of,
     clock_reading,
+    epoch,
     heartbeat_age,
     info_text,
+    moment,
     state,
     workers,
 )
@@ -89,9 +91,10 @@ def mark_stopped(connection: Connection, node_id: str, registered_at: datetime) 
 
 def registration(connection: Connection, node_id: str) -> tuple[datetime, float] | None:
     """Return a worker's `registered_at` and the seconds since its heartbeat; None where there is no row."""
-    age = func.extract("epoch", func.clock_timestamp() - workers.c.heartbeat_at)
-    row = connection.execute(select(workers.c.registered_at, age).where(workers.c.node_id == node_id)).one_or_none()
-    return None if row is None else (row[0], float(row[1]))
+    age = epoch(func.clock_timestamp() - moment(workers.c.heartbeat_at))
+    found = select(moment(workers.c.registered_at), age).where(workers.c.node_id == node_id)
+    row = connection.execute(found).one_or_none()
+    return None if row is None else (row[0], row[1])
 
 
 def _own_row(node_id: str, registered_at: datetime) -> Update:
@@ -106,9 +109,7 @@ def _select_workers(thresholds: Thresholds) -> Select[tuple[Any, ...]]:
         workers.c.node_id,
         state(clock).label("state"),
         heartbeat_age(clock).label("heartbeat_age_seconds"),
-        workers.c.created_at,
-        workers.c.registered_at,
-        workers.c.heartbeat_at,
+        *(moment(workers.c[name]).label(name) for name in ("created_at", "registered_at", "heartbeat_at")),
         *(info_text(key).label(key) for key in INFO_KEYS),
     ).select_from(workers.join(reading, true()))
 

@@ -114,7 +114,7 @@ class Process:
     def end(self) -> None:
         """Leave nothing running, whatever the test did."""
         with contextlib.suppress(psutil.NoSuchProcess):
-            for child in [*self.descendants(), psutil.Process(self.pid)]:
+            for child in [psutil.Process(self.pid), *self.descendants()]:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     child.kill()
         self.popen.wait()

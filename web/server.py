@@ -16,6 +16,7 @@ from granian.server import Server
 from web.listen import ListenAddress
 
 _HEADER_READ_TIMEOUT_MS = 10_000
+_IDLE_THREAD_SECONDS = 10
 _STOP_SECONDS = 3
 _PR_SET_PDEATHSIG = 1
 
@@ -45,6 +46,7 @@ def serve(create_app: Callable[[], Any], address: ListenAddress, *, name: str, t
         interface=Interfaces.WSGI,
         workers=1,
         blocking_threads=threads,
+        blocking_threads_idle_timeout=_IDLE_THREAD_SECONDS,
         backlog=1024,
         http1_settings=HTTP1Settings(header_read_timeout=_HEADER_READ_TIMEOUT_MS),
         websockets=False,
@@ -64,6 +66,7 @@ def serve(create_app: Callable[[], Any], address: ListenAddress, *, name: str, t
 def _die_with(parent: int) -> None:
     """Have the kernel end this process when its parent is killed: it would hold the port for ever otherwise."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        # SIGKILL: this early, a handler of the parent that was forked along would swallow anything else.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit("the parent process is gone")

@@ -40,6 +40,27 @@ def test_a_url_that_cannot_be_read_is_refused_without_quoting_it(name: str) -> N
     assert "hunter2" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["admin", "--stale-after", "nan"],
+        ["admin", "--stale-after", "100", "--lost-after", "10"],
+        ["exporter", "--lost-after", "1e30"],
+        ["exporter", "--web.telemetry-path", "/<x"],
+        ["exporter", "--web.telemetry-path", "/-/healthy"],
+        ["exporter", "--web.telemetry-path", "/"],
+        ["exporter", "--web.telemetry-path", "metrics"],
+        ["exporter", "--web.listen-address", "9610"],
+        ["exporter", "--collector.workers", "some"],
+    ],
+)
+def test_an_option_that_makes_no_sense_is_wrong_usage(arguments: list[str]) -> None:
+    done = run("ampd", *arguments, env={"AMP_METADATA_DB_URL": "postgresql://127.0.0.1:1/d"})
+    assert done.returncode == 2
+    assert arguments[1] in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_migrate_says_what_it_did_and_what_it_could_not(empty_database: str) -> None:
     done = run("ampd", "migrate", env={"AMP_METADATA_DB_URL": empty_database})
     assert done.returncode == 0

@@ -165,6 +165,15 @@ def test_a_port_in_use_is_refused_and_nothing_is_left(
     assert not data.exists()
 
 
+def test_one_address_for_two_servers_is_refused(processes: Processes, data: Path) -> None:
+    both = f"127.0.0.1:{free_port()}"
+    addresses = ["--admin.listen-address", both, "--exporter.listen-address", both]
+    process = processes.ampd("solo", "--data-dir", str(data), *addresses)
+    assert process.wait() == 2
+    assert f"--admin.listen-address and --exporter.listen-address are both {both}." in process.output
+    assert not data.exists()
+
+
 @pytest.fixture
 def solo_port(processes: Processes) -> Callable[[], str]:
     """The address of a server that is none of ours."""

@@ -60,6 +60,21 @@ def test_a_table_of_somebody_elses_is_refused_and_kept(empty_database: str) -> N
     assert [row[0] for row in columns(empty_database)] == ["id", "name"]
 
 
+def test_a_table_that_was_dropped_is_made_again(database: str, sql: Callable[..., list[Any]]) -> None:
+    sql("DROP TABLE workers")
+    assert upgrade(MetadataDbUrl.parse(database)) is Outcome.MIGRATED
+    assert columns(database) == CONTRACT
+    assert upgrade(MetadataDbUrl.parse(database)) is Outcome.UP_TO_DATE
+
+
+def test_the_urls_own_options_are_kept(empty_database: str) -> None:
+    with psycopg.connect(empty_database, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA other")
+        upgrade(MetadataDbUrl.parse(f"{empty_database}&options=-csearch_path%3Dother"))
+        tables = connection.execute("SELECT schemaname FROM pg_tables WHERE tablename = 'workers'").fetchall()
+    assert tables == [("other",)]
+
+
 def test_a_table_made_by_other_means_is_used(database: str, sql: Callable[..., list[Any]]) -> None:
     sql("DROP TABLE ampd_alembic_version")
     sql("INSERT INTO workers VALUES (DEFAULT, 'w', now(), '{}', now(), now())")

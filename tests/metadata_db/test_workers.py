@@ -161,6 +161,11 @@ def test_no_heartbeat_is_younger_than_nothing_after_a_lock(
         ('{"stopped_at": "no timestamp"}', State.STOPPED),
         ('{"stopped_at": "2001-13-45T99:99:99+00:00"}', State.STOPPED),
         ('{"stopped_at": null}', State.STOPPED),
+        ('{"stopped_at": "12:00:00"}', State.STOPPED),
+        ('{"stopped_at": "12:00:00+02"}', State.STOPPED),
+        ('{"stopped_at": "infinity"}', State.STOPPED),
+        ('{"stopped_at": "2001-01-15"}', State.FORGOTTEN),
+        ('{"stopped_at": "2001-01-15T17:20:15"}', State.FORGOTTEN),
         ('{"stopped_at": {"a": [1]}}', State.STOPPED),
         ('"stopped_at"', State.ACTIVE),
         ('["stopped_at"]', State.ACTIVE),
@@ -203,3 +208,29 @@ def test_workers_are_ordered_byte_by_byte(connection: Connection, insert_worker:
     for node_id in ("b", "a-1", "a.1", "B", "a_1", "a1"):
         insert_worker(node_id)
     assert list(states(connection)) == sorted(["b", "a-1", "a.1", "B", "a_1", "a1"])
+
+
+@pytest.mark.parametrize("column", ["heartbeat_at", "registered_at", "created_at"])
+@pytest.mark.parametrize("moment", ["infinity", "-infinity", "20000-01-01", "0044-03-15 BC", "0900-01-01"])
+def test_a_moment_that_no_clock_shows_hides_nobody(
+    connection: Connection, sql: Callable[..., list[Any]], insert_worker: Insert, column: str, moment: str
+) -> None:
+    insert_worker("odd")
+    insert_worker("w")
+    sql(f"UPDATE workers SET {column} = %s WHERE node_id = 'odd'", moment)
+    found = states(connection)
+    assert found["w"] == State.ACTIVE
+    assert set(found) == {"odd", "w"}
+    fleet = read(connection, frozenset(State))
+    assert sum(group.workers for group in fleet.groups) == 2
+    assert all(abs(group.age_seconds) < 1e12 for group in fleet.groups)
+    if column == "registered_at":
+        assert registration(connection, "odd") is not None
+
+
+@pytest.mark.parametrize(
+    "thresholds", [(float("nan"), 60, 60), (5, float("inf"), 60), (5, 60, 1e30), (-1, 60, 60), (100, 10, 60)]
+)
+def test_thresholds_that_contradict_themselves_are_refused(thresholds: tuple[float, float, float]) -> None:
+    with pytest.raises(ValueError, match=r"a threshold is a number|cannot be lost before it is stale"):
+        Thresholds(*thresholds)

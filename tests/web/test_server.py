@@ -75,6 +75,15 @@ def test_nothing_is_left_after_the_parent_is_killed(start: Start) -> None:
     eventually(lambda: healthy(port))
 
 
+def test_nothing_is_left_after_the_parent_is_killed_in_the_act_of_starting(start: Start) -> None:
+    port = free_port()
+    server = start(port)
+    children = eventually(server.descendants)
+    server.signal(signal.SIGKILL)
+    server.wait()
+    assert not psutil.wait_procs(children, 5)[1]
+
+
 def test_a_database_that_is_away_is_told_once(start: Start) -> None:
     port = free_port()
     server = start(port)

@@ -1,0 +1,311 @@
+"""The exporter while the metadata DB does not answer: it never piles up, and the truth is back at once."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from metadata_db import MetadataDbUrl
+from metadata_db.embedded import EmbeddedPostgres, account, find_place
+from metadata_db.migrate import upgrade
+from tests.processes import Processes, eventually, free_port, frozen, get
+
+TIMEOUT = 2.0
+CLIENTS = 20
+SCRAPES = 100
+
+_numbers = count(1)
+
+
+class Exporter:
+    """A running exporter, and many that scrape it."""
+
+    def __init__(self, processes: Processes, url: str) -> None:
+        self.port = free_port()
+        self._process = processes.ampd("exporter", "--web.listen-address", f"127.0.0.1:{self.port}", database=url)
+        eventually(lambda: get(f"http://127.0.0.1:{self.port}/-/healthy"))
+        self.serving = self._process.descendants()[0]
+
+    def scrape(self, timeout: float = TIMEOUT) -> tuple[float, str]:
+        """Return how long a scrape took, and what it told. Any status but 200 is an error."""
+        started = time.monotonic()
+        header = {"X-Prometheus-Scrape-Timeout-Seconds": str(timeout)}
+        text = get(f"http://127.0.0.1:{self.port}/metrics", header, timeout=30)
+        return time.monotonic() - started, text
+
+    def scrape_by_many(self, meanwhile: Callable[[], None] = lambda: None) -> list[tuple[float, str]]:
+        """100 scrapes by 20 clients at once; `meanwhile` is called again and again until they are done."""
+        with ThreadPoolExecutor(CLIENTS) as clients:
+            running = [clients.submit(self.scrape) for _ in range(SCRAPES)]
+            while not all(scrape.done() for scrape in running):
+                meanwhile()
+                time.sleep(0.1)
+        return [scrape.result() for scrape in running]
+
+    def workers(self) -> int:
+        """How many active workers it tells of; -1 where the metadata DB is down."""
+        text = self.scrape()[1]
+        if "amp_metadata_db_up 1.0" not in text:
+            return -1
+        found = re.search(r'^amp_workers\{state="active"\} (\d+)', text, re.M)
+        assert found is not None
+        return int(found[1])
+
+    def threads(self) -> int:
+        return int(self.serving.num_threads())
+
+    def memory(self) -> int:
+        return int(self.serving.memory_info().rss)
+
+
+def assert_down_in_time(scrapes: list[tuple[float, str]]) -> None:
+    assert len(scrapes) == SCRAPES
+    for seconds, text in scrapes:
+        assert "amp_metadata_db_up 0.0" in text
+        assert "\namp_worker" not in text
+        assert seconds < TIMEOUT
+
+
+@pytest.fixture
+def server(open_directory: Path) -> Iterator[EmbeddedPostgres]:
+    """A PostgreSQL of the test's own, with three workers."""
+    owner = account()
+    started = EmbeddedPostgres(find_place(open_directory / f"pressed-{next(_numbers)}", owner), owner)
+    started.start(lambda _: None)
+    upgrade(MetadataDbUrl.parse(started.url))
+    with psycopg.connect(started.url, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO workers (node_id, heartbeat_at, created_at, registered_at) "
+            "SELECT 'w' || g, now() + interval '1 hour', now(), now() FROM generate_series(1, 3) g"
+        )
+    yield started
+    started.stop(5)
+
+
+@pytest.fixture
+def exporter(processes: Processes, server: EmbeddedPostgres) -> Exporter:
+    made = Exporter(processes, server.url)
+    made.scrape_by_many()  # what it needs at its busiest, threads of the HTTP server included, it has now
+    assert made.workers() == 3
+    return made
+
+
+def sessions(connection: psycopg.Connection[tuple[int]]) -> int:
+    found = connection.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'ampd exporter'")
+    row = found.fetchone()
+    assert row is not None
+    return row[0]
+
+
+@pytest.mark.timeout(180)
+def test_a_locked_table(exporter: Exporter, server: EmbeddedPostgres) -> None:
+    """For 60 seconds, and at the first scrape after it the truth is back."""
+    most = 0
+    memory, threads = exporter.memory(), exporter.threads()
+    with (
+        psycopg.connect(server.url) as locker,
+        psycopg.connect(server.url, autocommit=True) as watcher,
+    ):
+
+        def watch() -> None:
+            nonlocal most
+            most = max(most, sessions(watcher))
+
+        locker.execute("LOCK TABLE workers IN ACCESS EXCLUSIVE MODE")
+        ends = time.monotonic() + 60
+        while time.monotonic() < ends:
+            assert_down_in_time(exporter.scrape_by_many(watch))
+        locker.rollback()
+        assert exporter.workers() == 3
+        assert 1 <= most <= 2
+        # Its queries were cancelled, and not left to wait for the lock.
+        waiting = watcher.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone()
+        assert waiting == (0,)
+    eventually(lambda: exporter.threads() <= threads, 30)
+    assert exporter.memory() < memory + 10_000_000
+
+
+def test_a_server_that_is_stopped(exporter: Exporter, server: EmbeddedPostgres) -> None:
+    assert server.pid is not None
+    with frozen(server.pid):
+        assert_down_in_time(exporter.scrape_by_many())
+    eventually(lambda: exporter.workers() == 3)
+    with psycopg.connect(server.url, autocommit=True) as watcher:
+        eventually(lambda: sessions(watcher) <= 2)
+
+
+def test_a_server_that_is_killed_and_started_again(exporter: Exporter, server: EmbeddedPostgres) -> None:
+    assert server.pid is not None
+    os.kill(server.pid, signal.SIGKILL)
+    eventually(lambda: server.poll() is not None)
+    assert_down_in_time(exporter.scrape_by_many())
+    server.start(lambda _: None)
+    assert exporter.workers() == 3
+
+
+def test_a_server_that_is_restarted_between_two_scrapes(exporter: Exporter, server: EmbeddedPostgres) -> None:
+    server.stop(5)
+    server.start(lambda _: None)
+    assert exporter.workers() == 3
+
+
+def test_a_network_that_swallows_everything(processes: Processes) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=512) as hole:
+        exporter = Exporter(processes, f"postgresql://amp@127.0.0.1:{hole.getsockname()[1]}/amp")
+        assert_down_in_time(exporter.scrape_by_many())
+        before = exporter.threads()
+        assert_down_in_time(exporter.scrape_by_many())
+        assert exporter.threads() <= before + 1
+
+
+class Relay:
+    """A network between the exporter and PostgreSQL's socket, which can be cut without a word."""
+
+    def __init__(self, server: EmbeddedPostgres) -> None:
+        self._target = server.url.rpartition("host=")[2] + "/.s.PGSQL.5432"
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.port = self._listener.getsockname()[1]
+        self.open = threading.Event()
+        self.open.set()
+        self._sockets: list[socket.socket] = [self._listener]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                target = socket.socket(socket.AF_UNIX)
+                target.connect(self._target)
+                self._sockets += [client, target]
+                for source, sink in ((client, target), (target, client)):
+                    threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                self.open.wait()
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        self.open.set()
+        for each in self._sockets:
+            each.close()
+
+
+def test_a_network_that_is_cut_in_the_middle(processes: Processes, server: EmbeddedPostgres) -> None:
+    relay = Relay(server)
+    try:
+        exporter = Exporter(processes, f"postgresql://postgres@127.0.0.1:{relay.port}/postgres")
+        assert exporter.workers() == 3
+        relay.open.clear()
+        assert_down_in_time(exporter.scrape_by_many())
+        relay.open.set()
+        eventually(lambda: exporter.workers() == 3)
+        with psycopg.connect(server.url, autocommit=True) as watcher:
+            eventually(lambda: sessions(watcher) <= 2)
+    finally:
+        relay.close()
+
+
+def test_the_connection_limit_is_reached(processes: Processes, server: EmbeddedPostgres) -> None:
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute("CREATE ROLE reader LOGIN CONNECTION LIMIT 0")
+        connection.execute("GRANT SELECT ON workers TO reader")
+        exporter = Exporter(processes, server.url.replace("postgres@", "reader@"))
+        assert_down_in_time(exporter.scrape_by_many())
+        assert 'amp_exporter_scrape_errors_total{reason="refused"}' in exporter.scrape()[1]
+        connection.execute("ALTER ROLE reader CONNECTION LIMIT 2")
+        assert exporter.workers() == 3
+
+
+def test_scrapes_at_the_same_moment_share_one_query(exporter: Exporter, server: EmbeddedPostgres) -> None:
+    def queries() -> int:
+        found = re.search(r"^amp_exporter_query_duration_seconds_count (\d+)", exporter.scrape()[1], re.M)
+        assert found is not None
+        return int(found[1])
+
+    before = queries()
+    with psycopg.connect(server.url) as locker:
+        locker.execute("LOCK TABLE workers IN ACCESS EXCLUSIVE MODE")
+        with ThreadPoolExecutor(CLIENTS) as clients:
+            running = [clients.submit(exporter.scrape, 10.0) for _ in range(CLIENTS)]
+            time.sleep(1)
+            locker.rollback()
+        assert all("amp_metadata_db_up 1.0" in scrape.result()[1] for scrape in running)
+    # Those, which shared one, and the one that tells the number.
+    assert queries() - before <= 3
+
+
+def test_a_long_scrape_is_not_ended_by_a_short_one(exporter: Exporter, server: EmbeddedPostgres) -> None:
+    with psycopg.connect(server.url) as locker, ThreadPoolExecutor(2) as clients:
+        locker.execute("LOCK TABLE workers IN ACCESS EXCLUSIVE MODE")
+        short = clients.submit(exporter.scrape, 0.5)
+        time.sleep(0.1)
+        long = clients.submit(exporter.scrape, 10.0)
+        assert "amp_metadata_db_up 0.0" in short.result()[1]
+        locker.rollback()
+        assert "amp_metadata_db_up 1.0" in long.result()[1]
+
+
+def test_health_is_answered_while_everybody_waits(exporter: Exporter, server: EmbeddedPostgres) -> None:
+    with psycopg.connect(server.url) as locker:
+        locker.execute("LOCK TABLE workers IN ACCESS EXCLUSIVE MODE")
+
+        def ask() -> None:
+            assert get(f"http://127.0.0.1:{exporter.port}/-/healthy") == "OK\n"
+
+        exporter.scrape_by_many(ask)
+
+
+def test_a_restart_changes_no_value(processes: Processes, exporter: Exporter, server: EmbeddedPostgres) -> None:
+    def values(text: str) -> set[str]:
+        kept = (line for line in text.splitlines() if line.startswith("amp_worker"))
+        return {line for line in kept if "age_seconds" not in line}
+
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        for change in (
+            "UPDATE workers SET info = '{\"version\": \"by hand\"}' WHERE node_id = 'w1'",
+            "DELETE FROM workers WHERE node_id = 'w2'",
+            "UPDATE workers SET info = '{\"stopped_at\": \"2999-01-01T00:00:00+00:00\"}' WHERE node_id = 'w3'",
+            "INSERT INTO workers VALUES (DEFAULT, 'w4', now() + interval '1 hour', '{}', now(), now())",
+        ):
+            connection.execute(change.encode())
+            assert values(exporter.scrape()[1]) == values(Exporter(processes, server.url).scrape()[1])
+
+
+def test_a_rotating_fleet_does_not_grow_the_response(exporter: Exporter, server: EmbeddedPostgres) -> None:
+    """10,000 node ids over a day, 100 of them alive at any time: pods that come and go."""
+
+    def lines() -> int:
+        return exporter.scrape(10)[1].count("\namp_worker_info")
+
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute("TRUNCATE workers")
+        for day in range(2, 0, -1):
+            connection.execute(
+                "INSERT INTO workers (node_id, heartbeat_at, created_at, registered_at) "
+                "SELECT 'pod-' || %(day)s || '-' || g, now() - make_interval(days => %(day)s * 2), now(), now() "
+                "FROM generate_series(1, 10000) g",
+                {"day": day},
+            )
+        connection.execute(
+            "INSERT INTO workers (node_id, heartbeat_at, created_at, registered_at) "
+            "SELECT 'pod-0-' || g, now() + interval '1 hour', now(), now() FROM generate_series(1, 100) g"
+        )
+    assert lines() == 100
+    text = exporter.scrape(10)[1]
+    assert 'amp_workers{state="forgotten"} 20000.0' in text
+    assert 'amp_workers{state="active"} 100.0' in text
+    assert psutil.pid_exists(exporter.serving.pid)
