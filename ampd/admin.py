@@ -4,7 +4,7 @@ from functools import partial
 
 import click
 
-from ampd.options import listen_option, metadata_db_option, threshold_options, thresholds
+from ampd.options import listen_option, metadata_db_option, threshold_options, thresholds, web_config_option
 from metadata_db import MetadataDbUrl
 from web import AddressInUse, ListenAddress
 
@@ -16,6 +16,7 @@ _THREADS = 16
 @click.command()
 @metadata_db_option
 @listen_option("--web.listen-address", DEFAULT_LISTEN_ADDRESS)
+@web_config_option
 @threshold_options
 def admin(
     metadata_db_url: MetadataDbUrl,

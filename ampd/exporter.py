@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 import click
 
-from ampd.options import listen_option, metadata_db_option, threshold_options, thresholds
+from ampd.options import listen_option, metadata_db_option, threshold_options, thresholds, web_config_option
 from metadata_db import MetadataDbUrl
 from web import AddressInUse, ListenAddress
 
@@ -37,6 +37,7 @@ _THREADS = 64
     show_default=True,
     help="Which workers have series of their own: all but the forgotten ones, only stale and lost ones, or none.",
 )
+@web_config_option
 @threshold_options
 @click.version_option(version("amp-worker-management"), prog_name="ampd exporter")
 def exporter(

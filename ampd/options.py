@@ -70,6 +70,26 @@ def listen_option(name: str, default: str, parameter: str = "listen_address") ->
     )
 
 
+def web_config_option(command: Command) -> Command:
+    """The web configuration file, as exporter-toolkit's servers have it."""
+    return click.option(
+        "--web.config.file",
+        expose_value=False,
+        callback=_refuse_web_config,
+        metavar="FILE",
+        help="TLS and authentication by a web configuration file. Not supported yet: starting with it is refused.",
+    )(command)
+
+
+def _refuse_web_config(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        raise click.BadParameter(
+            "TLS and authentication are not supported yet. Serve on a loopback address behind a proxy that has them.",
+            context,
+            parameter,
+        )
+
+
 def threshold_options(command: Command) -> Command:
     """The ages at which a worker changes its state."""
     seconds = click.FLOAT

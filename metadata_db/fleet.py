@@ -159,7 +159,8 @@ def _read_groups(
     worker = select(
         workers.c.id,
         _group_number().label("number"),
-        moment(workers.c.heartbeat_at).label("heartbeat_at"),
+        workers.c.heartbeat_at,
+        moment(workers.c.heartbeat_at).label("beat"),
         state(clock).label("state"),
         # The id is in each hash, so that two workers that are alike do not cancel each other out.
         func.hashtextextended(workers.c.node_id, workers.c.id)
@@ -173,7 +174,7 @@ def _read_groups(
         # as they are grouped, since a sort for the grouping alone would leave the ids in any order.
         worker = worker.order_by(text("number"), text("state"), workers.c.id)
     each = worker.subquery("worker")
-    age = clock.now - each.c.heartbeat_at
+    age = clock.now - each.c.beat
     is_member = each.c.state.in_(sorted(member_states))
     rows = connection.execute(
         select(
@@ -184,7 +185,7 @@ def _read_groups(
             func.bit_xor(each.c.hash).filter(each.c.state != State.FORGOTTEN).label("hash"),
             func.string_agg(cast(each.c.id, Text), " ").filter(is_member).label("ids"),
             func.string_agg(cast(extract("epoch", age), Text), " ").filter(is_member).label("ages"),
-            func.string_agg(cast(extract("epoch", each.c.heartbeat_at), Text), " ").filter(is_member).label("beats"),
+            func.string_agg(cast(extract("epoch", each.c.beat), Text), " ").filter(is_member).label("beats"),
             *(
                 func.count().filter(each.c.heartbeat_at >= literal(now - timedelta(seconds=bound)))
                 for bound in age_bounds

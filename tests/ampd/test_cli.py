@@ -52,6 +52,8 @@ def test_a_url_that_cannot_be_read_is_refused_without_quoting_it(name: str) -> N
         ["exporter", "--web.telemetry-path", "metrics"],
         ["exporter", "--web.listen-address", "9610"],
         ["exporter", "--collector.workers", "some"],
+        ["exporter", "--web.config.file", "web.yml"],
+        ["admin", "--web.config.file", "web.yml"],
     ],
 )
 def test_an_option_that_makes_no_sense_is_wrong_usage(arguments: list[str]) -> None:
