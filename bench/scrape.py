@@ -262,10 +262,8 @@ def health(workers: int, rounds: int) -> None:
                     slowest.append(time.perf_counter() - started)
         finally:
             peer.end()
-    median = 1000 * statistics.median(slowest)
-    print(
-        f"\n/-/healthy during scrapes of {workers:,} workers: median {median:.1f} ms, slowest {1000 * max(slowest):.0f} ms"
-    )
+    median, longest = 1000 * statistics.median(slowest), 1000 * max(slowest)
+    print(f"\n/-/healthy during scrapes of {workers:,} workers: median {median:.1f} ms, slowest {longest:.0f} ms\n")
 
 
 def unhealthy(workers: int, rounds: int) -> None:
@@ -308,9 +306,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
     subprocess.run([ROOT / "tests/tools/fetch", f"{_PEER}:{_PEER}"], check=True)
-    print(
-        f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}; medians of {arguments.rounds}"
-    )
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    print(f"{machine}; medians of {arguments.rounds} rounds\n")
     print("| workers | what | scrape, ms | ÷ Go | CPU of its own, ms | peak memory, MB | response, MB |")
     print("| ---: | --- | ---: | ---: | ---: | ---: | ---: |", flush=True)
     for workers in arguments.workers:
