@@ -42,7 +42,7 @@ Key = tuple[int, str]
 """A group: its number (the ids divided by GROUP_SIZE), and its state."""
 
 
-_BATCH_GROUPS = 8
+_BATCH_GROUPS = 2
 
 _HASH_AND_NOT_SORT = "SET LOCAL enable_sort = off; SET LOCAL parallel_tuple_cost = 0"
 """PostgreSQL cannot know that many ids fall into few groups, and would sort a million rows to group them."""
