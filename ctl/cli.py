@@ -1,6 +1,7 @@
 """The `ampctl` command line."""
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -145,6 +146,13 @@ def _print_json(answer: dict[str, Any]) -> None:
 def main() -> None:
     """Run the command line."""
     try:
-        ampctl()
-    except OSError as error:  # a full disk, say; a closed pipe is no error, and Click's to see
+        try:
+            ampctl()
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        # A full disk, say. What is still in the buffer must not be tried again when Python exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):  # whoever read us has enough: `| head -1`
+            sys.exit(1)
         sys.exit(f"Error: cannot write the output: {error.strerror}")

@@ -151,7 +151,7 @@ def command_lines(*pids: int) -> str:
 
 def clean_environment() -> dict[str, str]:
     """The environment without anything of Amp's in it, and the project's commands on the PATH."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("AMP_", "PG"))}
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("AMP_", "PG", "PYTHON"))}
     return environment | {"PATH": f"{BIN}:{os.environ['PATH']}"}
 
 

@@ -21,7 +21,7 @@ from metadata_db.embedded import EmbeddedPostgres, account, find_place
 from metadata_db.migrate import upgrade
 from tests.processes import Processes, eventually, free_port, frozen, get
 
-TIMEOUT = 2.0
+TIMEOUT = 3.0
 CLIENTS = 20
 SCRAPES = 100
 
