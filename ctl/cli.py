@@ -149,7 +149,8 @@ def main() -> None:
         try:
             ampctl()
         finally:
-            sys.stdout.flush()
+            if sys.stdout:  # None where it was closed before the start
+                sys.stdout.flush()
     except OSError as error:
         # A full disk, say. What is still in the buffer must not be tried again when Python exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
