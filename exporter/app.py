@@ -1,7 +1,6 @@
 """The exporter as a Flask application."""
 
 import platform
-import sys
 from collections.abc import Mapping
 
 from flask import Flask, Response, request
@@ -46,9 +45,6 @@ def create_app(
     url: MetadataDbUrl, thresholds: Thresholds, collect_workers: str, telemetry_path: str, version: str
 ) -> Flask:
     """Return the exporter over one metadata DB. It need not be there yet: until it is, the answers say so."""
-    # A scrape of 100,000 workers keeps Python busy for a while, and /-/healthy must not wait for it: threads take
-    # turns five times as often as they would.
-    sys.setswitchinterval(0.001)
     reader = Reader(url, "ampd exporter", connections=CONNECTIONS, statement_timeout=60.0)
     own = server_registry()
     build = Gauge(BUILD_INFO.name, BUILD_INFO.help, BUILD_INFO.labels, registry=own)

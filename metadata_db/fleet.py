@@ -13,7 +13,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Text, any_, cast, extract, func, literal, select, text
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Row,
+    Text,
+    any_,
+    cast,
+    extract,
+    func,
+    literal,
+    select,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from metadata_db.schema import (
@@ -192,19 +205,24 @@ def _read_groups(
             ),
         ).group_by(each.c.number, each.c.state)
     )
-    return [
-        Group(
-            number=row[0],
-            state=row[1],
-            workers=row[2],
-            age_seconds=row[3],
-            fingerprint=f"{row[2]} {row[4]} {row[5] or ''}",
-            ages=row[6],
-            heartbeats=row[7],
-            within=tuple(row[8:]),
-        )
-        for row in rows
-    ]
+    return [_group(row, ordered=_most_are_members(member_states)) for row in rows]
+
+
+def _group(row: Row[Any], *, ordered: bool) -> Group:
+    ids, ages, heartbeats = row.ids, row.ages, row.beats
+    if ids is not None and not ordered:
+        members = sorted(zip(map(int, ids.split()), ages.split(), heartbeats.split(), strict=True))
+        ids, ages, heartbeats = (" ".join(map(str, column)) for column in zip(*members, strict=True))
+    return Group(
+        number=row.number,
+        state=row.state,
+        workers=row.workers,
+        age_seconds=row.age_seconds,
+        within=tuple(row[8:]),
+        fingerprint=f"{row.workers} {row.hash} {ids or ''}",
+        ages=ages,
+        heartbeats=heartbeats,
+    )
 
 
 def _most_are_members(member_states: Collection[str]) -> bool:
