@@ -17,6 +17,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
+    Integer,
     Row,
     Text,
     any_,
@@ -24,6 +25,7 @@ from sqlalchemy import (
     extract,
     func,
     literal,
+    literal_column,
     select,
     text,
 )
@@ -31,6 +33,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from metadata_db.schema import (
     INFO_KEYS,
+    STATES,
     Clock,
     State,
     Thresholds,
@@ -39,6 +42,7 @@ from metadata_db.schema import (
     info_text,
     moment,
     state,
+    state_number,
     stopped_at,
     workers,
 )
@@ -174,7 +178,7 @@ def _read_groups(
         _group_number().label("number"),
         workers.c.heartbeat_at,
         moment(workers.c.heartbeat_at).label("beat"),
-        state(clock).label("state"),
+        state_number(clock).label("state"),
         # The id is in each hash, so that two workers that are alike do not cancel each other out.
         func.hashtextextended(workers.c.node_id, workers.c.id)
         .op("#")(func.jsonb_hash_extended(workers.c.info, workers.c.id))
@@ -188,14 +192,14 @@ def _read_groups(
         worker = worker.order_by(text("number"), text("state"), workers.c.id)
     each = worker.subquery("worker")
     age = clock.now - each.c.beat
-    is_member = each.c.state.in_(sorted(member_states))
+    is_member = each.c.state.in_([_number(each_state) for each_state in sorted(member_states)])
     rows = connection.execute(
         select(
             each.c.number,
             each.c.state,
             func.count().label("workers"),
             epoch(func.sum(age)).label("age_seconds"),
-            func.bit_xor(each.c.hash).filter(each.c.state != State.FORGOTTEN).label("hash"),
+            func.bit_xor(each.c.hash).filter(each.c.state != _number(State.FORGOTTEN)).label("hash"),
             func.string_agg(cast(each.c.id, Text), " ").filter(is_member).label("ids"),
             func.string_agg(cast(extract("epoch", age), Text), " ").filter(is_member).label("ages"),
             func.string_agg(cast(extract("epoch", each.c.beat), Text), " ").filter(is_member).label("beats"),
@@ -215,7 +219,7 @@ def _group(row: Row[Any], *, ordered: bool) -> Group:
         ids, ages, heartbeats = (" ".join(map(str, column)) for column in zip(*members, strict=True))
     return Group(
         number=row.number,
-        state=row.state,
+        state=STATES[row.state],
         workers=row.workers,
         age_seconds=row.age_seconds,
         within=tuple(row[8:]),
@@ -279,6 +283,10 @@ def _read_versions(connection: Connection, clock: Clock, keys: Sequence[Key]) ->
 
 def _ids(group: Group) -> list[int]:
     return [int(each) for each in group.fingerprint.split(" ")[2:]]
+
+
+def _number(its_state: str) -> ColumnElement[int]:
+    return literal_column(str(STATES.index(State(its_state))), Integer)
 
 
 def _unix_time(when: ColumnElement[Any]) -> ColumnElement[str]:
