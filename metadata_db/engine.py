@@ -3,6 +3,7 @@
 import os
 import socket
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -105,13 +106,19 @@ def _open(url: MetadataDbUrl, application_name: str, statement_timeout: float, *
     if read_only:
         # A statement that is over in a fraction of a second has no time to be compiled first.
         options += " -c default_transaction_read_only=on -c jit=off -c work_mem=64MB"
-    session = psycopg.connect(
-        url.conninfo,
-        application_name=application_name,
-        connect_timeout=CONNECT_TIMEOUT_SECONDS,
-        options=options,
-        **_KEEPALIVES,
-    )
+    try:
+        session = psycopg.connect(
+            url.conninfo,
+            application_name=application_name,
+            connect_timeout=CONNECT_TIMEOUT_SECONDS,
+            options=options,
+            **_KEEPALIVES,
+        )
+    except psycopg.Error as error:
+        # The frames of the traceback hold the socket of an attempt that timed out, until a garbage collection finds
+        # them: a server that was frozen would have all those attempts as sessions when it wakes.
+        traceback.clear_frames(error.__traceback__)
+        raise
     watch = _opening.get()
     if watch is not None:
         watch.session = session
