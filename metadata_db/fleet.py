@@ -182,8 +182,9 @@ def _read_groups(
         # The id is in each hash, so that two workers that are alike do not cancel each other out.
         func.hashtextextended(workers.c.node_id, workers.c.id)
         .op("#")(func.jsonb_hash_extended(workers.c.info, workers.c.id))
-        .op("#")(_hash(workers.c.registered_at))
-        .op("#")(_hash(workers.c.created_at))
+        .op("#")(_hash(workers.c.registered_at, workers.c.id))
+        # Another seed, since the two moments of a worker that never restarted are the same.
+        .op("#")(_hash(workers.c.created_at, -workers.c.id))
         .label("hash"),
     )
     if _most_are_members(member_states):
@@ -293,9 +294,9 @@ def _unix_time(when: ColumnElement[Any]) -> ColumnElement[str]:
     return cast(extract("epoch", when), Text)
 
 
-def _hash(when: ColumnElement[Any]) -> ColumnElement[int]:
+def _hash(when: ColumnElement[Any], seed: ColumnElement[int]) -> ColumnElement[int]:
     # There is a hash function of timestamps with a seed for those without a time zone only.
-    return func.timestamp_hash_extended(func.timezone(text("'UTC'"), when), workers.c.id)
+    return func.timestamp_hash_extended(func.timezone(text("'UTC'"), when), seed)
 
 
 def _group_number() -> ColumnElement[int]:

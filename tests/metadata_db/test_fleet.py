@@ -118,6 +118,7 @@ def test_what_is_known_is_not_told_again(connection: Connection, insert_worker: 
     [
         "UPDATE workers SET registered_at = now() WHERE node_id = 'w1'",
         "UPDATE workers SET created_at = now() WHERE node_id = 'w1'",
+        "UPDATE workers SET created_at = now(), registered_at = now() WHERE node_id = 'w1'",
         "UPDATE workers SET info = '{\"version\": \"by hand\"}' WHERE node_id = 'w1'",
         "UPDATE workers SET node_id = 'renamed' WHERE node_id = 'w1'",
         "DELETE FROM workers WHERE node_id = 'w1'",
@@ -128,6 +129,7 @@ def test_what_is_known_is_not_told_again(connection: Connection, insert_worker: 
 def test_every_change_is_told(connection: Connection, insert_worker: Insert, sql: Sql, change: str) -> None:
     for number in range(5):
         insert_worker(f"w{number}")
+    sql("UPDATE workers SET created_at = registered_at")
     first = read(connection)
     sql(change)
     told = read(connection, known=first)
