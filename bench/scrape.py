@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -76,7 +77,7 @@ FROM generate_series(1, %s) g
 
 
 @dataclass
-class Peer:
+class Peer(ABC):
     """Something that tells of each worker, and what that cost it."""
 
     name: str
@@ -85,9 +86,9 @@ class Peer:
     megabytes: float = 0.0
     size: int = 0
 
+    @abstractmethod
     def scrape(self) -> None:
         """Tell once, and note what it cost."""
-        raise NotImplementedError
 
 
 class Server(Peer):
