@@ -1,0 +1,214 @@
+"""One worker: is it alive, since when, built from what, and is that what the fleet runs."""
+
+from grafana_foundation_sdk.builders import dashboard
+from grafana_foundation_sdk.models.common import BigValueTextMode
+
+from grafana.builder.dashboards.annotations import Annotation
+from grafana.builder.dashboards.frame import framed, query_variable
+from grafana.builder.dashboards.panels import (
+    AGE_STEPS,
+    BLUE,
+    GREEN,
+    NEEDS_ALL,
+    ORANGE,
+    RED,
+    SICK_ARE_ENOUGH,
+    STATE_COLOURS,
+    columns,
+    instant,
+    mapping,
+    query,
+    stat_panel,
+    table_panel,
+    tabular,
+    thresholds,
+    thresholds_shown,
+    timeline_panel,
+    timeseries_panel,
+)
+from grafana.builder.links import WORKER_UID
+from grafana.builder.thresholds import LOST_SECONDS, STALE_SECONDS
+
+JOB = 'job="$job"'
+WORKER = f'{JOB}, node_id="$node_id"'
+
+_AGE = f"min(amp_worker_heartbeat_age_seconds{{{WORKER}}})"
+_STOPPED = f"max(amp_worker_stopped_timestamp_seconds{{{WORKER}}})"
+_MAJORITY = f"topk(1, max by (version) (amp_workers_by_version{{{JOB}}}))"
+_VERSION = f"max by (version) (amp_worker_info{{{WORKER}}})"
+
+_STATE = (
+    f"3 * {_STOPPED} ^ 0\n"
+    f"or 2 * ({_AGE} > {LOST_SECONDS}) ^ 0\n"
+    f"or 1 * ({_AGE} > {STALE_SECONDS}) ^ 0\n"
+    f"or 0 * {_AGE} ^ 0"
+)
+_STATES = {number: (state, STATE_COLOURS[state]) for number, state in enumerate(("active", "stale", "lost", "stopped"))}
+
+
+def worker_dashboard() -> dashboard.Dashboard:
+    board = (
+        framed("Amp / Worker", WORKER_UID, "One worker: is it alive, since when, built from what.")
+        .with_variable(
+            query_variable("node_id", "Worker", 'label_values(amp_worker_info{job="$job"}, node_id)').description(
+                "A node id that is not in the list can be typed in."
+            )
+        )
+        .annotation(
+            Annotation(
+                "Restarts",
+                f"max(amp_worker_registered_timestamp_seconds{{{WORKER}}}) * 1000",
+                "registered",
+                BLUE,
+                value_is_time=True,
+            )
+        )
+        .annotation(
+            Annotation(
+                "Alerts",
+                f'ALERTS{{alertname=~"Amp.+", alertstate="firing", {WORKER}}}',
+                "{{alertname}}",
+                RED,
+            )
+        )
+    )
+    return _build(_heartbeat(_now(board)))
+
+
+def _now(board: dashboard.Dashboard) -> dashboard.Dashboard:
+    board = (
+        board.with_row(dashboard.Row("Now"))
+        .with_panel(
+            stat_panel(
+                "State",
+                "By the age of the last heartbeat. Unknown: forgotten, never registered, or the metadata DB does not "
+                "answer." + NEEDS_ALL,
+                instant(_STATE, "state"),
+                unit="none",
+                width=4,
+            ).mappings(mapping(_STATES))
+        )
+        .with_panel(
+            stat_panel(
+                "Heartbeat age",
+                "Seconds since the last heartbeat. Stopped workers have none." + NEEDS_ALL,
+                instant(_AGE, "age"),
+                unit="s",
+                width=4,
+            ).thresholds(thresholds(AGE_STEPS))
+        )
+    )
+    for title, description, family in (
+        ("Last heartbeat", "When the last heartbeat was written.", "heartbeat"),
+        ("Registered", "When the worker last started.", "registered"),
+        ("Created", "When this node id registered for the first time.", "created"),
+        ("Stopped", "When the worker stopped on purpose. Unknown for one that did not.", "stopped"),
+    ):
+        board = board.with_panel(
+            stat_panel(
+                title,
+                description + NEEDS_ALL,
+                instant(f"max(amp_worker_{family}_timestamp_seconds{{{WORKER}}}) * 1000", title.lower()),
+                unit="dateTimeFromNow",
+                width=4,
+            )
+        )
+    return board
+
+
+def _heartbeat(board: dashboard.Dashboard) -> dashboard.Dashboard:
+    return (
+        board.with_row(dashboard.Row("Heartbeat"))
+        .with_panel(
+            thresholds_shown(
+                timeseries_panel(
+                    "Heartbeat age",
+                    f"Seconds since the last heartbeat, over the bounds of stale ({STALE_SECONDS} s) and lost "
+                    f"({LOST_SECONDS} s). Blue marks are restarts." + SICK_ARE_ENOUGH,
+                    query(_AGE, "age"),
+                    unit="s",
+                    width=24,
+                    height=9,
+                )
+            )
+        )
+        .with_panel(
+            timeline_panel(
+                "State",
+                "A gap is a time of which nothing is known." + NEEDS_ALL,
+                query(_STATE, "state"),
+                texts=_STATES,
+                unit="none",
+                height=5,
+            )
+        )
+        .with_panel(
+            timeseries_panel(
+                "Restarts",
+                "How often the worker registered again, within ten minutes." + NEEDS_ALL,
+                query(f"max(changes(amp_worker_registered_timestamp_seconds{{{WORKER}}}[10m]))", "within 10 minutes"),
+                unit="none",
+                height=5,
+            )
+        )
+    )
+
+
+def _build(board: dashboard.Dashboard) -> dashboard.Dashboard:
+    return (
+        board.with_row(dashboard.Row("Build"))
+        .with_panel(
+            columns(
+                table_panel(
+                    "Build info",
+                    "What the worker was built from, as it said when it registered." + NEEDS_ALL,
+                    tabular(
+                        "max by (node_id, version, commit_sha, commit_timestamp, build_date) "
+                        f"(amp_worker_info{{{WORKER}}})"
+                    ),
+                    unit="none",
+                    height=6,
+                ),
+                {
+                    "node_id": "Worker",
+                    "version": "Version",
+                    "commit_sha": "Commit",
+                    "commit_timestamp": "Committed",
+                    "build_date": "Built",
+                },
+            )
+        )
+        .with_panel(
+            stat_panel(
+                "Its version",
+                "The version that this worker runs." + NEEDS_ALL,
+                instant(_VERSION, "{{version}}"),
+                unit="none",
+                width=4,
+                height=6,
+            ).text_mode(BigValueTextMode.NAME)
+        )
+        .with_panel(
+            stat_panel(
+                "The fleet's version",
+                "The version that most active and stale workers run.",
+                instant(_MAJORITY, "{{version}}"),
+                unit="none",
+                width=4,
+                height=6,
+            ).text_mode(BigValueTextMode.NAME)
+        )
+        .with_panel(
+            stat_panel(
+                "As most of the fleet",
+                "Whether this worker runs the version that most active and stale workers run." + NEEDS_ALL,
+                instant(
+                    f"max({_VERSION} and on (version) {_MAJORITY})\nor 0 * max({_VERSION})",
+                    "as most of the fleet",
+                ),
+                unit="bool_yes_no",
+                width=4,
+                height=6,
+            ).thresholds(thresholds([(None, ORANGE), (1, GREEN)]))
+        )
+    )

@@ -1,0 +1,55 @@
+"""The rule file for Prometheus."""
+
+import re
+from datetime import timedelta
+from typing import Any
+
+from grafana.builder import texts
+from grafana.builder.alerts import ALERTS, Alert
+from grafana.builder.durations import promql
+from grafana.builder.links import GRAFANA_URL, WORKER_UID, dashboard_path, runbook_url
+from grafana.builder.recording_rules import RECORDING_RULES
+
+SLOW_INTERVAL = timedelta(seconds=30)
+
+_NAME = re.compile(r"[\w:]+")
+
+
+def prometheus_rules() -> dict[str, Any]:
+    """Return the content of grafana/rules/amp.yml.
+
+    The recording rules are in the group of the alerts that use them: the rules of a group are evaluated one after the
+    other at the same moment, and groups each at a moment of their own, which would be up to 5 s later.
+    """
+    recording = [{"record": rule.record, "expr": rule.expr} for rule in RECORDING_RULES]
+    return {
+        "groups": [
+            {"name": "amp", "rules": [*recording, *(_rule(alert) for alert in ALERTS if not alert.slow)]},
+            {
+                "name": "amp-slow",
+                "interval": promql(SLOW_INTERVAL),
+                "rules": [_rule(alert) for alert in ALERTS if alert.slow],
+            },
+        ]
+    }
+
+
+def _rule(alert: Alert) -> dict[str, Any]:
+    query = alert.query if _NAME.fullmatch(alert.query) else f"({alert.query})"
+    rule: dict[str, Any] = {"alert": alert.name, "expr": f"{query} {alert.condition}"}
+    if alert.hold:
+        rule["for"] = promql(alert.hold)
+    rule["labels"] = {"severity": str(alert.severity), "scope": str(alert.scope)}
+    rule["annotations"] = annotations(alert, texts.prometheus)
+    return rule
+
+
+def annotations(alert: Alert, fill: texts.Fill) -> dict[str, str]:
+    """Return an alert's annotations, its texts filled for Prometheus or for Grafana."""
+    variables = {"job": "{job}"} | ({"node_id": "{node_id}"} if alert.dashboard == WORKER_UID else {})
+    return {
+        "summary": fill(alert.summary),
+        "description": fill(alert.description),
+        "dashboard_url": fill(GRAFANA_URL + dashboard_path(alert.dashboard, **variables)),
+        "runbook_url": runbook_url(alert.name),
+    }

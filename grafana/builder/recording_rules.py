@@ -1,0 +1,105 @@
+"""The recording rules: what is known of a fleet, and what was last known while nothing is.
+
+When the exporter or the metadata DB is away, every family of the workers is absent. An alert on them would resolve,
+and say that all is well while nobody knows. So each rule *holds*: until the fleet has settled again it keeps its
+last value. New values count only once it has.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from grafana.builder.durations import promql
+from grafana.builder.thresholds import (
+    AHEAD_SECONDS,
+    FORGET_JOB,
+    JOBS,
+    SETTLING,
+    SILENT_BUCKET_SECONDS,
+    SILENT_SECONDS,
+)
+
+SELECTED = f'job=~"{JOBS}"'
+
+EXPORTERS_UP = "job:amp_exporters_up:sum"
+METADATA_DB_UP = "job:amp_metadata_db_up:max"
+SETTLED = "job:amp_fleet_settled:max"
+SILENCE = "job_node_id:amp_worker_silence_seconds:min"
+AHEAD = "job_node_id:amp_worker_ahead_seconds:max"
+SILENT = "job:amp_workers_silent:count"
+SILENT_RATIO = "job:amp_workers_silent:ratio"
+ACTIVE = "job:amp_workers_active:max"
+VERSIONS = "job:amp_versions:count"
+
+
+@dataclass(frozen=True)
+class RecordingRule:
+    record: str
+    help: str
+    expr: str
+
+
+def _held(record: str, help_text: str, known: str) -> RecordingRule:
+    return RecordingRule(
+        record,
+        help_text,
+        f"({known})\nand on (job) {SETTLED}\nor\n({record} and on (job) {EXPORTERS_UP})\nunless on (job) {SETTLED}",
+    )
+
+
+RECORDING_RULES = (
+    RecordingRule(
+        EXPORTERS_UP,
+        f"Exporters of a fleet that answer. 0 where there are none, or none any more for up to {promql(FORGET_JOB)}. "
+        "Where Prometheus knows of no exporter at all, 0 for the job amp.",
+        f"sum by (job) (up{{{SELECTED}}})\nor\n"
+        f"0 * count by (job) (count_over_time(up{{{SELECTED}}}[{promql(FORGET_JOB)}]))\nor\n"
+        f'label_replace(0 * absent(up{{{SELECTED}}}), "job", "amp", "", "")',
+    ),
+    RecordingRule(
+        METADATA_DB_UP,
+        "Whether the metadata DB answers any exporter; what was last known while no exporter answers.",
+        f"max by (job) (amp_metadata_db_up{{{SELECTED}}})\nor\n({METADATA_DB_UP} and on (job) {EXPORTERS_UP})",
+    ),
+    RecordingRule(
+        SETTLED,
+        f"1 for a fleet with an exporter that answered, from the metadata DB, throughout the last {promql(SETTLING)}.",
+        "max by (job) (\n"
+        f"  min_over_time(amp_metadata_db_up{{{SELECTED}}}[{promql(SETTLING)}])\n"
+        f"  * on (job, instance) min_over_time(up{{{SELECTED}}}[{promql(SETTLING)}])\n"
+        ") == 1",
+    ),
+    _held(
+        SILENCE,
+        f"Heartbeat age of each worker without a heartbeat for more than {SILENT_SECONDS} s. Others have no series.",
+        f"min by (job, node_id) (amp_worker_heartbeat_age_seconds{{{SELECTED}}}) > {SILENT_SECONDS}",
+    ),
+    _held(
+        AHEAD,
+        f"By how much a heartbeat lies in the future, of each worker where that is more than {AHEAD_SECONDS} s.",
+        f"-min by (job, node_id) (amp_worker_heartbeat_age_seconds{{{SELECTED}}}) > {AHEAD_SECONDS}",
+    ),
+    _held(
+        SILENT,
+        f"Workers without a heartbeat for more than {SILENT_SECONDS} s "
+        f"({SILENT_BUCKET_SECONDS} s where workers have no series of their own).",
+        f"count by (job) ({SILENCE})\nor\n"
+        f"max by (job) (amp_fleet_heartbeat_age_seconds_gcount{{{SELECTED}}})\n"
+        f'- max by (job) (amp_fleet_heartbeat_age_seconds_bucket{{{SELECTED}, le="{SILENT_BUCKET_SECONDS}.0"}})',
+    ),
+    _held(
+        SILENT_RATIO,
+        "The same as a share of the workers from whom a heartbeat is expected: active, stale and lost ones.",
+        f"{SILENT} / (max by (job) (amp_fleet_heartbeat_age_seconds_gcount{{{SELECTED}}}) > 0)",
+    ),
+    _held(ACTIVE, "Active workers.", f'max by (job) (amp_workers{{{SELECTED}, state="active"}})'),
+    _held(
+        VERSIONS,
+        "How many versions active and stale workers run.",
+        f"count by (job) (max by (job, version) (amp_workers_by_version{{{SELECTED}}}) > 0)",
+    ),
+)
+"""In the order in which they build on each other."""
+
+
+def records() -> Iterator[str]:
+    return (rule.record for rule in RECORDING_RULES)

@@ -1,0 +1,200 @@
+"""What happens to a fleet, and which alerts have to fire from when to when: nothing else may, at any moment."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from tests.grafana.scrapes import Scrape, Worker
+
+Firing = Mapping[str, tuple[int, int]]
+"""Of an alert, the seconds of the first and of the last evaluation in which it fires."""
+
+NODE_IDS = [f"worker-{number:02}" for number in range(1, 11)]
+FLEET = {node_id: Worker() for node_id in NODE_IDS}
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    scrape: Callable[[int], Scrape | None]
+    seconds: int = 180
+    firing: Firing = field(default_factory=dict)
+
+
+def fleet(**changed: Worker | None) -> Scrape:
+    """Ten workers, some of them changed; None takes one away. `worker_01` stands for worker-01."""
+    named = {name.replace("_", "-"): worker for name, worker in changed.items()}
+    return Scrape({node_id: worker for node_id, worker in (FLEET | named).items() if worker is not None})
+
+
+def silent(time: int, since: int) -> Worker:
+    """A worker whose last heartbeat was half a second before `since`."""
+    return Worker(age=time - since + 0.5)
+
+
+def killed(time: int) -> Scrape:
+    """Worker-01 dies at 60 s and is back at 200 s."""
+    return fleet(worker_01=silent(time, 60) if 60 < time < 200 else Worker())
+
+
+def some_killed(number: int) -> Callable[[int], Scrape]:
+    """The first of the workers die at 60 s and are back at 120 s."""
+
+    def scrape(time: int) -> Scrape:
+        if not 60 < time < 120:
+            return fleet()
+        return Scrape(FLEET | {node_id: silent(time, 60) for node_id in NODE_IDS[:number]})
+
+    return scrape
+
+
+def half_killed_without_series(time: int) -> Scrape:
+    return Scrape(some_killed(5)(time).workers, series_of_workers=False)
+
+
+def metadata_db_away(until: int) -> Callable[[int], Scrape]:
+    """From 60 s on. At the first scrape after it, no worker has written a heartbeat yet."""
+
+    def scrape(time: int) -> Scrape:
+        if 60 < time < until:
+            return Scrape(metadata_db_up=False)
+        if until <= time < until + 5:
+            return Scrape({node_id: silent(time, 60) for node_id in NODE_IDS})
+        return fleet()
+
+    return scrape
+
+
+def short_outage(time: int) -> Scrape:
+    """The metadata DB is away for 5 s between two scrapes; at the second, workers have not tried again yet."""
+    return Scrape({node_id: Worker(age=7.9) for node_id in NODE_IDS}) if time == 60 else fleet()
+
+
+def metadata_db_in_and_out(time: int) -> Scrape:
+    """Away for 10 s, three times, one minute apart."""
+    away = any(start < time <= start + 10 for start in (60, 120, 180))
+    return Scrape(metadata_db_up=False) if away else fleet()
+
+
+def exporter_away(until: int) -> Callable[[int], Scrape]:
+    """From 60 s on."""
+    return lambda time: Scrape(up=False) if 60 < time < until else fleet()
+
+
+def slow(time: int) -> Scrape:
+    """From 60 s to 240 s, scrapes take 2.5 s."""
+    return Scrape(FLEET, seconds=2.5 if 60 < time < 240 else 0.03)
+
+
+def rollout(minutes: int) -> Callable[[int], Scrape]:
+    """From 60 s on, one worker after the other stops on purpose and comes back 5 s later with the next version."""
+
+    def scrape(time: int) -> Scrape:
+        pace = minutes * 60 / len(NODE_IDS)
+        workers = {}
+        for number, node_id in enumerate(NODE_IDS):
+            stops = 60 + pace * number
+            if time <= stops:
+                workers[node_id] = Worker()
+            elif time <= stops + 5:
+                workers[node_id] = Worker(age=None)
+            else:
+                workers[node_id] = Worker(version="v2", registered=stops + 5)
+        return Scrape(workers)
+
+    return scrape
+
+
+def stuck_rollout(time: int) -> Scrape:
+    """From 60 s to 40 minutes, half the fleet runs another version."""
+    if not 60 < time < 2400:
+        return fleet()
+    return Scrape(FLEET | dict.fromkeys(NODE_IDS[:5], Worker(version="v2")))
+
+
+def restart_loop(times: int) -> Callable[[int], Scrape]:
+    """Worker-01 starts anew at 70 s, 80 s and so on, so many times."""
+    return lambda time: fleet(worker_01=Worker(registered=max(0, min((time - 60) // 10, times)) * 10.0))
+
+
+def ahead(time: int) -> Scrape:
+    """From 60 s on, the heartbeat of worker-01 lies in the future, at 120 s not any more."""
+    return fleet(worker_01=Worker(age=-(180.0 - time)) if 60 < time < 120 else Worker())
+
+
+def killed_before_the_exporter(time: int) -> Scrape:
+    """Worker-01 dies at 60 s. Exporter and metadata DB are away in turns, and it is dead all the while."""
+    if 100 < time < 130:
+        return Scrape(up=False)
+    if 160 < time < 180:
+        return Scrape(metadata_db_up=False)
+    return killed(time) if time < 200 else fleet(worker_01=silent(time, 60))
+
+
+MUST_FIRE = [
+    Case("a worker is killed", killed, 240, {"AmpWorkerHeartbeatStale": (70, 195), "AmpWorkerLost": (120, 195)}),
+    Case(
+        "half the fleet is killed",
+        some_killed(5),
+        180,
+        {"AmpWorkerHeartbeatStale": (70, 115), "AmpFleetShareLost": (70, 115)},
+    ),
+    Case(
+        "half the fleet is killed, of which there are no series",
+        half_killed_without_series,
+        180,
+        {"AmpFleetShareLost": (70, 115)},
+    ),
+    Case(
+        "the whole fleet is killed",
+        some_killed(10),
+        180,
+        {"AmpWorkerHeartbeatStale": (70, 115), "AmpFleetShareLost": (70, 115), "AmpNoActiveWorkers": (75, 115)},
+    ),
+    Case("two of ten are killed, no more than the share", some_killed(2), 180, {"AmpWorkerHeartbeatStale": (70, 115)}),
+    Case("the metadata DB is away", metadata_db_away(120), 240, {"AmpMetadataDbUnreachable": (85, 115)}),
+    Case("the metadata DB comes and goes", metadata_db_in_and_out, 900, {"AmpExporterErrors": (185, 670)}),
+    Case("the exporter is away", exporter_away(120), 240, {"AmpExporterDown": (75, 115)}),
+    Case("the exporter is slow", slow, 300, {"AmpExporterSlow": (185, 235)}),
+    Case("a rollout gets stuck", stuck_rollout, 2500, {"AmpVersionSkew": (1865, 2395)}),
+    Case("a worker restarts in a loop", restart_loop(6), 900, {"AmpWorkerRestarting": (110, 715)}),
+    Case("a heartbeat lies in the future", ahead, 180, {"AmpHeartbeatFromTheFuture": (95, 115)}),
+    Case(
+        "a dead worker stays dead while nothing is known of it",
+        killed_before_the_exporter,
+        300,
+        {"AmpWorkerHeartbeatStale": (70, 300), "AmpWorkerLost": (150, 300), "AmpExporterDown": (115, 125)},
+    ),
+    Case(
+        "the exporter is no target any more",
+        lambda time: fleet() if time <= 60 else Scrape(target=False),
+        600,
+        {"AmpExporterDown": (75, 600)},
+    ),
+]
+
+MUST_NOT_FIRE = [
+    Case("ten quiet minutes", lambda _: fleet(), 600),
+    Case("a blip: 7 s without a heartbeat", lambda time: fleet(worker_01=Worker(age=7.5 if time == 60 else 0.5))),
+    Case("an outage of the metadata DB between two scrapes", short_outage),
+    Case("a restart of the metadata DB in 20 s", metadata_db_away(85), 300),
+    Case("a restart of the exporter", exporter_away(70)),
+    Case("a restart of Prometheus", lambda time: None if 60 < time < 100 else fleet()),
+    Case("a rollout in ten minutes", rollout(10), 900),
+    Case("a rollout, its rollback and the next try", restart_loop(3), 900),
+    Case("a graceful stop", lambda time: fleet(worker_01=Worker(age=None if time > 60 else 0.5)), 600),
+    Case("a graceful stop, and the row deleted", lambda time: fleet(worker_01=None if time > 60 else Worker())),
+    Case(
+        "a scale-down to half",
+        lambda time: Scrape(FLEET | dict.fromkeys(NODE_IDS[:5], Worker(age=None if time > 60 else 0.5))),
+        600,
+    ),
+    Case(
+        "a scale-up",
+        lambda time: Scrape(FLEET | ({f"new-{n}": Worker() for n in range(10)} if time > 60 else {})),
+        600,
+    ),
+    Case(
+        "one slow scrape",
+        lambda time: Scrape(FLEET, seconds=3.5 if time == 60 else 0.03),
+    ),
+]

@@ -1,0 +1,103 @@
+"""The rules by `promtool`: each alert fires when it has to, from then to then, and at no other moment."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from grafana.builder.alerts import ALERTS
+from tests.grafana.cases import MUST_FIRE, MUST_NOT_FIRE, Case, fleet, killed, some_killed
+from tests.grafana.scrapes import STEP, input_series
+from tests.processes import ROOT, run, tool
+
+RULES = ROOT / "grafana" / "rules" / "amp.yml"
+
+
+def test_promtool_accepts_the_rules() -> None:
+    checked = run(tool("promtool"), "check", "rules", "--lint=all", "--lint-fatal", str(RULES))
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_each_alert_has_a_case_that_fires() -> None:
+    assert {name for case in MUST_FIRE for name in case.firing} == {alert.name for alert in ALERTS}
+
+
+@pytest.mark.parametrize("case", [*MUST_FIRE, *MUST_NOT_FIRE], ids=lambda case: case.name)
+def test_what_fires(case: Case, tmp_path: Path) -> None:
+    expectations = [
+        {
+            "expr": 'group by (alertname) (ALERTS{alertstate="firing"})',
+            "eval_time": f"{time}s",
+            "exp_samples": [
+                {"labels": f'{{alertname="{name}"}}', "value": 1}
+                for name, (first, last) in case.firing.items()
+                if first <= time <= last
+            ],
+        }
+        for time in range(0, case.seconds + 1, STEP)
+    ]
+    _test_rules(tmp_path, case, {"promql_expr_test": expectations})
+
+
+@pytest.mark.parametrize("case", MUST_NOT_FIRE, ids=lambda case: case.name)
+def test_nothing_fires(case: Case) -> None:
+    assert not case.firing
+
+
+def test_the_texts_have_what_a_human_needs(tmp_path: Path) -> None:
+    case = Case("a worker is killed", killed)
+    expectation = {
+        "alertname": "AmpWorkerLost",
+        "eval_time": "150s",
+        "exp_alerts": [
+            {
+                "exp_labels": {"severity": "warning", "scope": "worker", "job": "amp", "node_id": "worker-01"},
+                "exp_annotations": {
+                    "summary": "Worker worker-01 of amp is lost",
+                    "description": "Worker worker-01 of amp has written no heartbeat for 1m 30s. "
+                    "It will hardly come back by itself.",
+                    "dashboard_url": "http://localhost:3000/d/amp-worker?var-job=amp&var-node_id=worker-01",
+                    "runbook_url": "http://localhost:3000/public/runbooks/AmpWorkerLost.md",
+                },
+            }
+        ],
+    }
+    _test_rules(tmp_path, case, {"alert_rule_test": [expectation]})
+
+
+def test_a_share_is_told_in_percent(tmp_path: Path) -> None:
+    case = Case("half the fleet is killed", some_killed(5))
+    expectation = {
+        "alertname": "AmpFleetShareLost",
+        "eval_time": "100s",
+        "exp_alerts": [
+            {
+                "exp_labels": {"severity": "critical", "scope": "fleet", "job": "amp"},
+                "exp_annotations": {
+                    "summary": "50% of the workers of amp are silent",
+                    "description": "50% of the workers of amp that did not stop on purpose have written no heartbeat "
+                    "for over 8 s.",
+                    "dashboard_url": "http://localhost:3000/d/amp-fleet?var-job=amp",
+                    "runbook_url": "http://localhost:3000/public/runbooks/AmpFleetShareLost.md",
+                },
+            }
+        ],
+    }
+    _test_rules(tmp_path, case, {"alert_rule_test": [expectation]})
+
+
+def test_a_wrong_expectation_is_noticed(tmp_path: Path) -> None:
+    """That the tests above can fail."""
+    with pytest.raises(AssertionError, match="FAILED"):
+        test_what_fires(Case("nothing happens", lambda _: fleet(), 60, {"AmpWorkerLost": (30, 40)}), tmp_path)
+
+
+def _test_rules(directory: Path, case: Case, expectations: dict[str, Any]) -> None:
+    file = directory / "case.yml"
+    test = {"interval": f"{STEP}s", "input_series": input_series(case.scrape, case.seconds)} | expectations
+    file.write_text(
+        yaml.safe_dump({"rule_files": [str(RULES)], "evaluation_interval": f"{STEP}s", "tests": [test]}, width=10_000)
+    )
+    tested = run(tool("promtool"), "test", "rules", str(file))
+    assert tested.returncode == 0, tested.stdout + tested.stderr
