@@ -1,5 +1,6 @@
 """What tests share: a real PostgreSQL, a fresh database a test, and processes that end with the test."""
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -36,15 +37,22 @@ def postgres(open_directory: Path) -> Iterator[EmbeddedPostgres]:
     server.stop(5)
 
 
-@pytest.fixture
-def empty_database(postgres: EmbeddedPostgres) -> Iterator[str]:
-    """The URL of a database with nothing in it."""
+@contextlib.contextmanager
+def fresh_database(postgres: EmbeddedPostgres) -> Iterator[str]:
+    """The URL of a database with nothing in it, as long as it is needed."""
     name = f"test_{next(_numbers)}"
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"')
     yield postgres.url.replace("/postgres?", f"/{name}?")
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def empty_database(postgres: EmbeddedPostgres) -> Iterator[str]:
+    """The URL of a database with nothing in it."""
+    with fresh_database(postgres) as url:
+        yield url
 
 
 @pytest.fixture

@@ -1,13 +1,12 @@
 """What Prometheus would have scraped, every 5 s, as input of `promtool test rules`."""
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 STEP = 5
 """Seconds from scrape to scrape, and from evaluation to evaluation."""
 
-START = 1_700_000_000.0
+START = 1_700_000_000
 BOUNDS = (1, 2, 5, 10, 30, 60, 300, 900, 3600)
 
 
@@ -83,30 +82,22 @@ class Scrape:
 
 def input_series(scrape: Callable[[int], Scrape | None], seconds: int) -> list[dict[str, str]]:
     """Return promtool's `input_series` of the scrapes at 0, 5, 10 … s; None is one that Prometheus did not make."""
-    values: dict[str, list[str]] = defaultdict(list)
-    times = range(0, seconds + 1, STEP)
-    for number, time in enumerate(times):
+    values: dict[str, list[str]] = {}
+    alive: set[str] = set()
+    for number, time in enumerate(range(0, seconds + 1, STEP)):
         made = scrape(time)
-        if made is None:
-            continue
-        samples = dict(made.samples())
-        for series in values.keys() - samples.keys():
-            # What a scrape no longer has ends there, instead of five minutes later.
-            _pad(values[series], number, last="stale")
-        for series, value in samples.items():
-            _pad(values[series], number)
-            values[series].append(f"{value:g}" if value < START else f"{value:.1f}")
+        samples = {} if made is None else dict(made.samples())
+        for series in samples:
+            values.setdefault(series, ["_"] * number)
+        for series, texts in values.items():
+            if series in samples:
+                texts.append(f"{samples[series]:.10g}")
+            else:
+                # What a scrape no longer has ends there; what was not scraped lives on for five minutes.
+                texts.append("stale" if made is not None and series in alive else "_")
+        if made is not None:
+            alive = set(samples)
     return [{"series": series, "values": " ".join(texts)} for series, texts in values.items()]
-
-
-def _pad(texts: list[str], length: int, last: str = "_") -> None:
-    if len(texts) < length or last == "stale":
-        ended = "stale" in texts and texts[-1] in {"_", "stale"}
-        missing = length - len(texts)
-        if last == "stale":
-            texts += ["_"] * missing + (["_"] if ended else ["stale"])
-        else:
-            texts += ["_"] * missing
 
 
 def _series(name: str, **labels: str) -> str:

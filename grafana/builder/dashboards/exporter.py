@@ -153,7 +153,7 @@ def _scrapes(board: dashboard.Dashboard) -> dashboard.Dashboard:
         )
         .with_panel(
             timeseries_panel(
-                "Series",
+                "Series over time",
                 "Series of each scrape. It grows with the fleet, and by nothing else.",
                 query(f"max by (instance) (scrape_samples_scraped{{{JOB}}})", "{{instance}}"),
                 unit="none",

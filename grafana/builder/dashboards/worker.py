@@ -122,7 +122,7 @@ def _heartbeat(board: dashboard.Dashboard) -> dashboard.Dashboard:
         .with_panel(
             thresholds_shown(
                 timeseries_panel(
-                    "Heartbeat age",
+                    "Heartbeat age over time",
                     f"Seconds since the last heartbeat, over the bounds of stale ({STALE_SECONDS} s) and lost "
                     f"({LOST_SECONDS} s). Blue marks are restarts." + SICK_ARE_ENOUGH,
                     query(_AGE, "age"),
@@ -134,7 +134,7 @@ def _heartbeat(board: dashboard.Dashboard) -> dashboard.Dashboard:
         )
         .with_panel(
             timeline_panel(
-                "State",
+                "State over time",
                 "A gap is a time of which nothing is known." + NEEDS_ALL,
                 query(_STATE, "state"),
                 texts=_STATES,

@@ -1,0 +1,128 @@
+"""The deployment, each part a process of its own that can be killed, frozen and cut off."""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import yaml
+
+from metadata_db import MetadataDbUrl
+from metadata_db.embedded import EmbeddedPostgres, account, find_place
+from metadata_db.migrate import upgrade
+from tests.alarm.bell import Bell, listening
+from tests.processes import ROOT, Process, Processes, eventually, free_port, get, tool
+from tests.prometheus import Prometheus
+from tests.relay import Relay
+
+INTERVAL = 5
+"""Seconds from scrape to scrape and from evaluation to evaluation."""
+
+WORKERS = [f"worker-{number:02}" for number in range(1, 17)]
+CUT_OFF = WORKERS[-1]
+"""The worker whose connection goes through the relay."""
+
+
+class Deployment:
+    def __init__(self, directory: Path, processes: Processes, server: EmbeddedPostgres, bell: Bell) -> None:
+        self.server = server
+        self.bell = bell
+        self.relay = Relay(server)
+        self._processes = processes
+        self.exporter_port = free_port()
+        self.versions = dict.fromkeys(WORKERS, "v1")
+        self.workers: dict[str, Process] = {}
+        for node_id in WORKERS:
+            self.start_worker(node_id)
+        self.start_exporter()
+        alertmanager = self._start_alertmanager(directory)
+        self.prometheus = Prometheus(
+            processes,
+            directory / "prometheus",
+            {"amp": self.exporter_port},
+            rules=[ROOT / "grafana" / "rules" / "amp.yml"],
+            alertmanager=alertmanager,
+            interval=INTERVAL,
+        )
+
+    def start_worker(self, node_id: str) -> None:
+        url = self.relay.url if node_id == CUT_OFF else self.server.url
+        environment = {"AMP_BUILD_VERSION": self.versions[node_id]}
+        self.workers[node_id] = self._processes.ampd("worker", "--node-id", node_id, database=url, env=environment)
+
+    def start_exporter(self) -> None:
+        address = f"127.0.0.1:{self.exporter_port}"
+        self.exporter = self._processes.ampd("exporter", "--web.listen-address", address, database=self.server.url)
+        eventually(lambda: get(f"http://{address}/-/healthy"), 60)
+
+    def restart_prometheus(self) -> None:
+        self.prometheus.process.stop(30)
+        self.prometheus.start()
+
+    def await_rest(self) -> None:
+        """Wait until all workers are active, the fleet has settled and nothing rings any more."""
+
+        def rests() -> bool:
+            assert self.prometheus.query('amp_workers{state="active"}') == {
+                frozenset({("state", "active")}): len(WORKERS)
+            }
+            assert self.prometheus.query("job:amp_fleet_settled:max")
+            assert not self.prometheus.query("ALERTS")
+            return True
+
+        eventually(rests, 120)
+        time.sleep(2 * INTERVAL)
+
+    def _start_alertmanager(self, directory: Path) -> int:
+        """The configuration that is delivered, with a webhook for each receiver."""
+        configuration = yaml.safe_load((ROOT / "grafana" / "alertmanager.yml").read_text())
+        for receiver in configuration["receivers"]:
+            url = f"http://127.0.0.1:{self.bell.port}/"
+            receiver["webhook_configs"] = [{"url": url, "send_resolved": True}]
+        file = directory / "alertmanager.yml"
+        file.write_text(yaml.safe_dump(configuration))
+        port = free_port()
+        self._processes.start(
+            tool("prometheus-alertmanager"),
+            f"--config.file={file}",
+            f"--storage.path={directory / 'alertmanager'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+            "--cluster.listen-address=",
+            "--log.level=warn",
+        )
+        eventually(lambda: get(f"http://127.0.0.1:{port}/-/ready"), 30)
+        return port
+
+
+@contextmanager
+def deployed(directory: Path, open_directory: Path) -> Iterator[Deployment]:
+    """Run a deployment; `open_directory` is one that any account can enter, for PostgreSQL's data."""
+    owner = account()
+    server = EmbeddedPostgres(find_place(open_directory / "alarm", owner), owner)
+    processes = Processes(directory)
+    server.start(lambda _: None)
+    try:
+        upgrade(MetadataDbUrl.parse(server.url))
+        with listening(Bell(free_port())) as bell:
+            made = Deployment(directory, processes, server, bell)
+            made.await_rest()
+            yield made
+            made.relay.close()
+    finally:
+        processes.end()
+        server.stop(5)
+
+
+def kill(process: Process) -> None:
+    """SIGKILL a process and all that it started."""
+    for each in [*process.descendants(), psutil.Process(process.pid)]:
+        each.kill()
+    process.popen.wait()
+
+
+def freeze(process: Process, number: int = signal.SIGSTOP) -> None:
+    """SIGSTOP a process and all that it started; SIGCONT lets them go on."""
+    for each in [*process.descendants(), psutil.Process(process.pid)]:
+        each.send_signal(number)
