@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
-import yaml
 
 from metadata_db import MetadataDbUrl
 from metadata_db.embedded import EmbeddedPostgres, account, find_place
 from metadata_db.migrate import upgrade
+from tests.alarm.alertmanager import start_alertmanager
 from tests.alarm.bell import Bell, listening
-from tests.processes import ROOT, Process, Processes, eventually, free_port, get, tool
+from tests.processes import ROOT, Process, Processes, eventually, free_port, get
 from tests.prometheus import Prometheus
 from tests.relay import Relay
 
@@ -37,7 +37,7 @@ class Deployment:
         for node_id in WORKERS:
             self.start_worker(node_id)
         self.start_exporter()
-        alertmanager = self._start_alertmanager(directory)
+        alertmanager = start_alertmanager(processes, directory, bell.port)
         self.prometheus = Prometheus(
             processes,
             directory / "prometheus",
@@ -74,26 +74,6 @@ class Deployment:
 
         eventually(rests, 120)
         time.sleep(2 * INTERVAL)
-
-    def _start_alertmanager(self, directory: Path) -> int:
-        """The configuration that is delivered, with a webhook for each receiver."""
-        configuration = yaml.safe_load((ROOT / "grafana" / "alertmanager.yml").read_text())
-        for receiver in configuration["receivers"]:
-            url = f"http://127.0.0.1:{self.bell.port}/"
-            receiver["webhook_configs"] = [{"url": url, "send_resolved": True}]
-        file = directory / "alertmanager.yml"
-        file.write_text(yaml.safe_dump(configuration))
-        port = free_port()
-        self._processes.start(
-            tool("prometheus-alertmanager"),
-            f"--config.file={file}",
-            f"--storage.path={directory / 'alertmanager'}",
-            f"--web.listen-address=127.0.0.1:{port}",
-            "--cluster.listen-address=",
-            "--log.level=warn",
-        )
-        eventually(lambda: get(f"http://127.0.0.1:{port}/-/ready"), 30)
-        return port
 
 
 @contextmanager

@@ -29,7 +29,7 @@ class Fault:
 
     node_id: str | None = None
     target_seconds: float | None = None
-    """From the fault to the notification; from recovery to its end it is 20 s for all that have one."""
+    """At most, from the fault to the notification. From recovery to being told of it, it is 20 s then."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,8 @@ def start_workers(node_ids: Sequence[str]) -> Callable[[Deployment], None]:
     def recover(deployment: Deployment) -> None:
         for node_id in node_ids:
             deployment.start_worker(node_id)
+        for node_id in node_ids:
+            deployment.workers[node_id].says("registered", 60)
 
     return recover
 

@@ -1,22 +1,13 @@
 """A real Prometheus scrapes a running exporter, and is asked what an operator asks."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
 import pytest
 
 from tests.conftest import Insert
 from tests.processes import ROOT, Process, Processes, eventually, free_port, get, run, tool
-
-CONFIGURATION = """
-global: {{scrape_interval: 1s, scrape_timeout: 1s}}
-scrape_configs:
-  - job_name: amp
-    static_configs: [{{targets: ["127.0.0.1:{exporter}"]}}]
-"""
+from tests.prometheus import Prometheus
 
 
 @pytest.fixture
@@ -49,24 +40,13 @@ Ask = Callable[[str], dict[str, float]]
 @pytest.fixture
 def ask(processes: Processes, exporter: int, tmp_path: Path) -> Ask:
     """Ask Prometheus: `ask("sum by (state) (amp_workers)")` returns the values by the labels' values."""
-    port = free_port()
-    configuration = tmp_path / "prometheus.yml"
-    configuration.write_text(CONFIGURATION.format(exporter=exporter))
-    processes.start(
-        tool("prometheus"),
-        f"--config.file={configuration}",
-        f"--storage.tsdb.path={tmp_path / 'tsdb'}",
-        f"--web.listen-address=127.0.0.1:{port}",
-        "--log.level=warn",
-    )
+    prometheus = Prometheus(processes, tmp_path / "prometheus", {"amp": exporter})
 
     def query(expression: str) -> dict[str, float]:
-        answer = json.loads(get(f"http://127.0.0.1:{port}/api/v1/query?query={quote(expression)}"))
-        assert answer["status"] == "success"
-        result: list[dict[str, Any]] = answer["data"]["result"]
-        return {",".join(series["metric"].values()): float(series["value"][1]) for series in result}
+        found = prometheus.query(expression)
+        return {",".join(value for _, value in sorted(labels)): value for labels, value in found.items()}
 
-    eventually(lambda: query("up{job='amp'} == 1"), 30)
+    eventually(lambda: query("up == 1"), 30)
     return query
 
 

@@ -1,0 +1,27 @@
+"""A real Alertmanager with the configuration that is delivered."""
+
+from pathlib import Path
+
+import yaml
+
+from tests.processes import ROOT, Processes, eventually, free_port, get, tool
+
+
+def start_alertmanager(processes: Processes, directory: Path, bell: int) -> int:
+    """Return its port. Each of its receivers calls a webhook on the port `bell`."""
+    configuration = yaml.safe_load((ROOT / "grafana" / "alertmanager.yml").read_text())
+    for receiver in configuration["receivers"]:
+        receiver["webhook_configs"] = [{"url": f"http://127.0.0.1:{bell}/", "send_resolved": True}]
+    file = directory / "alertmanager.yml"
+    file.write_text(yaml.safe_dump(configuration))
+    port = free_port()
+    processes.start(
+        tool("prometheus-alertmanager"),
+        f"--config.file={file}",
+        f"--storage.path={directory / 'alertmanager'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--cluster.listen-address=",
+        "--log.level=warn",
+    )
+    eventually(lambda: get(f"http://127.0.0.1:{port}/-/ready"), 30)
+    return port
