@@ -5,7 +5,6 @@ and say that all is well while nobody knows. So each rule *holds*: until the fle
 last value. New values count only once it has.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from grafana.builder.durations import promql
@@ -99,7 +98,3 @@ RECORDING_RULES = (
     ),
 )
 """In the order in which they build on each other."""
-
-
-def records() -> Iterator[str]:
-    return (rule.record for rule in RECORDING_RULES)

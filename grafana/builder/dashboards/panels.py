@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from grafana_foundation_sdk.builders import (
-    bargauge,
     common,
     dashboard,
     heatmap,
@@ -42,9 +41,7 @@ Steps = Sequence[tuple[float | None, str]]
 
 AGE_STEPS: Steps = ((None, GREEN), (STALE_SECONDS, ORANGE), (LOST_SECONDS, RED))
 
-AnyPanel = TypeVar(
-    "AnyPanel", stat.Panel, timeseries.Panel, table.Panel, heatmap.Panel, statetimeline.Panel, bargauge.Panel
-)
+AnyPanel = TypeVar("AnyPanel", stat.Panel, timeseries.Panel, table.Panel, heatmap.Panel, statetimeline.Panel)
 
 
 def query(expr: str, legend: str, ref_id: str = "A") -> prometheus.Dataquery:
