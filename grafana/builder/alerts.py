@@ -24,11 +24,13 @@ from grafana.builder.thresholds import (
     RESTARTS,
     RESTARTS_RECENT,
     RESTARTS_WITHIN,
+    SETTLING,
     SHARE_AT_LEAST,
     SHARE_OF_FLEET,
     SILENT_SECONDS,
     SLOW_FOR,
     SLOW_SECONDS,
+    UNSETTLED_FOR,
     VERSIONS_FOR,
 )
 
@@ -102,8 +104,22 @@ ALERTS = (
         hold=METADATA_DB_DOWN_FOR,
         summary="The metadata DB of {job} does not answer",
         description="The exporter runs, but the metadata DB of {job} has not answered it for over "
-        f"{promql(METADATA_DB_DOWN_FOR)}. Workers cannot write heartbeats either; nothing is known of them, and "
+        f"{promql(METADATA_DB_DOWN_FOR)}. Perhaps workers cannot write heartbeats either; nothing is known of "
+        "them, and "
         "alerts about them stay as they were.",
+        dashboard=EXPORTER_UID,
+    ),
+    Alert(
+        "AmpFleetUnsettled",
+        Severity.CRITICAL,
+        Scope.EXPORTER,
+        f"{record.EXPORTERS_UP} unless on (job) {record.SETTLED}",
+        above=-1,
+        hold=UNSETTLED_FOR,
+        summary="Alerts about workers of {job} have been held back for minutes",
+        description="For over "
+        f"{promql(UNSETTLED_FOR)}, no exporter of {{job}} has had the metadata DB's answers for "
+        f"{promql(SETTLING)} on end. Until one has, no alert about a worker fires or resolves.",
         dashboard=EXPORTER_UID,
     ),
     Alert(
@@ -114,7 +130,8 @@ ALERTS = (
         below=1,
         hold=NO_ACTIVE_FOR,
         summary="No worker of {job} is active",
-        description="{job} has no active worker: nothing is extracted. The metadata DB answers, so it is the workers.",
+        description="{job} has no active worker: nothing is extracted. The metadata DB answers; they ended, or cannot "
+        "write to it.",
     ),
     Alert(
         "AmpFleetShareLost",
@@ -124,7 +141,7 @@ ALERTS = (
         above=SHARE_OF_FLEET,
         summary="{value:percentage} of the workers of {job} are silent",
         description="{value:percentage} of the workers of {job} that did not stop on purpose have written no heartbeat "
-        f"for over {SILENT_SECONDS} s.",
+        f"for over {SILENT_SECONDS} s. They fell silent within the last hour.",
     ),
     Alert(
         "AmpWorkerHeartbeatStale",
@@ -145,7 +162,7 @@ ALERTS = (
         above=LOST_SECONDS,
         summary="Worker {node_id} of {job} is lost",
         description="Worker {node_id} of {job} has written no heartbeat for {value:duration}. It will hardly come back "
-        "by itself.",
+        "by itself. Once it is forgotten, after a day, this ends too.",
         dashboard=WORKER_UID,
     ),
     Alert(
@@ -173,8 +190,8 @@ ALERTS = (
         hold=AHEAD_FOR,
         summary="The heartbeat of {node_id} of {job} lies in the future",
         description="The heartbeat of worker {node_id} of {job} is {value:duration} ahead of the metadata DB's clock. "
-        "That worker looks alive until the clock gets there, dead or not: the clock was set back, or something "
-        "writes heartbeats by a clock of its own.",
+        "That worker looks alive until the clock gets there, dead or not. A worker that lives overwrites it within "
+        "a second: it is dead and the clock was set back, or something else writes heartbeats, by its own clock.",
         dashboard=WORKER_UID,
         needs_all_workers=True,
     ),
@@ -198,8 +215,8 @@ ALERTS = (
         hold=SLOW_FOR,
         summary="The exporter {instance} of {job} is slow",
         description="Each scrape of {instance} of {job} has been taking over "
-        f"{SLOW_SECONDS} s for {promql(SLOW_FOR)}, the last one {{value:duration}}. At Prometheus's scrape timeout, "
-        "scrapes begin to fail.",
+        f"{SLOW_SECONDS} s for {promql(SLOW_FOR)}, the last one {{value:duration}}. At 80 % of Prometheus's scrape "
+        "timeout the exporter gives up, and the metadata DB counts as away.",
         dashboard=EXPORTER_UID,
     ),
     Alert(
@@ -208,7 +225,7 @@ ALERTS = (
         Scope.EXPORTER,
         f"max by (job, instance) (changes(amp_metadata_db_up{{{SELECTED}}}[{promql(OUTAGES_WITHIN)}]))",
         above=2 * OUTAGES - 2,
-        summary="Scrapes of {instance} of {job} keep failing",
+        summary="The metadata DB of {job} comes and goes",
         description="The metadata DB of {job} went away or came back {value:count} times within "
         f"{promql(OUTAGES_WITHIN)}, as {{instance}} sees it.",
         dashboard=EXPORTER_UID,

@@ -12,6 +12,7 @@ from grafana.builder.thresholds import (
     AHEAD_SECONDS,
     FORGET_JOB,
     JOBS,
+    LOSS_SECONDS,
     SETTLING,
     SILENT_BUCKET_SECONDS,
     SILENT_SECONDS,
@@ -41,8 +42,18 @@ def _held(record: str, help_text: str, known: str) -> RecordingRule:
     return RecordingRule(
         record,
         help_text,
-        f"({known})\nand on (job) {SETTLED}\nor\n({record} and on (job) {EXPORTERS_UP})\nunless on (job) {SETTLED}",
+        f"({known})\nand on (job) {SETTLED}\nor\n"
+        f"({record} and on (job) {EXPORTERS_UP})\n"
+        # A scrape that times out is written late, with the time at which it began: between two rules of the same
+        # evaluation, the families of the workers may end. So the very query that misses them looks whether the
+        # others of their scrape are there.
+        f"unless on (job) ({SETTLED} and on (job) (max by (job) (amp_metadata_db_up{{{SELECTED}}}) == 1))",
     )
+
+
+def _younger(seconds: int) -> str:
+    """Workers whose heartbeat is at most so old."""
+    return f'max by (job) (amp_fleet_heartbeat_age_seconds_bucket{{{SELECTED}, le="{seconds}.0"}})'
 
 
 RECORDING_RULES = (
@@ -61,9 +72,12 @@ RECORDING_RULES = (
     ),
     RecordingRule(
         SETTLED,
-        f"1 for a fleet with an exporter that answered, from the metadata DB, throughout the last {promql(SETTLING)}.",
+        f"1 for a fleet with an exporter that answers, and has answered from the metadata DB for {promql(SETTLING)}.",
         "max by (job) (\n"
-        f"  min_over_time(amp_metadata_db_up{{{SELECTED}}}[{promql(SETTLING)}])\n"
+        # Now; then; and without a failure in between.
+        f"  amp_metadata_db_up{{{SELECTED}}}\n"
+        f"  * amp_metadata_db_up{{{SELECTED}}} offset {promql(SETTLING)}\n"
+        f"  * min_over_time(amp_metadata_db_up{{{SELECTED}}}[{promql(SETTLING)}])\n"
         f"  * on (job, instance) min_over_time(up{{{SELECTED}}}[{promql(SETTLING)}])\n"
         ") == 1",
     ),
@@ -79,16 +93,15 @@ RECORDING_RULES = (
     ),
     _held(
         SILENT,
-        f"Workers without a heartbeat for more than {SILENT_SECONDS} s "
-        f"({SILENT_BUCKET_SECONDS} s where workers have no series of their own).",
-        f"count by (job) ({SILENCE})\nor\n"
-        f"max by (job) (amp_fleet_heartbeat_age_seconds_gcount{{{SELECTED}}})\n"
-        f'- max by (job) (amp_fleet_heartbeat_age_seconds_bucket{{{SELECTED}, le="{SILENT_BUCKET_SECONDS}.0"}})',
+        f"Workers that fell silent within the last hour: without a heartbeat for more than {SILENT_SECONDS} s "
+        f"({SILENT_BUCKET_SECONDS} s where workers have no series of their own) and at most {LOSS_SECONDS} s.",
+        f"count by (job) ({SILENCE} <= {LOSS_SECONDS})\nor\n"
+        f"{_younger(LOSS_SECONDS)} - {_younger(SILENT_BUCKET_SECONDS)}",
     ),
     _held(
         SILENT_RATIO,
-        "The same as a share of the workers from whom a heartbeat is expected: active, stale and lost ones.",
-        f"{SILENT} / (max by (job) (amp_fleet_heartbeat_age_seconds_gcount{{{SELECTED}}}) > 0)",
+        f"The same as a share of all workers with a heartbeat within the last {LOSS_SECONDS} s.",
+        f"{SILENT} / ({_younger(LOSS_SECONDS)} > 0)",
     ),
     _held(ACTIVE, "Active workers.", f'max by (job) (amp_workers{{{SELECTED}, state="active"}})'),
     _held(

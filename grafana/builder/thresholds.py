@@ -1,6 +1,7 @@
 """Every number of the alerts and dashboards, in its one place. `docs/alerts.md` is made from these too.
 
-They suit a Prometheus that scrapes and evaluates every 5 s, and hold for up to 15 s.
+They suit a Prometheus that scrapes and evaluates every 5 s. With up to 15 s all of them work, if later, and an outage
+of the metadata DB of 5 s to 15 s, which may then fall between two scrapes, may ring.
 """
 
 from datetime import timedelta
@@ -16,7 +17,8 @@ SILENT_SECONDS = 8
 
 Not 5 s, where it becomes stale: a metadata DB that was away for 5 s between two scrapes makes every worker up to
 8 s old (5 s, plus 2 s until it tries again, plus 1 s from beat to beat). Not 10 s: with 5 s for the next scrape,
-5 s for the next evaluation and 1 s in Alertmanager, a dead worker is to be told of within 20 s.
+5 s for the next evaluation and 1 s in Alertmanager, a dead worker is to be told of within 20 s. What is left: a
+metadata DB that stalls for some 8 s while no scrape fails (a lock on the table) rings, until the next scrape.
 """
 
 SILENT_BUCKET_SECONDS = 10
@@ -29,12 +31,19 @@ Workers come back within 2 s of the metadata DB, but the first scrape may be fas
 scrape interval.
 """
 
-FORGET_JOB = timedelta(hours=1)
+FORGET_JOB = timedelta(days=1)
 """For how long an exporter that is no longer among Prometheus's targets is missed."""
 
 SHARE_OF_FLEET = 0.2
 SHARE_AT_LEAST = 2
 """One worker of a small fleet is a worker's problem, not the fleet's."""
+
+LOSS_SECONDS = 3600
+"""Only who fell silent within so long counts into the share. Rows of pods that are no more would keep it up for a day,
+and hide what happens to the others; after this time each of the dead rings for itself."""
+
+UNSETTLED_FOR = timedelta(minutes=3)
+"""An exporter or a metadata DB that comes and goes is away for less, each time, than their own alerts ask for."""
 
 NO_ACTIVE_FOR = timedelta(seconds=10)
 AHEAD_SECONDS = 2

@@ -130,6 +130,26 @@ def killed_before_the_exporter(time: int) -> Scrape:
     return killed(time) if time < 200 else fleet(worker_01=silent(time, 60))
 
 
+def exporter_flaps(time: int) -> Scrape:
+    """Worker-01 dies at 60 s; from 50 s to 400 s, one scrape of four fails."""
+    if 50 <= time < 400 and time % 20 == 10:
+        return Scrape(up=False)
+    return fleet(worker_01=silent(time, 60)) if time > 60 else fleet()
+
+
+def killed_and_no_target(time: int) -> Scrape:
+    """Worker-01 dies at 60 s; from 100 s to 130 s Prometheus has no exporter, and then one at another address."""
+    if 100 < time < 130:
+        return Scrape(target=False)
+    return fleet(worker_01=silent(time, 60)) if time > 60 else fleet()
+
+
+def long_dead(time: int) -> Scrape:
+    """Beside three workers that live, two rows of pods that were killed three hours ago."""
+    living = {node_id: Worker() for node_id in NODE_IDS[:3]}
+    return Scrape(living | {f"pod-{number}": Worker(age=10_800.0 + time) for number in (1, 2)})
+
+
 MUST_FIRE = [
     Case("a worker is killed", killed, 240, {"AmpWorkerHeartbeatStale": (70, 195), "AmpWorkerLost": (120, 195)}),
     Case(
@@ -168,7 +188,29 @@ MUST_FIRE = [
         "the exporter is no target any more",
         lambda time: fleet() if time <= 60 else Scrape(target=False),
         600,
-        {"AmpExporterDown": (75, 600)},
+        {"AmpExporterDown": (75, 600), "AmpFleetUnsettled": (245, 600)},
+    ),
+    Case(
+        "an exporter that flaps holds alerts about workers back, and that is told",
+        exporter_flaps,
+        500,
+        {
+            "AmpFleetUnsettled": (230, 410),
+            "AmpWorkerHeartbeatStale": (415, 500),
+            "AmpWorkerLost": (415, 500),
+        },
+    ),
+    Case(
+        "a dead worker stays dead while its exporter moves",
+        killed_and_no_target,
+        240,
+        {"AmpWorkerHeartbeatStale": (70, 240), "AmpWorkerLost": (150, 240), "AmpExporterDown": (115, 125)},
+    ),
+    Case(
+        "rows of the long dead are no loss of the fleet's",
+        long_dead,
+        180,
+        {"AmpWorkerHeartbeatStale": (20, 180), "AmpWorkerLost": (20, 180)},
     ),
 ]
 

@@ -307,6 +307,7 @@ RECORDED: dict[str, Expected] = {
 ALERTING: dict[str, Expected] = {
     "AmpExporterDown": lambda _: {},
     "AmpMetadataDbUnreachable": lambda _: {},
+    "AmpFleetUnsettled": lambda _: {},
     "AmpNoActiveWorkers": lambda _: {},
     "AmpFleetShareLost": one(lambda answers: answers.count(*SILENT) / answers.count(*BEATING)),
     "AmpWorkerHeartbeatStale": each(SILENT, age),

@@ -56,7 +56,7 @@ def test_the_texts_have_what_a_human_needs(tmp_path: Path) -> None:
                 "exp_annotations": {
                     "summary": "Worker worker-01 of amp is lost",
                     "description": "Worker worker-01 of amp has written no heartbeat for 1m 30s. "
-                    "It will hardly come back by itself.",
+                    "It will hardly come back by itself. Once it is forgotten, after a day, this ends too.",
                     "dashboard_url": "http://localhost:3000/d/amp-worker?var-job=amp&var-node_id=worker-01",
                     "runbook_url": "http://localhost:3000/public/runbooks/AmpWorkerLost.md",
                 },
@@ -77,7 +77,7 @@ def test_a_share_is_told_in_percent(tmp_path: Path) -> None:
                 "exp_annotations": {
                     "summary": "50% of the workers of amp are silent",
                     "description": "50% of the workers of amp that did not stop on purpose have written no heartbeat "
-                    "for over 8 s.",
+                    "for over 8 s. They fell silent within the last hour.",
                     "dashboard_url": "http://localhost:3000/d/amp-fleet?var-job=amp",
                     "runbook_url": "http://localhost:3000/public/runbooks/AmpFleetShareLost.md",
                 },
