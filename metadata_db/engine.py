@@ -17,8 +17,6 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from metadata_db.errors import MetadataDbError, explain
 from metadata_db.url import MetadataDbUrl
 
-_Session = psycopg.Connection[Any]
-
 CONNECT_TIMEOUT_SECONDS = 3
 """libpq's own lower bound is 2 s."""
 
@@ -35,6 +33,13 @@ _KEEPALIVES: dict[str, Any] = {
 }
 
 
+class Session(psycopg.Connection[Any]):
+    """A connection of the driver's, which knows what it leads to."""
+
+    through_pooler = False
+    """Whether a pooler answers, which gives each transaction any of its sessions: only for `single_engine`."""
+
+
 def pooled_engine(
     url: MetadataDbUrl, application_name: str, *, connections: int, statement_timeout: float, read_only: bool
 ) -> Engine:
@@ -42,9 +47,13 @@ def pooled_engine(
 
     statement_timeout: in seconds, held by the server. read_only: no statement of these sessions can write.
     """
+    options = f"{url.options} -c statement_timeout={round(statement_timeout * 1000)}"
+    if read_only:
+        # A statement that is over in a fraction of a second has no time to be compiled first.
+        options += " -c default_transaction_read_only=on -c jit=off -c work_mem=64MB"
     return create_engine(
         "postgresql+psycopg://",
-        creator=lambda: _open(url, application_name, statement_timeout, read_only=read_only),
+        creator=lambda: _open(url, application_name, options),
         poolclass=QueuePool,
         pool_size=connections,
         max_overflow=0,
@@ -55,14 +64,25 @@ def pooled_engine(
 
 
 def single_engine(url: MetadataDbUrl, application_name: str, *, statement_timeout: float) -> Engine:
-    """Return an engine without a pool; for `connect`: each session is one of its own, as its locks need."""
+    """Return an engine without a pool; for `connect`: each session is one of its own, as its locks need.
+
+    A connection pooler may be in between, which refuses settings in the startup packet and has no session to keep
+    them: `statement_timeout` is then not held by the server, and a `deadline` alone holds.
+    """
     return create_engine(
         "postgresql+psycopg://",
-        creator=lambda: _open(url, application_name, statement_timeout, read_only=False),
+        creator=lambda: _open_alone(url, application_name, statement_timeout),
         poolclass=NullPool,
         isolation_level="AUTOCOMMIT",
+        # Nothing is left to roll back where each statement commits, least of all on a connection that broke.
+        skip_autocommit_rollback=True,
         hide_parameters=True,
     )
+
+
+def session_of(connection: Connection) -> Session:
+    """Return the driver's connection, for what SQLAlchemy has no word for."""
+    return cast(Session, connection.connection.driver_connection)
 
 
 def connect(engine: Engine, seconds: float) -> Connection:
@@ -87,7 +107,7 @@ def deadline(connection: Connection, seconds: float) -> Iterator[None]:
     off) has the connection taken away from under it: nothing else wakes a thread that waits for a silent peer,
     since `statement_timeout` is the server's own and keepalives are answered by its kernel.
     """
-    watch = _Deadline(seconds, cast(_Session, connection.connection.driver_connection))
+    watch = _Deadline(seconds, session_of(connection))
     with watch, watch.told():
         yield
 
@@ -101,13 +121,27 @@ def told() -> Iterator[None]:
         raise explain(error) from error
 
 
-def _open(url: MetadataDbUrl, application_name: str, statement_timeout: float, *, read_only: bool) -> _Session:
-    options = f"{url.options} -c statement_timeout={round(statement_timeout * 1000)}"
-    if read_only:
-        # A statement that is over in a fraction of a second has no time to be compiled first.
-        options += " -c default_transaction_read_only=on -c jit=off -c work_mem=64MB"
+def _open_alone(url: MetadataDbUrl, application_name: str, statement_timeout: float) -> Session:
+    session = _open(url, application_name, url.options or None)
     try:
-        session = psycopg.connect(
+        session.autocommit = True
+        # A pooler makes up the process id that it greets a client with: PostgreSQL's own is another one.
+        row = session.execute(
+            "SELECT CASE WHEN pg_backend_pid() = %s THEN set_config('statement_timeout', %s, false) END",
+            [session.info.backend_pid, str(round(statement_timeout * 1000))],
+        ).fetchone()
+    except psycopg.Error:
+        session.close()
+        raise
+    if row == (None,):
+        session.through_pooler = True
+        session.prepare_threshold = None  # the next transaction may be in a session without the statement
+    return session
+
+
+def _open(url: MetadataDbUrl, application_name: str, options: str | None) -> Session:
+    try:
+        session = Session.connect(
             url.conninfo,
             application_name=application_name,
             connect_timeout=CONNECT_TIMEOUT_SECONDS,
@@ -128,7 +162,7 @@ def _open(url: MetadataDbUrl, application_name: str, statement_timeout: float, *
 class _Deadline:
     """A thread that outlives its time only if the session has to be ended."""
 
-    def __init__(self, seconds: float, session: _Session | None = None) -> None:
+    def __init__(self, seconds: float, session: Session | None = None) -> None:
         self.session = session
         self._seconds = seconds
         self._expired = False
@@ -164,7 +198,7 @@ class _Deadline:
             self._shut_down(self.session)
 
     @staticmethod
-    def _shut_down(session: _Session) -> None:
+    def _shut_down(session: Session) -> None:
         # An error here means that it was closed in the meantime.
         # A duplicate: closing the Python object must leave libpq's own descriptor alone.
         with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(session.fileno())) as peer:

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, Update, func, select, text, true, update
 from sqlalchemy.dialects.postgresql import insert
 
+from metadata_db.engine import session_of
 from metadata_db.schema import (
     INFO_KEYS,
     Thresholds,
@@ -20,6 +21,14 @@ from metadata_db.schema import (
     state,
     workers,
 )
+
+# The setting is that of this one transaction, so that a beat does not wait for the disk and all else does: a beat that
+# a crash of PostgreSQL takes back is made up for by the next. It needs no session, which a pooler would not keep.
+BEAT = """
+UPDATE workers SET heartbeat_at = now() WHERE node_id = %s AND registered_at = %s
+RETURNING set_config('synchronous_commit', 'off', true)
+"""
+"""The heartbeat, as psycopg takes it: of a node id, while `registered_at` is still the one that its process wrote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +87,7 @@ def register(connection: Connection, node_id: str, info: Mapping[str, str]) -> d
 
 def heartbeat(connection: Connection, node_id: str, registered_at: datetime) -> bool:
     """Renew a heartbeat in one round trip; False where the registration is no longer this process's own."""
-    beat = _own_row(node_id, registered_at).values(heartbeat_at=func.now())
-    return connection.execute(beat).rowcount == 1
+    return session_of(connection).execute(BEAT, (node_id, registered_at), prepare=True).rowcount == 1
 
 
 def mark_stopped(connection: Connection, node_id: str, registered_at: datetime) -> bool:

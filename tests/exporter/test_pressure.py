@@ -1,11 +1,9 @@
 """The exporter while the metadata DB does not answer: it never piles up, and the truth is back at once."""
 
-import contextlib
 import os
 import re
 import signal
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +18,7 @@ from metadata_db import MetadataDbUrl
 from metadata_db.embedded import EmbeddedPostgres, account, find_place
 from metadata_db.migrate import upgrade
 from tests.processes import Processes, eventually, free_port, frozen, get
+from tests.relay import Relay
 
 TIMEOUT = 3.0
 CLIENTS = 20
@@ -169,43 +168,8 @@ def test_a_network_that_swallows_everything(processes: Processes) -> None:
         eventually(lambda: exporter.threads() <= before, 30)
 
 
-class Relay:
-    """A network between the exporter and PostgreSQL's socket, which can be cut without a word."""
-
-    def __init__(self, server: EmbeddedPostgres) -> None:
-        self._target = server.url.rpartition("host=")[2] + "/.s.PGSQL.5432"
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.port = self._listener.getsockname()[1]
-        self.open = threading.Event()
-        self.open.set()
-        self._sockets: list[socket.socket] = [self._listener]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                target = socket.socket(socket.AF_UNIX)
-                target.connect(self._target)
-                self._sockets += [client, target]
-                for source, sink in ((client, target), (target, client)):
-                    threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
-
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                self.open.wait()
-                sink.sendall(data)
-            sink.shutdown(socket.SHUT_WR)
-
-    def close(self) -> None:
-        self.open.set()
-        for each in self._sockets:
-            each.close()
-
-
 def test_a_network_that_is_cut_in_the_middle(processes: Processes, server: EmbeddedPostgres) -> None:
-    relay = Relay(server)
+    relay = Relay(server.url.rpartition("host=")[2] + "/.s.PGSQL.5432")
     try:
         exporter = Exporter(processes, f"postgresql://postgres@127.0.0.1:{relay.port}/postgres")
         assert exporter.workers() == 3
