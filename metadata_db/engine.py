@@ -85,6 +85,16 @@ def session_of(connection: Connection) -> Session:
     return cast(Session, connection.connection.driver_connection)
 
 
+def through_pooler(connection: Connection) -> bool:
+    """Whether a connection of `single_engine` leads through a pooler, where a session's locks mean nothing."""
+    return session_of(connection).through_pooler
+
+
+def backend_of(connection: Connection) -> int:
+    """Return the process id of the session in the server; of no use through a pooler."""
+    return session_of(connection).info.backend_pid
+
+
 def connect(engine: Engine, seconds: float) -> Connection:
     """Return a connection, new or from the pool, within so many seconds.
 

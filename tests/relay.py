@@ -10,12 +10,14 @@ class Relay:
     """Listens on a port of 127.0.0.1, and passes everything on to a server: a Unix socket's path, or host and port."""
 
     def __init__(self, target: str | tuple[str, int]) -> None:
-        self._target = target
+        self.target = target
+        """May be changed: connections that come later lead there."""
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.port: int = self._listener.getsockname()[1]
         self.open = threading.Event()
         """Cleared, nothing goes through and nobody is told; what was sent arrives when it is set again."""
         self.open.set()
+        self._gates = [self.open]
         self.flights: list[bytes] = []
         """What clients sent, as much as arrived at once in each."""
         self._sockets: list[socket.socket] = [self._listener]
@@ -31,32 +33,47 @@ class Relay:
                     continue
                 self._sockets += [client, target]
                 for source, sink, flights in ((client, target, self.flights), (target, client, None)):
-                    threading.Thread(target=self._pump, args=(source, sink, flights), daemon=True).start()
+                    threading.Thread(target=self._pump, args=(source, sink, self.open, flights), daemon=True).start()
 
     def _connect(self) -> socket.socket | None:
-        family: Any = socket.AF_UNIX if isinstance(self._target, str) else socket.AF_INET
+        family: Any = socket.AF_UNIX if isinstance(self.target, str) else socket.AF_INET
         target = socket.socket(family)
         try:
-            target.connect(self._target)
+            target.connect(self.target)
         except OSError:
             target.close()
             return None
         return target
 
-    def _pump(self, source: socket.socket, sink: socket.socket, flights: list[bytes] | None) -> None:
+    def _pump(
+        self, source: socket.socket, sink: socket.socket, gate: threading.Event, flights: list[bytes] | None
+    ) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                self.open.wait()
+                gate.wait()
                 if flights is not None:
                     flights.append(data)
                 sink.sendall(data)
         # The end of a connection does not go through a frozen network either.
-        self.open.wait()
+        gate.wait()
         with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_WR)
 
-    def close(self) -> None:
+    def forsake(self) -> None:
+        """Let new connections through, and leave those of a frozen network frozen."""
+        self.open = threading.Event()
         self.open.set()
+        self._gates.append(self.open)
+
+    def reset(self) -> None:
+        """Break every connection with the server."""
+        for each in self._sockets[1:]:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        for gate in self._gates:
+            gate.set()
         for each in self._sockets:
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from metadata_db import MetadataDbUrl, connect, heartbeat, mark_stopped, register, single_engine
 from metadata_db.embedded import EmbeddedPostgres
-from metadata_db.workers import BEAT
+from metadata_db.registrations import BEAT
 from tests.relay import Relay
 
 Sql = Callable[..., list[Any]]
@@ -102,7 +102,7 @@ def test_beats_touch_no_index_and_the_table_does_not_grow(sql: Sql) -> None:
         sizes: tuple[Any, ...] = sql("SELECT pg_table_size('workers'), pg_indexes_size('workers')")[0]
         return sizes
 
-    def updates() -> tuple[int, float]:
+    def updates() -> tuple[Any, Any]:
         sql("SELECT pg_stat_force_next_flush()")
         every, hot = sql("SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'workers'")[0]
         return every, hot / every
