@@ -3,10 +3,13 @@
 import os
 import socket
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from heapq import heappop, heappush
+from itertools import count
 from typing import Any, Self, cast
 
 import psycopg
@@ -170,22 +173,29 @@ def _open(url: MetadataDbUrl, application_name: str, options: str | None) -> Ses
 
 
 class _Deadline:
-    """A thread that outlives its time only if the session has to be ended."""
+    """A moment after which a session is ended, unless what runs on it is over by then."""
 
     def __init__(self, seconds: float, session: Session | None = None) -> None:
         self.session = session
         self._seconds = seconds
-        self._expired = False
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="deadline", daemon=True)
+        self._ending: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def is_done(self) -> bool:
+        return self._done.is_set()
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        _alarm.set(time.monotonic() + self._seconds, self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
+        with self._lock:
+            self._done.set()
+            self.session = None
+        if self._ending is not None:
+            self._ending.join()  # a request to cancel must not meet the next statement
 
     @contextmanager
     def told(self) -> Iterator[None]:
@@ -193,19 +203,24 @@ class _Deadline:
         try:
             yield
         except (DBAPIError, psycopg.Error) as error:
-            if self._expired:
+            if self._ending is not None:
                 message = f"the metadata DB did not answer within {self._seconds:.1f} s"
                 raise MetadataDbError("timeout", message) from error
             raise
 
-    def _watch(self) -> None:
-        if self._done.wait(self._seconds) or self.session is None:
-            return
-        self._expired = True
+    def expire(self) -> None:
+        """End the session, in a thread: it takes a while, and other deadlines must not wait for it."""
+        with self._lock:
+            if self._done.is_set() or self.session is None:
+                return
+            self._ending = threading.Thread(target=self._end, args=(self.session,), name="deadline", daemon=True)
+            self._ending.start()
+
+    def _end(self, session: Session) -> None:
         with suppress(psycopg.Error):
-            self.session.cancel_safe(timeout=_CANCEL_GRACE_SECONDS)
+            session.cancel_safe(timeout=_CANCEL_GRACE_SECONDS)
         if not self._done.wait(_CANCEL_GRACE_SECONDS):
-            self._shut_down(self.session)
+            self._shut_down(session)
 
     @staticmethod
     def _shut_down(session: Session) -> None:
@@ -214,5 +229,44 @@ class _Deadline:
         with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(session.fileno())) as peer:
             peer.shutdown(socket.SHUT_RDWR)
 
+
+class _Alarm:
+    """Expires deadlines in their time. One thread for all: one for each would cost more than a heartbeat does."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._deadlines: list[tuple[float, int, _Deadline]] = []
+        self._numbers = count()
+        self._thread: threading.Thread | None = None
+
+    def set(self, moment: float, deadline: _Deadline) -> None:
+        """Expire a deadline at a moment of the monotonic clock, if it is not done by then."""
+        with self._changed:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="deadlines", daemon=True)
+                self._thread.start()
+            entry = (moment, next(self._numbers), deadline)
+            heappush(self._deadlines, entry)
+            if self._deadlines[0] is entry:
+                self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while self._deadlines and self._deadlines[0][2].is_done:
+                    heappop(self._deadlines)
+                if not self._deadlines:
+                    self._changed.wait()
+                    continue
+                moment, _, deadline = self._deadlines[0]
+                late = time.monotonic() - moment
+                if late < 0:
+                    self._changed.wait(-late)
+                    continue
+                heappop(self._deadlines)
+            deadline.expire()
+
+
+_alarm = _Alarm()
 
 _opening: ContextVar[_Deadline | None] = ContextVar("_opening", default=None)
