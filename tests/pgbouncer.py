@@ -24,6 +24,7 @@ def start_pgbouncer(processes: Processes, postgres: EmbeddedPostgres, directory:
         pool_mode = transaction
         default_pool_size = {pool_size}
         max_client_conn = 20000
+        server_login_retry = 1
         """.replace("\n        ", "\n")
     )
     # It refuses to run as root, and the socket belongs to PostgreSQL's account.

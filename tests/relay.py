@@ -1,6 +1,7 @@
 """A network in front of a server, of the test's own: it can be frozen without a word, and tells what went through."""
 
 import contextlib
+import select
 import socket
 import threading
 from typing import Any
@@ -27,13 +28,19 @@ class Relay:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                target = self._connect()
-                if target is None:
-                    client.close()
-                    continue
-                self._sockets += [client, target]
-                for source, sink, flights in ((client, target, self.flights), (target, client, None)):
-                    threading.Thread(target=self._pump, args=(source, sink, self.open, flights), daemon=True).start()
+                self._sockets.append(client)
+                threading.Thread(target=self._serve, args=(client, self.open), daemon=True).start()
+
+    def _serve(self, client: socket.socket, gate: threading.Event) -> None:
+        # Nobody gets through a frozen network, and who gave up meanwhile is not heard of afterwards.
+        gate.wait()
+        target = None if _has_left(client) else self._connect()
+        if target is None:
+            client.close()
+            return
+        self._sockets.append(target)
+        threading.Thread(target=self._pump, args=(target, client, gate, None), daemon=True).start()
+        self._pump(client, target, gate, self.flights)
 
     def _connect(self) -> socket.socket | None:
         family: Any = socket.AF_UNIX if isinstance(self.target, str) else socket.AF_INET
@@ -78,3 +85,9 @@ class Relay:
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
             each.close()
+
+
+def _has_left(client: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(client, select.POLLRDHUP)
+    return bool(poll.poll(0))

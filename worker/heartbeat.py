@@ -35,13 +35,14 @@ INTERVAL_SECONDS = 1.0
 STOP_SECONDS = 4.0
 """How long a stop may take to be recorded."""
 
-_BACKOFF_SECONDS = (0.2, 1.5)
+BACKOFF_SECONDS = (0.2, 1.5)
 """The first wait and the longest one before another try to connect, each cut by a random part."""
 
 _POOLED = (
-    "'%s' beats through a connection pooler, where no session is its own and the lock on its node id cannot be held. "
-    "What holds: never do two processes beat for one node id, and a second one is refused while the first beats. What "
-    "is lost: a worker that connects directly, and each of Amp's own, finds no lock and takes the node id over at once."
+    "'%s' beats through a connection pooler, which may give each transaction another session: the lock on its node id "
+    "cannot be held. What holds: never do two processes beat for one node id, and a second one is refused while the "
+    "first beats. What is lost: a worker that connects directly, and each of Amp's own, finds no lock and takes the "
+    "node id over at once."
 )
 
 _log = logging.getLogger("worker")
@@ -94,7 +95,7 @@ class Heartbeat:
 
     def beat_until(self, stop: threading.Event) -> bool:
         """Do what `run` does, in this thread and with no limit to how long a stop may take."""
-        backoff = _Backoff(*_BACKOFF_SECONDS)
+        backoff = Backoff(*BACKOFF_SECONDS)
         while not stop.is_set():
             try:
                 with self._session() as connection:
@@ -202,7 +203,7 @@ def next_due(due: float, now: float) -> float:
     return due + INTERVAL_SECONDS * (math.floor((now - due) / INTERVAL_SECONDS) + 1)
 
 
-class _Backoff:
+class Backoff:
     """Waits that double, and differ from one process to the next: a fleet must not come back in one instant."""
 
     def __init__(self, first: float, longest: float) -> None:
