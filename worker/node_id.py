@@ -18,9 +18,9 @@ from metadata_db import (
     try_lock,
 )
 
-BEAT_TIMEOUT_SECONDS = 2.0
-"""After which a statement is given up and the connection with it: two missed beats, and still time for a new
-connection before the worker counts as stale."""
+BEAT_TIMEOUT_SECONDS = 3.0
+"""After which a statement is given up and the connection with it: there is still time for a new connection before the
+worker counts as stale. Sooner would be worse: on a busy server a new connection costs far more than the beat."""
 
 SILENT_SECONDS = DEFAULT_THRESHOLDS.stale_after
 """A worker with no heartbeat for longer gives way to another process that asks for its node id."""

@@ -125,7 +125,7 @@ def test_a_network_that_swallows_a_beat_in_the_middle(
     """Sent and never answered, and no connection comes about either, until the network is back."""
     worker = start_behind(relay, processes, database)
     relay.open.clear()
-    worker.says("the metadata DB did not answer within 2.0 s")
+    worker.says("the metadata DB did not answer within 3.0 s")
     time.sleep(4)
     relay.open.set()
     beats(worker, database)
