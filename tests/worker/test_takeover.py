@@ -166,6 +166,13 @@ class Rivals:
         self._numbers = count(1)
 
     def live(self, seconds: float) -> None:
+        """Have a takeover for certain, and then whatever comes."""
+        self.start()
+        self.started[0][0].says("registered")
+        self.started[0][0].signal(signal.SIGSTOP)
+        self.start()
+        self.started[1][0].says("registered", 30)
+        self.started[0][0].signal(signal.SIGCONT)
         ends = time.monotonic() + seconds
         while time.monotonic() < ends:
             running = self.running()
@@ -223,7 +230,7 @@ def test_never_do_two_beat_for_one_node_id(
         for number in range(3)
     ]
     with ThreadPoolExecutor(len(rivals)) as threads:
-        list(threads.map(lambda each: each.live(25), rivals))
+        list(threads.map(lambda each: each.live(18), rivals))
     for each in rivals:
         # Whoever is left agrees on one, and anybody can still come after it.
         eventually(lambda each=each: len(each.running()) <= 1, 15)  # type: ignore[misc]
@@ -233,7 +240,6 @@ def test_never_do_two_beat_for_one_node_id(
     eventually(lambda: sql(active) == [(len(rivals),)], 15)
     codes = [process.popen.poll() for each in rivals for process, _ in each.started]
     assert set(codes) <= {None, 1, 3, -signal.SIGKILL}, codes
-    assert codes.count(3) > 0, f"nobody was ever taken over: {codes}"
     for each in rivals:
         told = reigns(sql, each.node_id)
-        assert len(told) == len(set(told)), told
+        assert len(told) == len(set(told)) >= 2, told
