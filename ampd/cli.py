@@ -1,22 +1,35 @@
 """The entry point: the commands, and the one place where a failure becomes a line and an exit code."""
 
 import sys
+from importlib import import_module
 from importlib.metadata import version
 
 import click
 
-from ampd.admin import admin
-from ampd.exporter import exporter
 from ampd.logs import configure_logs
-from ampd.migrate import migrate
 from ampd.process_title import hide_secrets_in_process_title
-from ampd.solo import solo
-from ampd.worker import worker
 
 DISTRIBUTION = "amp-worker-management"
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+COMMANDS = ("solo", "migrate", "worker", "admin", "exporter")
+"""Each is a module of this package, with a command of the same name in it."""
+
+
+class _Commands(click.Group):
+    """Imports a command when it is asked for: a worker has no need of what serves HTTP, which is 12 MB."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - Click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"ampd.{cmd_name}"), cmd_name)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(version(DISTRIBUTION), prog_name="ampd")
 def ampd() -> None:
     """Worker management for an Amp fleet.
@@ -39,10 +52,6 @@ def ampd() -> None:
     """
     hide_secrets_in_process_title(sys.argv)
     configure_logs()
-
-
-for command in (solo, migrate, worker, admin, exporter):
-    ampd.add_command(command)
 
 
 def main() -> None:

@@ -1,12 +1,14 @@
 """Options that more than one command has."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from metadata_db import DEFAULT_THRESHOLDS, ENVIRONMENT, InvalidMetadataDbUrl, MetadataDbUrl, Thresholds
-from web import ListenAddress
+
+if TYPE_CHECKING:
+    from web import ListenAddress
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -33,10 +35,12 @@ def thresholds(stale_after: float, lost_after: float, forget_after: float) -> Th
         raise click.UsageError(f"--stale-after, --lost-after, --forget-after: {error}.") from error
 
 
-class _ListenAddressType(click.ParamType[ListenAddress]):
+class _ListenAddressType(click.ParamType["ListenAddress"]):
     name = "host:port"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ListenAddress:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "ListenAddress":
+        from web import ListenAddress
+
         try:
             return ListenAddress.parse(value)
         except ValueError as error:

@@ -18,17 +18,13 @@ import tempfile
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 import psycopg
 
-from metadata_db import MetadataDbUrl
-from metadata_db.embedded import EmbeddedPostgres, account, find_place
-from metadata_db.migrate import upgrade
+from bench.servers import postgres
 from tests.processes import ROOT, eventually, free_port
 
 GO_QUERIES = """
@@ -155,23 +151,6 @@ class Psql(Peer):
 def _peak(pid: int) -> float:
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1000
-
-
-@contextmanager
-def postgres() -> Iterator[tuple[EmbeddedPostgres, Path]]:
-    """Run a PostgreSQL for as long as it is needed; yields it and the directory of its programs."""
-    directory = Path(tempfile.mkdtemp(prefix="amp-bench-"))
-    directory.chmod(0o755)
-    owner = account()
-    place = find_place(directory / "postgres", owner)
-    server = EmbeddedPostgres(place, owner)
-    server.start(lambda _: None)
-    try:
-        upgrade(MetadataDbUrl.parse(server.url))
-        yield server, place.programs
-    finally:
-        server.stop(10)
-        shutil.rmtree(directory)
 
 
 def ours(url: str, *options: str, gzip: bool) -> Server:

@@ -1,23 +1,32 @@
 """The metadata DB: the only room that knows SQL."""
 
-from metadata_db.engine import CONNECT_TIMEOUT_SECONDS, connect, deadline, single_engine, told
+from metadata_db.engine import (
+    CONNECT_TIMEOUT_SECONDS,
+    backend_of,
+    connect,
+    deadline,
+    single_engine,
+    through_pooler,
+    told,
+)
 from metadata_db.errors import REASONS, MetadataDbError
 from metadata_db.fleet import RUNNING, Details, Group, Key, Learn, Member, read_fleet
 from metadata_db.node_id import InvalidNodeId, check_node_id
 from metadata_db.reader import Reader
-from metadata_db.schema import DEFAULT_THRESHOLDS, UNKNOWN, State, Thresholds
-from metadata_db.url import ENVIRONMENT, InvalidMetadataDbUrl, MetadataDbUrl, from_environment
-from metadata_db.workers import (
-    Worker,
-    check_schema,
-    get_worker,
+from metadata_db.registrations import (
+    Registration,
+    end_lock_holder,
     heartbeat,
-    list_workers,
+    lock_holder,
     mark_stopped,
     register,
+    register_over,
     registration,
     try_lock,
 )
+from metadata_db.schema import DEFAULT_THRESHOLDS, UNKNOWN, State, Thresholds
+from metadata_db.url import ENVIRONMENT, InvalidMetadataDbUrl, MetadataDbUrl, from_environment
+from metadata_db.workers import Worker, check_schema, get_worker, list_workers
 
 __all__ = [
     "CONNECT_TIMEOUT_SECONDS",
@@ -36,22 +45,28 @@ __all__ = [
     "MetadataDbError",
     "MetadataDbUrl",
     "Reader",
+    "Registration",
     "State",
     "Thresholds",
     "Worker",
+    "backend_of",
     "check_node_id",
     "check_schema",
     "connect",
     "deadline",
+    "end_lock_holder",
     "from_environment",
     "get_worker",
     "heartbeat",
     "list_workers",
+    "lock_holder",
     "mark_stopped",
     "read_fleet",
     "register",
+    "register_over",
     "registration",
     "single_engine",
+    "through_pooler",
     "told",
     "try_lock",
 ]

@@ -3,10 +3,13 @@
 import os
 import socket
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from heapq import heappop, heappush
+from itertools import count
 from typing import Any, Self, cast
 
 import psycopg
@@ -16,8 +19,6 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from metadata_db.errors import MetadataDbError, explain
 from metadata_db.url import MetadataDbUrl
-
-_Session = psycopg.Connection[Any]
 
 CONNECT_TIMEOUT_SECONDS = 3
 """libpq's own lower bound is 2 s."""
@@ -35,6 +36,13 @@ _KEEPALIVES: dict[str, Any] = {
 }
 
 
+class Session(psycopg.Connection[Any]):
+    """A connection of the driver's, which knows what it leads to."""
+
+    through_pooler = False
+    """Whether a pooler answers, which gives each transaction any of its sessions: only for `single_engine`."""
+
+
 def pooled_engine(
     url: MetadataDbUrl, application_name: str, *, connections: int, statement_timeout: float, read_only: bool
 ) -> Engine:
@@ -42,9 +50,13 @@ def pooled_engine(
 
     statement_timeout: in seconds, held by the server. read_only: no statement of these sessions can write.
     """
+    options = f"{url.options} -c statement_timeout={round(statement_timeout * 1000)}"
+    if read_only:
+        # A statement that is over in a fraction of a second has no time to be compiled first.
+        options += " -c default_transaction_read_only=on -c jit=off -c work_mem=64MB"
     return create_engine(
         "postgresql+psycopg://",
-        creator=lambda: _open(url, application_name, statement_timeout, read_only=read_only),
+        creator=lambda: _open(url, application_name, options),
         poolclass=QueuePool,
         pool_size=connections,
         max_overflow=0,
@@ -55,14 +67,35 @@ def pooled_engine(
 
 
 def single_engine(url: MetadataDbUrl, application_name: str, *, statement_timeout: float) -> Engine:
-    """Return an engine without a pool; for `connect`: each session is one of its own, as its locks need."""
+    """Return an engine without a pool; for `connect`: each session is one of its own, as its locks need.
+
+    A connection pooler may be in between, which refuses settings in the startup packet and has no session to keep
+    them: `statement_timeout` is then not held by the server, and a `deadline` alone holds.
+    """
     return create_engine(
         "postgresql+psycopg://",
-        creator=lambda: _open(url, application_name, statement_timeout, read_only=False),
+        creator=lambda: _open_alone(url, application_name, statement_timeout),
         poolclass=NullPool,
         isolation_level="AUTOCOMMIT",
+        # Nothing is left to roll back where each statement commits, least of all on a connection that broke.
+        skip_autocommit_rollback=True,
         hide_parameters=True,
     )
+
+
+def session_of(connection: Connection) -> Session:
+    """Return the driver's connection, for what SQLAlchemy has no word for."""
+    return cast(Session, connection.connection.driver_connection)
+
+
+def through_pooler(connection: Connection) -> bool:
+    """Whether a connection of `single_engine` leads through a pooler, where a session's locks mean nothing."""
+    return session_of(connection).through_pooler
+
+
+def backend_of(connection: Connection) -> int:
+    """Return the process id of the session in the server; of no use through a pooler."""
+    return session_of(connection).info.backend_pid
 
 
 def connect(engine: Engine, seconds: float) -> Connection:
@@ -87,7 +120,7 @@ def deadline(connection: Connection, seconds: float) -> Iterator[None]:
     off) has the connection taken away from under it: nothing else wakes a thread that waits for a silent peer,
     since `statement_timeout` is the server's own and keepalives are answered by its kernel.
     """
-    watch = _Deadline(seconds, cast(_Session, connection.connection.driver_connection))
+    watch = _Deadline(seconds, session_of(connection))
     with watch, watch.told():
         yield
 
@@ -101,13 +134,27 @@ def told() -> Iterator[None]:
         raise explain(error) from error
 
 
-def _open(url: MetadataDbUrl, application_name: str, statement_timeout: float, *, read_only: bool) -> _Session:
-    options = f"{url.options} -c statement_timeout={round(statement_timeout * 1000)}"
-    if read_only:
-        # A statement that is over in a fraction of a second has no time to be compiled first.
-        options += " -c default_transaction_read_only=on -c jit=off -c work_mem=64MB"
+def _open_alone(url: MetadataDbUrl, application_name: str, statement_timeout: float) -> Session:
+    session = _open(url, application_name, url.options or None)
     try:
-        session = psycopg.connect(
+        session.autocommit = True
+        # A pooler makes up the process id that it greets a client with: PostgreSQL's own is another one.
+        row = session.execute(
+            "SELECT CASE WHEN pg_backend_pid() = %s THEN set_config('statement_timeout', %s, false) END",
+            [session.info.backend_pid, str(round(statement_timeout * 1000))],
+        ).fetchone()
+    except psycopg.Error:
+        session.close()
+        raise
+    if row == (None,):
+        session.through_pooler = True
+        session.prepare_threshold = None  # the next transaction may be in a session without the statement
+    return session
+
+
+def _open(url: MetadataDbUrl, application_name: str, options: str | None) -> Session:
+    try:
+        session = Session.connect(
             url.conninfo,
             application_name=application_name,
             connect_timeout=CONNECT_TIMEOUT_SECONDS,
@@ -126,22 +173,29 @@ def _open(url: MetadataDbUrl, application_name: str, statement_timeout: float, *
 
 
 class _Deadline:
-    """A thread that outlives its time only if the session has to be ended."""
+    """A moment after which a session is ended, unless what runs on it is over by then."""
 
-    def __init__(self, seconds: float, session: _Session | None = None) -> None:
+    def __init__(self, seconds: float, session: Session | None = None) -> None:
         self.session = session
         self._seconds = seconds
-        self._expired = False
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="deadline", daemon=True)
+        self._ending: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def is_done(self) -> bool:
+        return self._done.is_set()
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        _alarm.set(time.monotonic() + self._seconds, self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._done.set()
-        self._thread.join()
+        with self._lock:
+            self._done.set()
+            self.session = None
+        if self._ending is not None:
+            self._ending.join()  # a request to cancel must not meet the next statement
 
     @contextmanager
     def told(self) -> Iterator[None]:
@@ -149,26 +203,70 @@ class _Deadline:
         try:
             yield
         except (DBAPIError, psycopg.Error) as error:
-            if self._expired:
+            if self._ending is not None:
                 message = f"the metadata DB did not answer within {self._seconds:.1f} s"
                 raise MetadataDbError("timeout", message) from error
             raise
 
-    def _watch(self) -> None:
-        if self._done.wait(self._seconds) or self.session is None:
-            return
-        self._expired = True
+    def expire(self) -> None:
+        """End the session, in a thread: it takes a while, and other deadlines must not wait for it."""
+        with self._lock:
+            if self._done.is_set() or self.session is None:
+                return
+            self._ending = threading.Thread(target=self._end, args=(self.session,), name="deadline", daemon=True)
+            self._ending.start()
+
+    def _end(self, session: Session) -> None:
         with suppress(psycopg.Error):
-            self.session.cancel_safe(timeout=_CANCEL_GRACE_SECONDS)
+            session.cancel_safe(timeout=_CANCEL_GRACE_SECONDS)
         if not self._done.wait(_CANCEL_GRACE_SECONDS):
-            self._shut_down(self.session)
+            self._shut_down(session)
 
     @staticmethod
-    def _shut_down(session: _Session) -> None:
+    def _shut_down(session: Session) -> None:
         # An error here means that it was closed in the meantime.
         # A duplicate: closing the Python object must leave libpq's own descriptor alone.
         with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(session.fileno())) as peer:
             peer.shutdown(socket.SHUT_RDWR)
 
+
+class _Alarm:
+    """Expires deadlines in their time. One thread for all: one for each would cost more than a heartbeat does."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._deadlines: list[tuple[float, int, _Deadline]] = []
+        self._numbers = count()
+        self._thread: threading.Thread | None = None
+
+    def set(self, moment: float, deadline: _Deadline) -> None:
+        """Expire a deadline at a moment of the monotonic clock, if it is not done by then."""
+        with self._changed:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="deadlines", daemon=True)
+                self._thread.start()
+            entry = (moment, next(self._numbers), deadline)
+            heappush(self._deadlines, entry)
+            if self._deadlines[0] is entry:
+                self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while self._deadlines and self._deadlines[0][2].is_done:
+                    heappop(self._deadlines)
+                if not self._deadlines:
+                    self._changed.wait()
+                    continue
+                moment, _, deadline = self._deadlines[0]
+                late = time.monotonic() - moment
+                if late < 0:
+                    self._changed.wait(-late)
+                    continue
+                heappop(self._deadlines)
+            deadline.expire()
+
+
+_alarm = _Alarm()
 
 _opening: ContextVar[_Deadline | None] = ContextVar("_opening", default=None)

@@ -22,9 +22,9 @@ _REFUSALS = (
 class MetadataDbError(Exception):
     """The metadata DB did not do what it was asked.
 
-    `reason` is one of REASONS: `unreachable` (no connection, or it broke), `refused` (the server does not let us in
-    or lacks a privilege), `schema` (the table is not there or not ours), `timeout` (no answer in time), `query`
-    (anything else). The message is one line and never holds the password.
+    `reason` is one of REASONS: `unreachable` (no connection, or it broke), `refused` (the server does not let us in,
+    or not write: no privilege, read-only, a full disk), `schema` (the table is not there or not ours), `timeout` (no
+    answer in time), `query` (anything else). The message is one line and never holds the password.
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -45,7 +45,7 @@ def explain(error: DBAPIError | PoolTimeoutError | psycopg.Error) -> MetadataDbE
             return MetadataDbError("schema", f"the metadata DB's workers table is not the one expected: {text}")
         case pg.QueryCanceled() | psycopg.errors.ConnectionTimeout():
             return MetadataDbError("timeout", f"the metadata DB did not answer in time: {text}")
-        case pg.InsufficientPrivilege() | pg.ReadOnlySqlTransaction():
+        case pg.InsufficientPrivilege() | pg.ReadOnlySqlTransaction() | pg.DiskFull():
             return MetadataDbError("refused", f"the metadata DB refuses: {text}")
         case psycopg.OperationalError() if cause.sqlstate is None and "FATAL" in text and _refuses(text):
             # A failed connection carries no SQLSTATE, only the server's words.

@@ -1,19 +1,17 @@
-"""The workers of the fleet, as the metadata DB knows them: what is read of them, and what a worker writes."""
+"""The workers of the fleet, as the metadata DB knows them, one by one."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, Update, func, select, text, true, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Connection, Row, Select, select, true
 
 from metadata_db.schema import (
     INFO_KEYS,
     Thresholds,
     clock_of,
     clock_reading,
-    epoch,
     heartbeat_age,
     info_text,
     moment,
@@ -51,55 +49,6 @@ def get_worker(connection: Connection, node_id: str, thresholds: Thresholds) -> 
     """Return one worker, or None where no worker ever registered under that node id."""
     row = connection.execute(_select_workers(thresholds).where(workers.c.node_id == node_id)).one_or_none()
     return None if row is None else _worker(row)
-
-
-def try_lock(connection: Connection, node_id: str) -> bool:
-    """Take the lock that makes a process the only one of its node id; it lasts as long as the session.
-
-    Amp's own workers take the same lock, so the two can never share a node id.
-    """
-    lock = select(func.pg_try_advisory_lock(func.hashtextextended(node_id, 0)))
-    return bool(connection.execute(lock).scalar_one())
-
-
-def register(connection: Connection, node_id: str, info: Mapping[str, str]) -> datetime:
-    """Enter a worker, or renew its entry, and return its `registered_at`: the fence that its heartbeats carry."""
-    now = func.now()
-    entry = insert(workers).values(
-        node_id=node_id, info=dict(info), created_at=now, registered_at=now, heartbeat_at=now
-    )
-    renewed = entry.on_conflict_do_update(
-        index_elements=[workers.c.node_id],
-        set_={"info": entry.excluded.info, "registered_at": now, "heartbeat_at": now},
-    )
-    registered_at: datetime = connection.execute(renewed.returning(workers.c.registered_at)).scalar_one()
-    return registered_at
-
-
-def heartbeat(connection: Connection, node_id: str, registered_at: datetime) -> bool:
-    """Renew a heartbeat in one round trip; False where the registration is no longer this process's own."""
-    beat = _own_row(node_id, registered_at).values(heartbeat_at=func.now())
-    return connection.execute(beat).rowcount == 1
-
-
-def mark_stopped(connection: Connection, node_id: str, registered_at: datetime) -> bool:
-    """Record that a worker stops on purpose; False where the registration is no longer this process's own."""
-    stopped = func.jsonb_build_object(text("'stopped_at'"), func.now())
-    stop = _own_row(node_id, registered_at).values(heartbeat_at=func.now(), info=workers.c.info.op("||")(stopped))
-    return connection.execute(stop).rowcount == 1
-
-
-def registration(connection: Connection, node_id: str) -> tuple[datetime, float] | None:
-    """Return a worker's `registered_at` and the seconds since its heartbeat; None where there is no row."""
-    age = epoch(func.clock_timestamp() - moment(workers.c.heartbeat_at))
-    found = select(moment(workers.c.registered_at), age).where(workers.c.node_id == node_id)
-    row = connection.execute(found).one_or_none()
-    return None if row is None else (row[0], row[1])
-
-
-def _own_row(node_id: str, registered_at: datetime) -> Update:
-    """The fence: whoever registers later changes `registered_at`, and every older process writes to no row."""
-    return update(workers).where(workers.c.node_id == node_id, workers.c.registered_at == registered_at)
 
 
 def _select_workers(thresholds: Thresholds) -> Select[tuple[Any, ...]]:

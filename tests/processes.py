@@ -125,13 +125,13 @@ class Processes:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._started: list[Process] = []
+        self.started: list[Process] = []
 
     def start(self, *command: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Process:
         environment = clean_environment() | dict(env or {})
-        output = self._directory / f"{len(self._started)}-{Path(command[0]).name}.log"
+        output = self._directory / f"{len(self.started)}-{Path(command[0]).name}.log"
         process = Process(list(command), output, environment, cwd or self._directory)
-        self._started.append(process)
+        self.started.append(process)
         return process
 
     def ampd(self, *arguments: str, database: str | None = None, env: Mapping[str, str] | None = None) -> Process:
@@ -140,7 +140,7 @@ class Processes:
         return self.start(str(BIN / "ampd"), *arguments, env=url | dict(env or {}))
 
     def end(self) -> None:
-        for process in reversed(self._started):
+        for process in reversed(self.started):
             process.end()
 
 

@@ -1,67 +1,100 @@
-"""A network between a process of ours and PostgreSQL, which can be cut without a word."""
+"""A network in front of a server, of the test's own: it can be frozen without a word, and tells what went through."""
 
 import contextlib
+import select
 import socket
 import threading
+from typing import Any
 
 from metadata_db.embedded import EmbeddedPostgres
 
 
+def socket_of(server: EmbeddedPostgres) -> str:
+    """Return the path of a server's Unix socket."""
+    return server.url.rpartition("host=")[2] + "/.s.PGSQL.5432"
+
+
 class Relay:
-    """Passes everything on while `open` is set, and nothing while it is not: no reset, no error, silence."""
+    """Listens on a port of 127.0.0.1, and passes everything on to a server: a Unix socket's path, or host and port."""
 
-    def __init__(self, server: EmbeddedPostgres) -> None:
-        self._target = server.url.rpartition("host=")[2] + "/.s.PGSQL.5432"
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.port = self._listener.getsockname()[1]
+    def __init__(self, target: str | tuple[str, int]) -> None:
+        self.target = target
+        """May be changed: connections that come later lead there."""
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self.port: int = self._listener.getsockname()[1]
         self.open = threading.Event()
+        """Cleared, nothing goes through and nobody is told; what was sent arrives when it is set again."""
         self.open.set()
-        self._connections: list[tuple[socket.socket, socket.socket]] = []
+        self._gates = [self.open]
+        self.flights: list[bytes] = []
+        """What clients sent, as much as arrived at once in each."""
+        self._sockets: list[socket.socket] = [self._listener]
         threading.Thread(target=self._accept, daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        """Of the server's database `postgres`, through this network."""
-        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
-
-    def close(self) -> None:
-        self.open.set()
-        _shut(self._listener)
-        self._listener.close()
-        for client, target in self._connections:
-            _shut(client)
-            _shut(target)
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                threading.Thread(target=self._connect, args=(client,), daemon=True).start()
+                self._sockets.append(client)
+                threading.Thread(target=self._serve, args=(client, self.open), daemon=True).start()
 
-    def _connect(self, client: socket.socket) -> None:
-        with client, socket.socket(socket.AF_UNIX) as target:
-            try:
-                target.connect(self._target)
-            except OSError:
-                return  # PostgreSQL is away: a refusal, as good as one from the kernel
-            self._connections.append((client, target))
-            back = threading.Thread(target=self._pump, args=(target, client), daemon=True)
-            back.start()
-            self._pump(client, target)
-            back.join()
-            self._connections.remove((client, target))
+    def _serve(self, client: socket.socket, gate: threading.Event) -> None:
+        # Nobody gets through a frozen network, and who gave up meanwhile is not heard of afterwards.
+        gate.wait()
+        target = None if _has_left(client) else self._connect()
+        if target is None:
+            client.close()
+            return
+        self._sockets.append(target)
+        threading.Thread(target=self._pump, args=(target, client, gate, None), daemon=True).start()
+        self._pump(client, target, gate, self.flights)
 
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+    def _connect(self) -> socket.socket | None:
+        family: Any = socket.AF_UNIX if isinstance(self.target, str) else socket.AF_INET
+        target = socket.socket(family)
+        try:
+            target.connect(self.target)
+        except OSError:
+            target.close()
+            return None
+        return target
+
+    def _pump(
+        self, source: socket.socket, sink: socket.socket, gate: threading.Event, flights: list[bytes] | None
+    ) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                self.open.wait()
+                gate.wait()
+                if flights is not None:
+                    flights.append(data)
                 sink.sendall(data)
-        # That a side hung up is news that does not get through either.
-        self.open.wait()
-        _shut(source)
-        _shut(sink)
+        # The end of a connection does not go through a frozen network either.
+        gate.wait()
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+
+    def forsake(self) -> None:
+        """Let new connections through, and leave those of a frozen network frozen."""
+        self.open = threading.Event()
+        self.open.set()
+        self._gates.append(self.open)
+
+    def reset(self) -> None:
+        """Break every connection with the server."""
+        for each in self._sockets[1:]:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        for gate in self._gates:
+            gate.set()
+        for each in self._sockets:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
 
 
-def _shut(end: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        end.shutdown(socket.SHUT_RDWR)
+def _has_left(client: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(client, select.POLLRDHUP)
+    return bool(poll.poll(0))

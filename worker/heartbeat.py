@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -15,38 +16,36 @@ from metadata_db import (
     CONNECT_TIMEOUT_SECONDS,
     MetadataDbError,
     MetadataDbUrl,
+    backend_of,
     connect,
     deadline,
     heartbeat,
     mark_stopped,
     register,
+    register_over,
     registration,
     single_engine,
+    through_pooler,
     told,
-    try_lock,
 )
+from worker.node_id import BEAT_TIMEOUT_SECONDS, NodeIdTaken, take_node_id, taken_over
 
 INTERVAL_SECONDS = 1.0
 
-BEAT_TIMEOUT_SECONDS = 2.0
-"""After which a beat is given up and the connection with it: two missed beats, and still time for a new connection
-before the worker counts as stale."""
+STOP_SECONDS = 4.0
+"""How long a stop may take to be recorded."""
 
-_LOCK_PATIENCE_SECONDS = 2.0
-"""How long a lock may outlive its process: PostgreSQL notices a closed socket only when it next looks."""
-
-_BACKOFF_SECONDS = (0.2, 2.0)
+BACKOFF_SECONDS = (0.2, 1.5)
 """The first wait and the longest one before another try to connect, each cut by a random part."""
 
+_POOLED = (
+    "'%s' beats through a connection pooler, which may give each transaction another session: the lock on its node id "
+    "cannot be held. What holds: never do two processes beat for one node id, and a second one is refused while the "
+    "first beats. What is lost: a worker that connects directly, and each of Amp's own, finds no lock and takes the "
+    "node id over at once."
+)
+
 _log = logging.getLogger("worker")
-
-
-class NodeIdTaken(Exception):
-    """Another process holds the node id; the message names it and says how alive that process is."""
-
-
-class FencedOut(Exception):
-    """Another process registered under the node id while this one was cut off or frozen."""
 
 
 class Heartbeat:
@@ -58,11 +57,13 @@ class Heartbeat:
         self._info = info
         self._engine = single_engine(url, f"ampd worker {node_id}", statement_timeout=BEAT_TIMEOUT_SECONDS)
         self._registered_at: datetime | None = None
+        self._backend: int | None = None
         self._silent_since: float | None = None
-        self._trouble: str | None = None
+        self._troubles: set[str] = set()
+        self._told_of_pooler = False
 
     def run(self, stop: threading.Event) -> bool:
-        """Beat until `stop` is set; return whether the stop is recorded in the metadata DB.
+        """Beat until `stop` is set; return, at most STOP_SECONDS later, whether the metadata DB knows of the stop.
 
         Trouble with the database is waited out, for ever if need be. A worker that never registered has nothing to
         record, which counts as recorded.
@@ -71,10 +72,34 @@ class Heartbeat:
             NodeIdTaken: at the start, another process holds the node id.
             FencedOut: later, another process took it over.
         """
-        backoff = _Backoff(*_BACKOFF_SECONDS)
+        outcome: Future[bool] = Future()
+
+        def beat() -> None:
+            try:
+                outcome.set_result(self.beat_until(stop))
+            except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+                outcome.set_exception(error)
+            finally:
+                stop.set()
+
+        # A thread of its own: a resolver that hangs can be left only by leaving it behind.
+        threading.Thread(target=beat, name="heartbeat", daemon=True).start()
+        stop.wait()
+        try:
+            return outcome.result(STOP_SECONDS)
+        except TimeoutError:
+            if self._registered_at is None:
+                return True
+            self._say_unrecorded(f"the metadata DB did not answer within {STOP_SECONDS:.0f} s")
+            return False
+
+    def beat_until(self, stop: threading.Event) -> bool:
+        """Do what `run` does, in this thread and with no limit to how long a stop may take."""
+        backoff = Backoff(*BACKOFF_SECONDS)
         while not stop.is_set():
             try:
                 with self._session() as connection:
+                    self._claim(connection)
                     backoff.reset()
                     self._beat(connection, stop)
                     return self._record_stop(connection)
@@ -85,36 +110,30 @@ class Heartbeat:
 
     @contextmanager
     def _session(self) -> Iterator[Connection]:
-        """Connect, take the lock, and see to it that the row is there and ours."""
         with told():
             connection = connect(self._engine, CONNECT_TIMEOUT_SECONDS)
         try:
             with told():
-                self._take_lock(connection)
-                self._claim(connection)
                 yield connection
         finally:
             connection.close()
 
-    def _take_lock(self, connection: Connection) -> None:
-        patience_ends = time.monotonic() + _LOCK_PATIENCE_SECONDS
-        while True:
-            with deadline(connection, BEAT_TIMEOUT_SECONDS):
-                if try_lock(connection, self._node_id):
-                    return
-                held = registration(connection, self._node_id)
-            if time.monotonic() >= patience_ends:
-                break
-            time.sleep(0.2)
-        if self._registered_at is None:
-            age = "" if held is None else f"; its last heartbeat is {held[1]:.1f} s old"
-            raise NodeIdTaken(f"node id '{self._node_id}' is held by another worker process{age}")
-        raise MetadataDbError("refused", f"the lock of node id '{self._node_id}' is held by another session")
-
     def _claim(self, connection: Connection) -> None:
+        """Take the node id, and see to it that the row is there and ours."""
+        pooled = through_pooler(connection)
+        if pooled and not self._told_of_pooler:
+            self._told_of_pooler = True
+            _log.warning(_POOLED, self._node_id)
+        seen = take_node_id(connection, self._node_id, registered_at=self._registered_at, own_backend=self._backend)
+        self._backend = None if pooled else backend_of(connection)
         with deadline(connection, BEAT_TIMEOUT_SECONDS):
             if self._registered_at is None:
-                self._registered_at = register(connection, self._node_id, self._info)
+                if pooled:
+                    self._registered_at = register_over(connection, self._node_id, self._info, seen)
+                else:
+                    self._registered_at = register(connection, self._node_id, self._info)
+                if self._registered_at is None:
+                    raise NodeIdTaken(f"another worker process registered as '{self._node_id}' at the same moment")
                 _log.info(
                     "registered as '%s' in %s, version %s",
                     self._node_id,
@@ -125,13 +144,18 @@ class Heartbeat:
                 self._claim_lost_row(connection)
         if self._silent_since is not None:
             _log.info("'%s' beats after %.1f s without", self._node_id, time.monotonic() - self._silent_since)
-        self._trouble = self._silent_since = None
+        self._silent_since = None
+        self._troubles.clear()
 
     def _claim_lost_row(self, connection: Connection) -> None:
         """A beat found no row of ours: it was deleted, or belongs to another process by now."""
-        if registration(connection, self._node_id) is not None:
-            raise FencedOut(f"node id '{self._node_id}' was taken over by another worker process")
-        self._registered_at = register(connection, self._node_id, self._info)
+        registered_at = register_over(connection, self._node_id, self._info, None)
+        if registered_at is None:
+            found = registration(connection, self._node_id)
+            if found is None:
+                raise MetadataDbError("query", f"the row of '{self._node_id}' comes and goes")
+            raise taken_over(self._node_id, found)
+        self._registered_at = registered_at
         _log.warning("the row of '%s' was deleted: registered again", self._node_id)
 
     def _beat(self, connection: Connection, stop: threading.Event) -> None:
@@ -152,22 +176,25 @@ class Heartbeat:
         return True
 
     def _record_late_stop(self) -> bool:
-        """Stopped while the database was away: it gets one more chance to hear of it."""
+        """Stopped while the database was away: it gets one more chance to hear of it. The fence does without a lock."""
         if self._registered_at is None:
             return True
         try:
             with self._session() as connection:
                 return self._record_stop(connection)
         except MetadataDbError as error:
-            _log.error("'%s' stops, which could not be recorded: %s", self._node_id, error)
+            self._say_unrecorded(str(error))
             return False
 
+    def _say_unrecorded(self, reason: str) -> None:
+        _log.error("'%s' stops, which could not be recorded: %s", self._node_id, reason)
+
     def _say_trouble(self, error: MetadataDbError) -> None:
-        """Once for each kind of trouble, not once for each try."""
+        """Once for each kind of trouble in an outage, not once for each try."""
         if self._silent_since is None:
             self._silent_since = time.monotonic()
-        if error.reason != self._trouble:
-            self._trouble = error.reason
+        if error.reason not in self._troubles:
+            self._troubles.add(error.reason)
             _log.warning("'%s' cannot beat and keeps trying: %s", self._node_id, error)
 
 
@@ -176,7 +203,7 @@ def next_due(due: float, now: float) -> float:
     return due + INTERVAL_SECONDS * (math.floor((now - due) / INTERVAL_SECONDS) + 1)
 
 
-class _Backoff:
+class Backoff:
     """Waits that double, and differ from one process to the next: a fleet must not come back in one instant."""
 
     def __init__(self, first: float, longest: float) -> None:
@@ -188,4 +215,4 @@ class _Backoff:
 
     def next(self) -> float:
         wait, self._wait = self._wait, min(self._wait * 2, self._longest)
-        return wait * random.uniform(0.5, 1.0)  # noqa: S311 - to spread load, not to keep a secret
+        return wait * random.uniform(1 / 3, 1.0)  # noqa: S311 - to spread load, not to keep a secret

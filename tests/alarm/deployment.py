@@ -15,7 +15,7 @@ from tests.alarm.alertmanager import start_alertmanager
 from tests.alarm.bell import Bell, listening
 from tests.processes import ROOT, Process, Processes, eventually, free_port, get
 from tests.prometheus import Prometheus
-from tests.relay import Relay
+from tests.relay import Relay, socket_of
 
 INTERVAL = 5
 """Seconds from scrape to scrape and from evaluation to evaluation."""
@@ -29,7 +29,7 @@ class Deployment:
     def __init__(self, directory: Path, processes: Processes, server: EmbeddedPostgres, bell: Bell) -> None:
         self.server = server
         self.bell = bell
-        self.relay = Relay(server)
+        self.relay = Relay(socket_of(server))
         self._processes = processes
         self.exporter_port = free_port()
         self.versions = dict.fromkeys(WORKERS, "v1")
@@ -48,9 +48,14 @@ class Deployment:
         )
 
     def start_worker(self, node_id: str) -> None:
-        url = self.relay.url if node_id == CUT_OFF else self.server.url
+        url = self._far_url if node_id == CUT_OFF else self.server.url
         environment = {"AMP_BUILD_VERSION": self.versions[node_id]}
         self.workers[node_id] = self._processes.ampd("worker", "--node-id", node_id, database=url, env=environment)
+
+    @property
+    def _far_url(self) -> str:
+        """Of the metadata DB, through the relay."""
+        return f"postgresql://postgres@127.0.0.1:{self.relay.port}/postgres"
 
     def start_exporter(self) -> None:
         address = f"127.0.0.1:{self.exporter_port}"

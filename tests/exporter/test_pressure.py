@@ -18,7 +18,7 @@ from metadata_db import MetadataDbUrl
 from metadata_db.embedded import EmbeddedPostgres, account, find_place
 from metadata_db.migrate import upgrade
 from tests.processes import Processes, eventually, free_port, frozen, get
-from tests.relay import Relay
+from tests.relay import Relay, socket_of
 
 TIMEOUT = 3.0
 CLIENTS = 20
@@ -169,9 +169,9 @@ def test_a_network_that_swallows_everything(processes: Processes) -> None:
 
 
 def test_a_network_that_is_cut_in_the_middle(processes: Processes, server: EmbeddedPostgres) -> None:
-    relay = Relay(server)
+    relay = Relay(socket_of(server))
     try:
-        exporter = Exporter(processes, relay.url)
+        exporter = Exporter(processes, f"postgresql://postgres@127.0.0.1:{relay.port}/postgres")
         assert exporter.workers() == 3
         relay.open.clear()
         assert_down_in_time(exporter.scrape_by_many())

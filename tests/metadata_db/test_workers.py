@@ -90,8 +90,13 @@ def test_registration_tells_the_fence_and_the_age(connection: Connection) -> Non
     fence = register(connection, "w", {})
     found = registration(connection, "w")
     assert found is not None
-    assert found[0] == fence
-    assert 0 <= found[1] < 5
+    assert found.registered_at == fence
+    assert 0 <= found.silent_seconds < 5
+    assert not found.stopped
+    assert mark_stopped(connection, "w", fence)
+    found = registration(connection, "w")
+    assert found is not None
+    assert found.stopped
 
 
 def test_a_worker_changes_its_state_on_the_thresholds(connection: Connection, insert_worker: Insert) -> None:

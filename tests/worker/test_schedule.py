@@ -1,6 +1,8 @@
+from collections import Counter
+
 import pytest
 
-from worker.heartbeat import next_due
+from worker.heartbeat import BACKOFF_SECONDS, Backoff, next_due
 
 
 @pytest.mark.parametrize(
@@ -15,3 +17,15 @@ from worker.heartbeat import next_due
 )
 def test_beats_stay_on_the_schedule_and_are_not_made_up_for(now: float, expected: float) -> None:
     assert next_due(100.0, now) == pytest.approx(expected)
+
+
+def test_a_fleet_does_not_come_back_in_one_instant() -> None:
+    """2,000 workers that lost the database at the same moment, when it has been away for a while."""
+    returns = Counter[int]()
+    for _ in range(2_000):
+        backoff = Backoff(*BACKOFF_SECONDS)
+        moment = sum(backoff.next() for _ in range(10))
+        assert moment <= 10 * BACKOFF_SECONDS[1]
+        returns[int(moment * 10)] += 1
+    # Spread evenly over a second, a tenth of it would have 200 of them.
+    assert max(returns.values()) < 400

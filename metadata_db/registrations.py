@@ -1,0 +1,139 @@
+"""What a worker writes: its registration and its heartbeat; and who holds a node id."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg.errors import InsufficientPrivilege
+from sqlalchemy import ColumnElement, Connection, Update, false, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.sql.dml import ReturningInsert
+
+from metadata_db.engine import session_of
+from metadata_db.errors import MetadataDbError
+from metadata_db.schema import epoch, moment, stopped_at, workers
+
+# The setting is that of this one transaction, so that a beat does not wait for the disk and all else does: a beat that
+# a crash of PostgreSQL takes back is made up for by the next. It needs no session, which a pooler would not keep.
+BEAT = """
+UPDATE workers SET heartbeat_at = now() WHERE node_id = %s AND registered_at = %s
+RETURNING set_config('synchronous_commit', 'off', true)
+"""
+"""The heartbeat, as psycopg takes it: of a node id, while `registered_at` is still the one that its process wrote."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """Who registered last under a node id, and how that one is, at one reading of the database's clock."""
+
+    registered_at: datetime
+    heartbeat_at: datetime
+    silent_seconds: float
+    """Since the last heartbeat; negative where that lies in the future."""
+
+    stopped: bool
+
+
+def try_lock(connection: Connection, node_id: str) -> bool:
+    """Take the lock that makes a process the only one of its node id; it lasts as long as the session.
+
+    Amp's own workers take the same lock, so the two can never share a node id.
+    """
+    lock = select(func.pg_try_advisory_lock(func.hashtextextended(node_id, 0)))
+    return bool(connection.execute(lock).scalar_one())
+
+
+# pg_locks shows a lock's number in two halves.
+_HOLDERS = """
+FROM pg_locks, hashtextextended(:node_id, 0) AS key
+WHERE locktype = 'advisory' AND granted AND objsubid = 1
+  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND classid = ((key >> 32) & 4294967295)::oid AND objid = (key & 4294967295)::oid
+"""
+
+
+def lock_holder(connection: Connection, node_id: str) -> int | None:
+    """Return the process id of the session that holds a node id's lock, or None where none does."""
+    holder: int | None = connection.execute(text(f"SELECT pid {_HOLDERS}"), {"node_id": node_id}).scalar()
+    return holder
+
+
+def end_lock_holder(connection: Connection, node_id: str, pid: int) -> None:
+    """Have PostgreSQL end a session, if it still is the one that holds a node id's lock. It ends a moment later.
+
+    Raises:
+        MetadataDbError: this role may not end it; the message says what to do.
+    """
+    try:
+        connection.execute(
+            text(f"SELECT pg_terminate_backend(pid) {_HOLDERS} AND pid = :pid"), {"node_id": node_id, "pid": pid}
+        )
+    except ProgrammingError as error:
+        if not isinstance(error.orig, InsufficientPrivilege):
+            raise
+        names = text("SELECT usename, current_user FROM pg_stat_activity WHERE pid = :pid")
+        holder, us = connection.execute(names, {"pid": pid}).one()
+        raise MetadataDbError(
+            "refused",
+            f"node id '{node_id}' is locked by session {pid} of role {holder}, whose worker is silent, and role {us} "
+            f"may not end it: GRANT pg_signal_backend TO {us}, or as a superuser SELECT pg_terminate_backend({pid})",
+        ) from error
+
+
+def register(connection: Connection, node_id: str, info: Mapping[str, str]) -> datetime:
+    """Enter a worker, or renew its entry, and return its `registered_at`: the fence that its heartbeats carry."""
+    registered_at: datetime = connection.execute(_entry(node_id, info, None)).scalar_one()
+    return registered_at
+
+
+def register_over(
+    connection: Connection, node_id: str, info: Mapping[str, str], seen: Registration | None
+) -> datetime | None:
+    """Register where nothing came after what was seen; None where another worker has registered or beaten since."""
+    unchanged = false() if seen is None else moment(workers.c.heartbeat_at) == seen.heartbeat_at
+    registered_at: datetime | None = connection.execute(_entry(node_id, info, unchanged)).scalar()
+    return registered_at
+
+
+def _entry(node_id: str, info: Mapping[str, str], renew_where: ColumnElement[bool] | None) -> ReturningInsert[Any]:
+    now = func.now()
+    entry = insert(workers).values(
+        node_id=node_id, info=dict(info), created_at=now, registered_at=now, heartbeat_at=now
+    )
+    renewed = entry.on_conflict_do_update(
+        index_elements=[workers.c.node_id],
+        set_={"info": entry.excluded.info, "registered_at": now, "heartbeat_at": now},
+        where=renew_where,
+    )
+    return renewed.returning(workers.c.registered_at)
+
+
+def heartbeat(connection: Connection, node_id: str, registered_at: datetime) -> bool:
+    """Renew a heartbeat in one round trip; False where the registration is no longer this process's own."""
+    return session_of(connection).execute(BEAT, (node_id, registered_at), prepare=True).rowcount == 1
+
+
+def mark_stopped(connection: Connection, node_id: str, registered_at: datetime) -> bool:
+    """Record that a worker stops on purpose; False where the registration is no longer this process's own."""
+    stopped = func.jsonb_build_object(text("'stopped_at'"), func.now())
+    stop = _own_row(node_id, registered_at).values(heartbeat_at=func.now(), info=workers.c.info.op("||")(stopped))
+    return connection.execute(stop).rowcount == 1
+
+
+def registration(connection: Connection, node_id: str) -> Registration | None:
+    """Return who registered last under a node id; None where there is no row."""
+    found = select(
+        moment(workers.c.registered_at),
+        moment(workers.c.heartbeat_at),
+        epoch(func.clock_timestamp() - moment(workers.c.heartbeat_at)),
+        stopped_at().is_not(None),
+    ).where(workers.c.node_id == node_id)
+    row = connection.execute(found).one_or_none()
+    return None if row is None else Registration(*row)
+
+
+def _own_row(node_id: str, registered_at: datetime) -> Update:
+    """The fence: whoever registers later changes `registered_at`, and every older process writes to no row."""
+    return update(workers).where(workers.c.node_id == node_id, workers.c.registered_at == registered_at)

@@ -1,0 +1,114 @@
+"""What a heartbeat costs the database: one round trip, no wait for the disk, no index, no growth."""
+
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection
+
+from metadata_db import MetadataDbUrl, connect, heartbeat, mark_stopped, register, single_engine
+from metadata_db.embedded import EmbeddedPostgres
+from metadata_db.registrations import BEAT
+from tests.relay import Relay
+
+Sql = Callable[..., list[Any]]
+
+
+def open_connection(url: str) -> Connection:
+    return connect(single_engine(MetadataDbUrl.parse(url), "a test", statement_timeout=5), 5)
+
+
+@pytest.fixture
+def connection(database: str) -> Iterator[Connection]:
+    with open_connection(database) as opened:
+        yield opened
+
+
+@pytest.fixture
+def relay(postgres: EmbeddedPostgres) -> Iterator[Relay]:
+    made = Relay(postgres.url.rpartition("host=")[2] + "/.s.PGSQL.5432")
+    yield made
+    made.close()
+
+
+def messages(flight: bytes) -> str:
+    """The types of the protocol's messages in what a client sent."""
+    types = ""
+    while flight:
+        types += chr(flight[0])
+        flight = flight[1 + struct.unpack("!I", flight[1:5])[0] :]
+    return types
+
+
+def test_a_beat_is_one_round_trip_of_a_prepared_statement(database: str, relay: Relay) -> None:
+    name = database.rpartition("?")[0].rpartition("/")[2]
+    with open_connection(f"postgresql://postgres@127.0.0.1:{relay.port}/{name}") as connection:
+        fence = register(connection, "w", {})
+        assert heartbeat(connection, "w", fence)
+        relay.flights.clear()
+        for _ in range(3):
+            assert heartbeat(connection, "w", fence)
+        # Bind, Describe, Execute, Sync: no Parse, and neither a BEGIN nor a COMMIT.
+        assert [messages(flight) for flight in relay.flights] == ["BDES"] * 3
+
+
+def test_a_beat_alone_does_not_wait_for_the_disk(connection: Connection, sql: Sql) -> None:
+    sql("CREATE TABLE commits (id bigserial, setting text)")
+    sql(
+        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "INSERT INTO commits (setting) VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$"
+    )
+    # Deferred: it sees the setting that the commit itself is about to see.
+    sql(
+        "CREATE CONSTRAINT TRIGGER note AFTER INSERT OR UPDATE ON workers DEFERRABLE INITIALLY DEFERRED "
+        "FOR EACH ROW EXECUTE FUNCTION note()"
+    )
+    fence = register(connection, "w", {})
+    assert heartbeat(connection, "w", fence)
+    fence = register(connection, "w", {})
+    assert heartbeat(connection, "w", fence)
+    assert mark_stopped(connection, "w", fence)
+    settings = [row[0] for row in sql("SELECT setting FROM commits ORDER BY id")]
+    assert settings == ["on", "off", "on", "off", "on"]
+
+
+# As many clients would send it, each in a transaction of its own, but without the way there and back.
+BEAT_BY_ALL = """
+DO $$ DECLARE worker record; BEGIN
+    FOR round IN 1..%d LOOP
+        FOR worker IN SELECT node_id, registered_at FROM workers LOOP
+            EXECUTE %s USING worker.node_id, worker.registered_at;
+            COMMIT;
+        END LOOP;
+    END LOOP;
+END $$
+"""
+
+
+def test_beats_touch_no_index_and_the_table_does_not_grow(sql: Sql) -> None:
+    """100,000 beats of 500 workers leave what 1,000 do."""
+    # A snapshot of autovacuum's, for its statistics, would keep the versions that are dead a little longer.
+    sql("ALTER TABLE workers SET (autovacuum_enabled = off)")
+    sql(
+        "INSERT INTO workers (node_id, heartbeat_at, info, created_at, registered_at) SELECT 'worker-' || g, now(), "
+        """'{"version": "v0.0.22-15-g8b065bde", "commit_sha": "8b065bde9c1a2f3e4d5c6b7a8e9f0a1b2c3d4e5f"}', """
+        "now(), now() FROM generate_series(1, 500) g"
+    )
+    statement = BEAT.replace("%s", "$1", 1).replace("%s", "$2", 1)
+
+    def beat(rounds: int) -> tuple[Any, ...]:
+        sql(BEAT_BY_ALL % (rounds, "'" + statement.replace("'", "''") + "'"))
+        sizes: tuple[Any, ...] = sql("SELECT pg_table_size('workers'), pg_indexes_size('workers')")[0]
+        return sizes
+
+    def updates() -> tuple[Any, Any]:
+        sql("SELECT pg_stat_force_next_flush()")
+        every, hot = sql("SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'workers'")[0]
+        return every, hot / every
+
+    # The pages are as full as they ever will be at the very first beats, which find their room all the same.
+    after_1_000 = beat(2)
+    assert updates() == (1_000, pytest.approx(1, abs=0.01))
+    assert beat(198) == after_1_000
+    assert updates() == (100_000, pytest.approx(1, abs=0.01))

@@ -1,0 +1,193 @@
+"""What befalls a database and its network: the worker goes on, and says each change of its state once."""
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from itertools import count, pairwise
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from metadata_db import MetadataDbUrl
+from metadata_db.embedded import EmbeddedPostgres, account, find_place
+from metadata_db.migrate import upgrade
+from tests.processes import ROOT, Process, Processes, eventually, tool
+from tests.relay import Relay, socket_of
+from tests.worker.history import keep_history
+
+Sql = Callable[..., list[Any]]
+MakeServer = Callable[[], EmbeddedPostgres]
+
+_numbers = count(1)
+
+
+@pytest.fixture
+def make_server(open_directory: Path) -> Iterator[MakeServer]:
+    """Start a PostgreSQL of the test's own, migrated."""
+    with contextlib.ExitStack() as started:
+
+        def make() -> EmbeddedPostgres:
+            owner = account()
+            server = EmbeddedPostgres(find_place(open_directory / f"fault-{next(_numbers)}", owner), owner)
+            server.start(lambda _: None)
+            started.callback(server.stop, 5)
+            upgrade(MetadataDbUrl.parse(server.url))
+            return server
+
+        yield make
+
+
+@pytest.fixture
+def relay(postgres: EmbeddedPostgres) -> Iterator[Relay]:
+    made = Relay(socket_of(postgres))
+    yield made
+    made.close()
+
+
+def start_behind(relay: Relay, processes: Processes, database: str) -> Process:
+    name = database.rpartition("?")[0].rpartition("/")[2]
+    worker = processes.ampd("worker", "--node-id=w", database=f"postgresql://postgres@127.0.0.1:{relay.port}/{name}")
+    worker.says("registered")
+    return worker
+
+
+def beats(worker: Process, url: str) -> None:
+    """Wait until it beats, and hold it to one warning and one line that it is over."""
+    worker.says("'w' beats after")
+    with psycopg.connect(url) as connection:
+        age = connection.execute("SELECT clock_timestamp() - heartbeat_at FROM workers").fetchall()
+    assert len(age) == 1
+    assert age[0][0].total_seconds() < 5
+    assert worker.popen.poll() is None
+    assert worker.output.count("'w' beats after") == 1, worker.output
+
+
+def test_a_server_that_is_gone_for_a_while(processes: Processes, make_server: MakeServer) -> None:
+    server = make_server()
+    worker = processes.ampd("worker", "--node-id=w", database=server.url)
+    worker.says("registered")
+    server.stop(5)
+    worker.says("cannot beat")
+    time.sleep(4)
+    server.launch()
+    beats(worker, server.url)
+    assert worker.output.count("level=warn") == 1, worker.output
+
+
+def test_a_failover_to_another_server_on_the_same_address(processes: Processes, make_server: MakeServer) -> None:
+    """One that knows no session of ours, no lock and, being a little behind, not our registration either."""
+    first, second = make_server(), make_server()
+    relay = Relay(socket_of(first))
+    try:
+        worker = start_behind(relay, processes, first.url)
+        relay.target = socket_of(second)
+        first.stop(5)
+        worker.says("the row of 'w' was deleted: registered again")
+        beats(worker, second.url)
+        # And a second server that has the row goes on with it.
+        with psycopg.connect(second.url) as connection:
+            registered_at = connection.execute("SELECT registered_at FROM workers").fetchone()
+        relay.reset()
+        worker.says("'w' beats after", times=2)
+        with psycopg.connect(second.url) as connection:
+            assert connection.execute("SELECT registered_at FROM workers").fetchone() == registered_at
+    finally:
+        relay.close()
+
+
+def test_a_database_that_is_read_only(processes: Processes, make_server: MakeServer) -> None:
+    server = make_server()
+    worker = processes.ampd("worker", "--node-id=w", database=server.url)
+    worker.says("registered")
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+        connection.execute("SELECT pg_reload_conf()")
+        worker.says("the metadata DB refuses: cannot execute UPDATE in a read-only transaction")
+        time.sleep(3)
+        connection.execute("SET default_transaction_read_only = off")
+        connection.execute("ALTER SYSTEM RESET default_transaction_read_only")
+        connection.execute("SELECT pg_reload_conf()")
+    beats(worker, server.url)
+    assert worker.output.count("level=warn") == 1, worker.output
+
+
+def test_a_network_that_swallows_a_beat_in_the_middle(
+    processes: Processes, database: str, relay: Relay, sql: Sql
+) -> None:
+    """Sent and never answered, and no connection comes about either, until the network is back."""
+    worker = start_behind(relay, processes, database)
+    relay.open.clear()
+    worker.says("the metadata DB did not answer within 3.0 s")
+    time.sleep(4)
+    relay.open.set()
+    beats(worker, database)
+    sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'ampd worker w'"
+    eventually(lambda: sql(sessions) == [(1,)])
+
+
+def test_a_stop_while_the_network_swallows_everything(processes: Processes, database: str, relay: Relay) -> None:
+    worker = start_behind(relay, processes, database)
+    relay.open.clear()
+    time.sleep(1.5)  # in the middle of a beat
+    assert worker.stop(5) == 1
+    assert worker.output.count("'w' stops, which could not be recorded") == 1
+
+
+def test_a_stop_while_the_database_is_back_is_recorded(processes: Processes, make_server: MakeServer) -> None:
+    server = make_server()
+    worker = processes.ampd("worker", "--node-id=w", database=server.url)
+    worker.says("registered")
+    server.stop(5)
+    worker.says("cannot beat")
+    server.start(lambda _: None)
+    assert worker.stop(5) == 0
+    with psycopg.connect(server.url) as connection:
+        assert connection.execute("SELECT info ? 'stopped_at' FROM workers").fetchone() == (True,)
+
+
+def libfaketime() -> Path:
+    """Debian's library, installed or unpacked; `tests.processes.tool` has told where it is missing."""
+    places = [ROOT / ".tools/root/usr/lib", Path("/usr/lib")]
+    return next(found for place in places for found in place.glob("*/faketime/libfaketimeMT.so.1"))
+
+
+def test_the_workers_own_clock_changes_nothing(processes: Processes, database: str, sql: Sql, tmp_path: Path) -> None:
+    """It jumps a day ahead, and back to a day behind, while the worker runs."""
+    tool("faketime")
+    keep_history(sql)
+    clock = tmp_path / "clock"
+    clock.write_text("+1d")
+    worker = processes.ampd(
+        "worker",
+        "--node-id=w",
+        database=database,
+        env={
+            "LD_PRELOAD": str(libfaketime()),
+            "FAKETIME_TIMESTAMP_FILE": str(clock),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "AMP_LOG": "debug",
+        },
+    )
+    worker.says("registered")
+    time.sleep(2.5)
+    clock.write_text("-1d")
+    time.sleep(2.5)
+    sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ampd worker w'")
+    worker.says("'w' beats after")
+    assert worker.stop(5) == 0
+    # The clock that its log shows did jump.
+    logged = [datetime.fromisoformat(line[3:27]) for line in worker.output.splitlines()]
+    days = {round((moment - datetime.now(UTC)).total_seconds() / 86_400) for moment in logged}
+    assert days == {1, -1}, worker.output
+    moments = sql("SELECT heartbeat_at, arrived_at FROM history ORDER BY id")
+    assert all(0 <= (arrived - beat).total_seconds() < 5 for beat, arrived in moments)
+    gaps = [(after - before).total_seconds() for (before, _), (after, _) in pairwise(moments)]
+    assert len(gaps) >= 5
+    assert max(gaps) < 3
+    stopped_at = json.loads(sql("SELECT (info -> 'stopped_at')::text FROM workers")[0][0])
+    assert abs((datetime.fromisoformat(stopped_at) - datetime.now(UTC)).total_seconds()) < 60

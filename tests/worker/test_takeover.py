@@ -1,0 +1,241 @@
+"""Two processes, one node id: at no time do both beat, and one that is silent does not keep the other out."""
+
+import contextlib
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import pytest
+
+from metadata_db.embedded import EmbeddedPostgres
+from tests.pgbouncer import start_pgbouncer
+from tests.processes import Process, Processes, eventually
+from tests.relay import Relay, socket_of
+from tests.worker.history import keep_history, reigns
+
+Sql = Callable[..., list[Any]]
+
+
+def name_of(database: str) -> str:
+    return database.rpartition("?")[0].rpartition("/")[2]
+
+
+@pytest.fixture
+def pgbouncer(processes: Processes, postgres: EmbeddedPostgres, tmp_path: Path) -> int:
+    return start_pgbouncer(processes, postgres, tmp_path)
+
+
+@pytest.fixture
+def relays() -> Iterator[Callable[[str | tuple[str, int]], Relay]]:
+    with contextlib.ExitStack() as made:
+
+        def relay(target: str | tuple[str, int]) -> Relay:
+            each = Relay(target)
+            made.callback(each.close)
+            return each
+
+        yield relay
+
+
+def test_a_frozen_worker_gives_way_and_says_so_when_it_wakes(processes: Processes, database: str, sql: Sql) -> None:
+    keep_history(sql)
+    first = processes.ampd("worker", "--node-id=w", database=database, env={"AMP_BUILD_VERSION": "first"})
+    first.says("registered")
+    first.signal(signal.SIGSTOP)
+    second = processes.ampd("worker", "--node-id=w", database=database, env={"AMP_BUILD_VERSION": "second"})
+    second.says("which holds 'w' and is silent")
+    second.says("registered as 'w'")
+    # It did not register a moment too early.
+    silence = sql(
+        "SELECT (SELECT min(arrived_at) FROM history WHERE version = 'second') "
+        "     - (SELECT max(heartbeat_at) FROM history WHERE version = 'first')"
+    )[0][0]
+    assert silence.total_seconds() > 5
+    first.signal(signal.SIGCONT)
+    assert first.wait() == 3
+    assert "node id 'w' was taken over by another worker process, which registered at" in first.output
+    assert first.output.count("level=warn") == 1
+    assert reigns(sql, "w") == ["first", "second"]
+    assert second.stop() == 0
+
+
+def test_a_worker_that_is_cut_off_gives_way(
+    processes: Processes, database: str, postgres: EmbeddedPostgres, sql: Sql, relays: Callable[[str], Relay]
+) -> None:
+    """PostgreSQL has not noticed: no packet tells it that the first one is out of reach."""
+    keep_history(sql)
+    relay = relays(socket_of(postgres))
+    url = f"postgresql://postgres@127.0.0.1:{relay.port}/{name_of(database)}"
+    first = processes.ampd("worker", "--node-id=w", database=url, env={"AMP_BUILD_VERSION": "first"})
+    first.says("registered")
+    relay.open.clear()
+    second = processes.ampd("worker", "--node-id=w", database=database, env={"AMP_BUILD_VERSION": "second"})
+    second.says("registered as 'w'")
+    first.says("'w' cannot beat and keeps trying")
+    relay.open.set()
+    assert first.wait() == 3
+    assert reigns(sql, "w") == ["first", "second"]
+
+
+def test_a_worker_whose_network_returns_ends_its_own_old_session(
+    processes: Processes, database: str, postgres: EmbeddedPostgres, sql: Sql, relays: Callable[[str], Relay]
+) -> None:
+    relay = relays(socket_of(postgres))
+    url = f"postgresql://postgres@127.0.0.1:{relay.port}/{name_of(database)}"
+    worker = processes.ampd("worker", "--node-id=w", database=url)
+    worker.says("registered")
+    relay.open.clear()
+    worker.says("cannot beat")
+    # PostgreSQL does not hear of the end of the old session, which holds the lock.
+    relay.forsake()
+    worker.says("ending the session")
+    worker.says("'w' beats after")
+    held = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'ampd worker w'"
+    eventually(lambda: sql(held) == [(1,)])
+
+
+def test_a_session_that_may_not_be_ended_is_told_and_waited_for(processes: Processes, database: str, sql: Sql) -> None:
+    sql("CREATE ROLE one LOGIN")
+    sql("CREATE ROLE other LOGIN")
+    try:
+        sql("GRANT ALL ON workers TO one, other")
+        first = processes.ampd("worker", "--node-id=w", database=database.replace("postgres@", "one@"))
+        first.says("registered")
+        first.signal(signal.SIGSTOP)
+        second = processes.ampd("worker", "--node-id=w", database=database.replace("postgres@", "other@"))
+        second.says("whose worker is silent, and role other may not end it: GRANT pg_signal_backend TO other")
+        sql("GRANT pg_signal_backend TO other")
+        second.says("registered as 'w'")
+        first.signal(signal.SIGCONT)
+        assert first.wait() == 3
+    finally:
+        processes.end()
+        sql("DROP OWNED BY one, other")
+        sql("DROP ROLE one, other")
+
+
+def test_through_pgbouncer_the_fence_alone_holds(processes: Processes, database: str, sql: Sql, pgbouncer: int) -> None:
+    keep_history(sql)
+    url = f"postgresql://postgres@127.0.0.1:{pgbouncer}/{name_of(database)}"
+
+    def start(version: str) -> Process:
+        return processes.ampd("worker", "--node-id=w", database=url, env={"AMP_BUILD_VERSION": version})
+
+    first = start("first")
+    first.says("registered")
+    assert first.output.count("What is lost: a worker that connects directly") == 1
+    # No lock is left behind in a session that others get.
+    assert sql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [(0,)]
+    refused = start("refused")
+    assert refused.wait() == 1
+    assert "node id 'w' is held by another worker process" in refused.output
+    first.signal(signal.SIGSTOP)
+    second = start("second")
+    second.says("registered as 'w'")
+    first.signal(signal.SIGCONT)
+    assert first.wait() == 3
+    second.signal(signal.SIGKILL)
+    third = start("third")
+    third.says("registered as 'w'")
+    assert third.stop() == 0
+    fourth = start("fourth")
+    fourth.says("registered as 'w'")
+    assert fourth.stop() == 0
+    assert reigns(sql, "w") == ["first", "second", "third", "fourth"]
+
+
+class Rivals:
+    """Processes that want one node id, each behind a network of its own, and what befalls them."""
+
+    def __init__(self, node_id: str, seed: int, start: Callable[[str, str], tuple[Process, Relay]]) -> None:
+        self.node_id = node_id
+        self.started: list[tuple[Process, Relay]] = []
+        self._random = random.Random(seed)  # noqa: S311 - faults are no secret
+        self._start = start
+        self._numbers = count(1)
+
+    def live(self, seconds: float) -> None:
+        """Have a takeover for certain, and then whatever comes."""
+        self.start()
+        self.started[0][0].says("registered")
+        self.started[0][0].signal(signal.SIGSTOP)
+        self.start()
+        self.started[1][0].says("registered", 30)
+        self.started[0][0].signal(signal.SIGCONT)
+        ends = time.monotonic() + seconds
+        while time.monotonic() < ends:
+            running = self.running()
+            if len(running) < 2:
+                self.start()
+            else:
+                process, relay = self._random.choice(running)
+                fault: Callable[[], None] = self._random.choice(
+                    [
+                        lambda: process.signal(signal.SIGSTOP),  # noqa: B023 - called at once
+                        lambda: process.signal(signal.SIGSTOP),  # noqa: B023
+                        lambda: process.signal(signal.SIGCONT),  # noqa: B023
+                        lambda: process.signal(signal.SIGKILL),  # noqa: B023
+                        relay.open.clear,
+                        relay.open.set,
+                    ]
+                )
+                fault()
+            time.sleep(self._random.uniform(0.2, 4.0))
+        for process, relay in self.running():
+            process.signal(signal.SIGCONT)
+            relay.open.set()
+
+    def start(self) -> None:
+        self.started.append(self._start(self.node_id, f"{self.node_id}-{next(self._numbers)}"))
+
+    def running(self) -> list[tuple[Process, Relay]]:
+        return [(process, relay) for process, relay in self.started if process.popen.poll() is None]
+
+
+def test_never_do_two_beat_for_one_node_id(
+    processes: Processes,
+    postgres: EmbeddedPostgres,
+    database: str,
+    sql: Sql,
+    pgbouncer: int,
+    relays: Callable[[str | tuple[str, int]], Relay],
+) -> None:
+    """Freeze, thaw, cut, mend and kill in random order; directly, and through PgBouncer."""
+    seed = int(os.environ.get("SEED") or random.randrange(10**6))  # noqa: S311
+    print(f"SEED={seed}")
+    keep_history(sql)
+    one_at_a_time = Lock()
+
+    def start(node_id: str, version: str) -> tuple[Process, Relay]:
+        relay = relays(socket_of(postgres) if node_id.startswith("direct") else ("127.0.0.1", pgbouncer))
+        url = f"postgresql://postgres@127.0.0.1:{relay.port}/{name_of(database)}"
+        with one_at_a_time:
+            worker = processes.ampd("worker", "--node-id", node_id, database=url, env={"AMP_BUILD_VERSION": version})
+        return worker, relay
+
+    rivals = [
+        Rivals(f"{way}-{number}", seed + 10 * number + len(way), start)
+        for way in ("direct", "pooled")
+        for number in range(3)
+    ]
+    with ThreadPoolExecutor(len(rivals)) as threads:
+        list(threads.map(lambda each: each.live(18), rivals))
+    for each in rivals:
+        # Whoever is left agrees on one, and anybody can still come after it.
+        eventually(lambda each=each: len(each.running()) <= 1, 15)  # type: ignore[misc]
+        if not each.running():
+            each.start()
+    active = "SELECT count(*) FROM workers WHERE heartbeat_at > clock_timestamp() - interval '2 seconds'"
+    eventually(lambda: sql(active) == [(len(rivals),)], 15)
+    codes = [process.popen.poll() for each in rivals for process, _ in each.started]
+    assert set(codes) <= {None, 1, 3, -signal.SIGKILL}, codes
+    for each in rivals:
+        told = reigns(sql, each.node_id)
+        assert len(told) == len(set(told)) >= 2, told
