@@ -1,6 +1,7 @@
-"""A worker's side: what it was built from, and its heartbeat."""
+"""A worker's side: what it was built from, its heartbeat, and the program that it beats for."""
 
 from worker.build_info import build_info
 from worker.heartbeat import FencedOut, Heartbeat, NodeIdTaken
+from worker.program import Program
 
-__all__ = ["FencedOut", "Heartbeat", "NodeIdTaken", "build_info"]
+__all__ = ["FencedOut", "Heartbeat", "NodeIdTaken", "Program", "build_info"]

@@ -5,7 +5,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -61,8 +61,10 @@ class Heartbeat:
         self._silent_since: float | None = None
         self._trouble: str | None = None
 
-    def run(self, stop: threading.Event) -> bool:
+    def run(self, stop: threading.Event, registered: Callable[[], None] = lambda: None) -> bool:
         """Beat until `stop` is set; return whether the stop is recorded in the metadata DB.
+
+        `registered` is called once, from this thread, as soon as the node id is this process's own.
 
         Trouble with the database is waited out, for ever if need be. A worker that never registered has nothing to
         record, which counts as recorded.
@@ -73,8 +75,11 @@ class Heartbeat:
         """
         backoff = _Backoff(*_BACKOFF_SECONDS)
         while not stop.is_set():
+            first = self._registered_at is None
             try:
                 with self._session() as connection:
+                    if first:
+                        registered()
                     backoff.reset()
                     self._beat(connection, stop)
                     return self._record_stop(connection)
