@@ -1,7 +1,8 @@
 """A worker's side: what it was built from, its heartbeat, and the program that it beats for."""
 
 from worker.build_info import build_info
+from worker.embedded import Worker
 from worker.heartbeat import FencedOut, Heartbeat, NodeIdTaken
 from worker.program import Program
 
-__all__ = ["FencedOut", "Heartbeat", "NodeIdTaken", "Program", "build_info"]
+__all__ = ["FencedOut", "Heartbeat", "NodeIdTaken", "Program", "Worker", "build_info"]
