@@ -16,7 +16,7 @@ FENCED_OUT_EXIT_CODE = 3
 
 NODE_ID_ENVIRONMENT = "AMP_NODE_ID"
 
-DEFAULT_STOP_TIMEOUT_SECONDS = 8.0
+DEFAULT_STOP_TIMEOUT_SECONDS = 8
 """Docker kills a container 10 s after it was asked to stop: the stop is to be recorded by then."""
 
 
@@ -44,14 +44,14 @@ class _NodeIdType(click.ParamType[str]):
 )
 @click.option(
     "--stop-timeout",
-    type=click.FloatRange(min=0),
+    type=click.IntRange(min=0),
     default=DEFAULT_STOP_TIMEOUT_SECONDS,
     show_default=True,
     metavar="SECONDS",
     help="How long COMMAND has to end after SIGTERM, and the processes that it leaves behind; then they are killed.",
 )
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
-def worker(metadata_db_url: MetadataDbUrl, node_id: str, stop_timeout: float, command: tuple[str, ...]) -> None:
+def worker(metadata_db_url: MetadataDbUrl, node_id: str, stop_timeout: int, command: tuple[str, ...]) -> None:
     """Register a worker and write its heartbeat every second, by itself or for as long as COMMAND runs.
 
     A metadata DB that is away is waited for. SIGTERM and Ctrl-C record that the worker stopped on purpose.

@@ -29,7 +29,7 @@ FOREVER = "while :; do sleep 0.05; done"
 def start(processes: Processes, database: str) -> Start:
     """Start a worker with a program: `start("sh", "-c", "…", stop_timeout=1)`."""
 
-    def start_worker(*command: str, stop_timeout: float = 5, node_id: str = "w") -> Process:
+    def start_worker(*command: str, stop_timeout: int = 5, node_id: str = "w") -> Process:
         options = [f"--node-id={node_id}", f"--stop-timeout={stop_timeout}"]
         return processes.ampd("worker", *options, "--", *command, database=database)
 
