@@ -62,6 +62,7 @@ class Worker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        # In a forked process there is no thread to finish, and a lock of its may have been held when it was copied.
         if os.getpid() == self._process:
             self._beating.finish()
 
