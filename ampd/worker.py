@@ -9,9 +9,15 @@ from typing import Any
 import click
 
 from ampd.options import metadata_db_option
+from metadata_db import ENVIRONMENT as URL_ENVIRONMENT
 from metadata_db import InvalidNodeId, MetadataDbUrl, check_node_id
 
 FENCED_OUT_EXIT_CODE = 3
+
+NODE_ID_ENVIRONMENT = "AMP_NODE_ID"
+
+DEFAULT_STOP_TIMEOUT_SECONDS = 8
+"""Docker kills a container 10 s after it was asked to stop: the stop is to be recorded by then."""
 
 
 class _NodeIdType(click.ParamType[str]):
@@ -24,43 +30,74 @@ class _NodeIdType(click.ParamType[str]):
             self.fail(f"{error}.", param, ctx)
 
 
-@click.command()
+# What follows the program's name is the program's, dashes or not.
+@click.command(context_settings={"allow_interspersed_args": False})
 @metadata_db_option
 @click.option(
     "--node-id",
     type=_NodeIdType(),
-    envvar="AMP_NODE_ID",
+    envvar=NODE_ID_ENVIRONMENT,
     show_envvar=True,
     required=True,
     metavar="ID",
     help="The worker's unique name: an ASCII letter, then ASCII letters, digits, '_', '-' and '.'; 255 at most.",
 )
-def worker(metadata_db_url: MetadataDbUrl, node_id: str) -> None:
-    """Register a worker and write its heartbeat every second.
+@click.option(
+    "--stop-timeout",
+    type=click.IntRange(min=0),
+    default=DEFAULT_STOP_TIMEOUT_SECONDS,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long COMMAND has to end after SIGTERM, and the processes that it leaves behind; then they are killed.",
+)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
+def worker(metadata_db_url: MetadataDbUrl, node_id: str, stop_timeout: int, command: tuple[str, ...]) -> None:
+    """Register a worker and write its heartbeat every second, by itself or for as long as COMMAND runs.
 
     A metadata DB that is away is waited for. SIGTERM and Ctrl-C record that the worker stopped on purpose.
+
+    COMMAND, an extraction program in any language, is started once the worker has registered, with AMP_NODE_ID in its
+    environment and without the metadata DB's URL. It gets the signals that the worker gets. When it has ended, the
+    processes that it left behind are ended, the stop is recorded, and the worker exits with its exit code. If the
+    worker is killed, so is COMMAND, with all of its processes.
 
     \b
     Exit codes:
       0  stopped, and the metadata DB knows
-      1  another process holds the node id, or the stop could not be recorded
+      1  another process holds the node id (COMMAND was not started), or the stop could not be recorded
       2  wrong usage, such as a node id that is not valid
-      3  another process took the node id over while this one was cut off or frozen
+      3  another process took the node id over while this one was cut off or frozen (COMMAND was stopped)
+    With COMMAND, all but these 1, 2 and 3 are its own, even if the stop could not be recorded:
+      N        COMMAND exited with N
+      126      COMMAND cannot be run
+      127      COMMAND was not found
+      128 + N  COMMAND died of signal N, or the worker got it before COMMAND was started
 
     \b
-    Example:
-      AMP_METADATA_DB_URL=postgresql://amp:secret@db.example.org/amp ampd worker --node-id worker-01
+    Examples:
+      export AMP_METADATA_DB_URL=postgresql://amp:secret@db.example.org/amp
+      ampd worker --node-id worker-01
+      ampd worker --node-id worker-02 -- python extract.py --chain mainnet
     """
-    from worker import FencedOut, Heartbeat, NodeIdTaken, build_info
+    from worker import FencedOut, Heartbeat, NodeIdTaken, Program, build_info
 
-    stop = threading.Event()
-    for signal_number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signal_number, lambda *_: stop.set())
+    heartbeat = Heartbeat(metadata_db_url, node_id, build_info(os.environ))
     try:
-        recorded = Heartbeat(metadata_db_url, node_id, build_info(os.environ)).run(stop)
+        if command:
+            program = Program(command, _program_environment(node_id), stop_timeout)
+            sys.exit(program.run(heartbeat))
+        stop = threading.Event()
+        for signal_number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signal_number, lambda *_: stop.set())
+        sys.exit(0 if heartbeat.run(stop) else 1)
     except NodeIdTaken as error:
         raise click.ClickException(f"{error}. Stop that one first, or choose another node id.") from error
     except FencedOut as error:
         click.echo(f"Error: {error}; this one stops.", err=True)
         sys.exit(FENCED_OUT_EXIT_CODE)
-    sys.exit(0 if recorded else 1)
+
+
+def _program_environment(node_id: str) -> dict[str, str]:
+    """Ours, but for the URL: a program that does not use the metadata DB must not leak its password."""
+    inherited = {name: value for name, value in os.environ.items() if name not in URL_ENVIRONMENT}
+    return inherited | {NODE_ID_ENVIRONMENT: node_id}

@@ -5,7 +5,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import datetime
@@ -62,8 +62,10 @@ class Heartbeat:
         self._troubles: set[str] = set()
         self._told_of_pooler = False
 
-    def run(self, stop: threading.Event) -> bool:
+    def run(self, stop: threading.Event, registered: Callable[[], None] = lambda: None) -> bool:
         """Beat until `stop` is set; return, at most STOP_SECONDS later, whether the metadata DB knows of the stop.
+
+        `registered` is called once, from another thread, as soon as the node id is this process's own.
 
         Trouble with the database is waited out, for ever if need be. A worker that never registered has nothing to
         record, which counts as recorded.
@@ -76,7 +78,7 @@ class Heartbeat:
 
         def beat() -> None:
             try:
-                outcome.set_result(self.beat_until(stop))
+                outcome.set_result(self.beat_until(stop, registered))
             except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
                 outcome.set_exception(error)
             finally:
@@ -93,13 +95,17 @@ class Heartbeat:
             self._say_unrecorded(f"the metadata DB did not answer within {STOP_SECONDS:.0f} s")
             return False
 
-    def beat_until(self, stop: threading.Event) -> bool:
+    def beat_until(self, stop: threading.Event, registered: Callable[[], None] = lambda: None) -> bool:
         """Do what `run` does, in this thread and with no limit to how long a stop may take."""
         backoff = Backoff(*BACKOFF_SECONDS)
+        is_told = False
         while not stop.is_set():
             try:
                 with self._session() as connection:
                     self._claim(connection)
+                    if not is_told:
+                        registered()
+                        is_told = True
                     backoff.reset()
                     self._beat(connection, stop)
                     return self._record_stop(connection)

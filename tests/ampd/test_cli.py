@@ -46,6 +46,7 @@ def test_a_url_that_cannot_be_read_is_refused_without_quoting_it(name: str) -> N
         ["admin", "--stale-after", "nan"],
         ["admin", "--stale-after", "100", "--lost-after", "10"],
         ["exporter", "--lost-after", "1e30"],
+        ["worker", "--stop-timeout", "-1", "--node-id=w", "--", "true"],
         ["exporter", "--web.telemetry-path", "/<x"],
         ["exporter", "--web.telemetry-path", "/-/healthy"],
         ["exporter", "--web.telemetry-path", "/"],

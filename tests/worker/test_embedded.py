@@ -1,0 +1,198 @@
+"""`with Worker(…)` in Python programs, against a real PostgreSQL."""
+
+import re
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from metadata_db import InvalidMetadataDbUrl, InvalidNodeId, MetadataDbUrl
+from metadata_db.migrate import upgrade
+from tests.processes import ROOT, Process, Processes, eventually
+from worker import FencedOut, NodeIdTaken, Worker
+
+Sql = Callable[..., list[Any]]
+Start = Callable[[str], Process]
+
+EXAMPLE = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+PRELUDE = """
+import os, signal, sys, time
+from worker import Worker
+worker = Worker(node_id="w", metadata_db_url=os.environ["AMP_METADATA_DB_URL"])
+"""
+
+
+@pytest.fixture
+def start(processes: Processes, database: str) -> Start:
+    """Start a Python program, which has `worker` ready to be entered: `start("with worker: …")`."""
+
+    def start_program(code: str) -> Process:
+        return processes.start("python", "-c", PRELUDE + code, env={"AMP_METADATA_DB_URL": database})
+
+    return start_program
+
+
+def stopped(sql: Sql) -> bool:
+    return bool(sql("SELECT info ? 'stopped_at' FROM workers")[0][0])
+
+
+def take_over(sql: Sql) -> None:
+    sql("UPDATE workers SET registered_at = now()")
+
+
+@pytest.fixture
+def example(processes: Processes, database: str) -> Process:
+    """The README's program."""
+    [code] = EXAMPLE
+    process = processes.start("python", "-c", code, env={"AMP_METADATA_DB_URL": database})
+    process.says("extracted block 3")
+    return process
+
+
+def test_the_documented_example_is_a_worker_until_it_is_stopped(example: Process, sql: Sql) -> None:
+    assert sql("SELECT node_id FROM workers") == [("extractor-01",)]
+    assert not stopped(sql)
+    assert example.stop() == 0
+    assert stopped(sql)
+    assert "Traceback" not in example.output
+
+
+def test_the_documented_example_stops_when_it_is_fenced_out(example: Process, sql: Sql) -> None:
+    take_over(sql)
+    assert example.wait() == 1
+    assert "FencedOut: node id 'extractor-01' was taken over by another worker process" in example.output
+    # Told at once, and not only at the end.
+    assert example.output.index("'extractor-01' beats no longer") < example.output.index("Traceback")
+
+
+def test_beats_while_the_block_runs_and_records_the_stop(database: str, sql: Sql) -> None:
+    with Worker(node_id="w", metadata_db_url=database) as worker:
+        [(before,)] = sql("SELECT heartbeat_at FROM workers")
+        eventually(lambda: sql("SELECT heartbeat_at > %s + interval '1.5 s' FROM workers", before)[0][0])
+        assert not worker.fenced
+        assert not stopped(sql)
+    assert stopped(sql)
+
+
+def test_an_exception_in_the_block_is_the_programs_and_the_stop_is_recorded(database: str, sql: Sql) -> None:
+    with pytest.raises(ZeroDivisionError), Worker(node_id="w", metadata_db_url=database):
+        _ = 1 / 0
+    assert stopped(sql)
+
+
+def test_a_node_id_that_is_held_raises_on_entering(database: str) -> None:
+    with (
+        Worker(node_id="w", metadata_db_url=database),
+        pytest.raises(NodeIdTaken, match="node id 'w' is held by another worker process"),
+        Worker(node_id="w", metadata_db_url=database),
+    ):
+        pytest.fail("two workers under one node id")
+
+
+@pytest.mark.parametrize("end", [None, SystemExit(0), ZeroDivisionError()])
+def test_fenced_out_cannot_be_missed(database: str, sql: Sql, end: BaseException | None) -> None:
+    def work() -> None:
+        with Worker(node_id="w", metadata_db_url=database) as worker:
+            take_over(sql)
+            eventually(lambda: worker.fenced)
+            if end is not None:
+                raise end
+
+    with pytest.raises(FencedOut) as raised:
+        work()
+    assert raised.value.__context__ is end
+
+
+def test_entering_waits_for_the_database(empty_database: str, caplog: pytest.LogCaptureFixture) -> None:
+    entered = threading.Event()
+
+    def work() -> None:
+        with Worker(node_id="w", metadata_db_url=empty_database):
+            entered.set()
+
+    program = threading.Thread(target=work)
+    program.start()
+    eventually(lambda: "run `ampd migrate`" in caplog.text)
+    assert not entered.is_set()
+    upgrade(MetadataDbUrl.parse(empty_database))
+    program.join(10)
+    assert entered.is_set()
+
+
+def test_entering_waits_no_longer_than_asked() -> None:
+    url = "postgresql://u:hunter2@127.0.0.1:1/d"
+    with pytest.raises(TimeoutError, match=r"worker 'w' did not register in \S+ within 0\.3 s") as raised:
+        Worker(node_id="w", metadata_db_url=url, timeout=0.3).__enter__()
+    assert "hunter2" not in str(raised.value)
+    assert "heartbeat" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_what_is_not_valid_is_refused_at_once() -> None:
+    with pytest.raises(InvalidNodeId, match="1-worker"):
+        Worker(node_id="1-worker", metadata_db_url="postgresql://127.0.0.1/d")
+    with pytest.raises(InvalidMetadataDbUrl):
+        Worker(node_id="w", metadata_db_url="mysql://127.0.0.1/d")
+
+
+def test_the_programs_signal_handlers_and_mask_stay_as_they_are(database: str) -> None:
+    def state() -> list[object]:
+        handlers = [signal.getsignal(number) for number in signal.valid_signals()]
+        return [*handlers, signal.pthread_sigmask(signal.SIG_BLOCK, [])]
+
+    before = state()
+    with Worker(node_id="w", metadata_db_url=database):
+        assert state() == before
+    assert state() == before
+
+
+WAIT = "while not os.path.exists('leave'): time.sleep(0.05)"
+
+
+def test_a_stop_that_cannot_be_recorded_is_told_and_raises_nothing(start: Start, sql: Sql, tmp_path: Path) -> None:
+    program = start(f"with worker:\n print('inside', flush=True)\n {WAIT}\nprint('after')")
+    program.says("inside")
+    sql("ALTER TABLE workers RENAME TO gone")
+    program.says("cannot beat")
+    (tmp_path / "leave").touch()
+    assert program.wait() == 0
+    assert "after" in program.output
+    assert "which could not be recorded" in program.output
+
+
+def test_a_program_that_is_killed_does_not_beat_on(start: Start, sql: Sql) -> None:
+    program = start("with worker: print('inside', flush=True); time.sleep(60)")
+    program.says("inside")
+    program.signal(signal.SIGKILL)
+    program.wait()
+    again = start("with worker: print('inside', flush=True); time.sleep(60)")
+    again.says("inside")
+
+
+def test_a_program_that_never_leaves_the_block_can_end(start: Start, sql: Sql) -> None:
+    assert start("worker.__enter__()").wait() == 0
+    assert not stopped(sql)
+
+
+def test_a_program_that_computes_all_the_time_beats(start: Start, sql: Sql) -> None:
+    start("with worker:\n print('inside', flush=True)\n while True: pass").says("inside")
+    [(before,)] = sql("SELECT heartbeat_at FROM workers")
+    eventually(lambda: sql("SELECT heartbeat_at > %s + interval '1.5 s' FROM workers", before)[0][0])
+
+
+def test_a_forked_process_has_no_part_in_it(start: Start, sql: Sql, tmp_path: Path) -> None:
+    fork = "child = os.fork()\n child or sys.exit()\n os.waitpid(child, 0)"
+    program = start(f"with worker:\n {fork}\n print('child left', flush=True)\n {WAIT}")
+    program.says("child left")
+    sessions = sql("SELECT pid FROM pg_stat_activity WHERE application_name = 'ampd worker w'")
+    before = sql("SELECT heartbeat_at FROM workers")
+    eventually(lambda: sql("SELECT heartbeat_at FROM workers") != before)
+    assert not stopped(sql)
+    assert sql("SELECT pid FROM pg_stat_activity WHERE application_name = 'ampd worker w'") == sessions
+    (tmp_path / "leave").touch()
+    assert program.wait() == 0
+    assert stopped(sql)
+    assert "cannot beat" not in program.output

@@ -1,0 +1,390 @@
+"""`ampd worker -- COMMAND` as processes, against a real PostgreSQL."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from metadata_db import MetadataDbUrl
+from metadata_db.migrate import upgrade
+from tests.processes import Process, Processes, clean_environment, eventually, run
+
+Sql = Callable[..., list[Any]]
+Start = Callable[..., Process]
+
+READY_THEN = "trap 'exit 0' TERM; echo ready; "
+FOREVER = "while :; do sleep 0.05; done"
+
+
+@pytest.fixture
+def start(processes: Processes, database: str) -> Start:
+    """Start a worker with a program: `start("sh", "-c", "…", stop_timeout=1)`."""
+
+    def start_worker(*command: str, stop_timeout: int = 5, node_id: str = "w") -> Process:
+        options = [f"--node-id={node_id}", f"--stop-timeout={stop_timeout}"]
+        return processes.ampd("worker", *options, "--", *command, database=database)
+
+    return start_worker
+
+
+@pytest.fixture
+def is_stopped(sql: Sql) -> Callable[[], bool]:
+    """Whether the database knows that the worker stopped."""
+    return lambda: bool(sql("SELECT info ? 'stopped_at' FROM workers")[0][0])
+
+
+def alive(*pids: int) -> list[int]:
+    """Those processes that still run, zombies left out."""
+    found = []
+    for pid in pids:
+        with suppress(psutil.NoSuchProcess):
+            if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                found.append(pid)
+    return found
+
+
+def pids_in(file: Path, number: int) -> list[int]:
+    """Wait until a file has so many lines, each of them a pid."""
+
+    def look() -> list[int] | None:
+        lines = file.read_text().splitlines() if file.exists() else []
+        return [int(line) for line in lines] if len(lines) == number else None
+
+    return eventually(look)
+
+
+def test_beats_while_the_program_runs_and_exits_with_its_code(
+    start: Start, sql: Sql, is_stopped: Callable[[], bool]
+) -> None:
+    worker = start("sh", "-c", "echo started; sleep 2.5; exit 42")
+    worker.says("started")
+    assert not is_stopped()
+    assert worker.wait() == 42
+    assert is_stopped()
+    beaten = sql("SELECT extract(epoch FROM heartbeat_at - registered_at)::float8 FROM workers")
+    assert beaten[0][0] > 2
+    assert worker.output.index("registered as 'w'") < worker.output.index("started")
+    assert "'sh' ended with exit code 42" in worker.output
+
+
+def test_the_exit_code_of_a_program_that_ends_at_once_is_not_lost(start: Start) -> None:
+    workers = [start("sh", "-c", "exit 5", node_id=f"w-{number}") for number in range(8)]
+    assert [worker.wait(20) for worker in workers] == [5] * 8
+
+
+def test_the_program_has_the_environment_but_not_the_url(processes: Processes, database: str) -> None:
+    url = {"AMP_CONFIG_METADATA_DB__URL": database, "OTHER": "kept"}
+    worker = processes.ampd("worker", "--node-id=w", "--", "env", database=database, env=url)
+    assert worker.wait() == 0
+    assert {"AMP_NODE_ID=w", "OTHER=kept"} <= set(worker.output.splitlines())
+    assert "METADATA_DB" not in worker.output
+
+
+def test_arguments_input_output_and_descriptors_pass_untouched(database: str, tmp_path: Path) -> None:
+    (tmp_path / "third").write_text("third")
+    program = """sh -c 'cat; cat <&3; printf "%s|" "$@"; echo told >&2' sh --help "a  b" "" -- -x"""
+    shell = f"ampd worker --node-id w -- {program} 3<third"
+    environment = clean_environment() | {"AMP_METADATA_DB_URL": database, "AMP_LOG": "error"}
+    done = subprocess.run(
+        ["/bin/sh", "-c", shell], input=b"in\0put", env=environment, capture_output=True, check=False, cwd=tmp_path
+    )
+    assert done.stdout == b"in\0putthird--help|a  b||--|-x|"
+    assert done.stderr == b"told\n"
+
+
+def test_its_dashes_are_the_programs_even_without_the_two_dashes(database: str) -> None:
+    url = {"AMP_METADATA_DB_URL": database}
+    done = run("ampd", "worker", "--node-id=w", "echo", "--node-id", "-h", env=url)
+    assert done.stdout == "--node-id -h\n"
+
+
+def test_a_node_id_that_is_held_starts_no_program(start: Start, tmp_path: Path) -> None:
+    first = start("sleep", "60")
+    first.says("registered")
+    second = start("touch", str(tmp_path / "started"))
+    assert second.wait() == 1
+    assert "node id 'w' is held by another worker process" in second.output
+    assert not (tmp_path / "started").exists()
+    assert first.popen.poll() is None
+
+
+def test_the_program_waits_for_the_database(processes: Processes, empty_database: str) -> None:
+    worker = processes.ampd("worker", "--node-id=w", "--", "echo", "it runs", database=empty_database)
+    worker.says("run `ampd migrate`")
+    time.sleep(1)
+    assert "it runs" not in worker.output
+    upgrade(MetadataDbUrl.parse(empty_database))
+    assert worker.wait() == 0
+    assert "it runs" in worker.output
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_program_that_was_not_started_did_not_succeed(processes: Processes, tmp_path: Path, number: int) -> None:
+    command = ["touch", str(tmp_path / "started")]
+    worker = processes.ampd("worker", "--node-id=w", "--", *command, database="postgresql://127.0.0.1:1/d")
+    worker.says("cannot be reached")
+    worker.signal(signal.SIGUSR1)
+    worker.signal(signal.SIGWINCH)
+    worker.signal(number)
+    assert worker.wait() == 128 + number
+    assert not (tmp_path / "started").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])
+def test_death_by_a_signal_is_told_as_shells_do(start: Start, is_stopped: Callable[[], bool], number: int) -> None:
+    assert start("sh", "-c", f"kill -{number} $$").wait() == 128 + number
+    assert is_stopped()
+
+
+def test_a_program_that_is_not_there(start: Start, is_stopped: Callable[[], bool]) -> None:
+    worker = start("no-such-program", "--flag")
+    assert worker.wait() == 127
+    assert (
+        "level=error component=worker msg=\"cannot run 'no-such-program': No such file or directory\"\n"
+        in worker.output
+    )
+    assert "Traceback" not in worker.output
+    assert is_stopped()
+
+
+def test_a_program_that_is_not_executable(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("#!/bin/sh\n")
+    worker = start(str(tmp_path / "data"))
+    assert worker.wait() == 126
+    assert f"cannot run '{tmp_path / 'data'}': Permission denied" in worker.output
+
+
+TELL_SIGNALS = """
+import signal, sys
+numbers = [getattr(signal, "SIG" + name) for name in sys.argv[1].split()]
+signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+print("ready", flush=True)
+while True:
+    number = signal.sigwait(numbers)
+    print("got", signal.Signals(number).name, flush=True)
+    if number == signal.SIGTERM:
+        break
+"""
+
+
+def test_signals_are_passed_on(start: Start) -> None:
+    names = ["HUP", "INT", "QUIT", "USR1", "USR2", "WINCH", "TSTP", "CONT", "TERM"]
+    worker = start(sys.executable, "-c", TELL_SIGNALS, " ".join(names))
+    worker.says("ready")
+    for name in names:
+        worker.signal(getattr(signal, f"SIG{name}"))
+        worker.says(f"got SIG{name}\n")
+    assert worker.wait() == 0
+    assert worker.output.count("got") == len(names)
+
+
+def test_the_program_starts_with_the_signals_it_would_have_without_a_worker(start: Start, database: str) -> None:
+    tell = "import signal; print('mask', len(signal.pthread_sigmask(signal.SIG_BLOCK, [])))"
+    tell += "; print(open('/proc/self/status').read())"
+    worker = start(sys.executable, "-c", tell)
+    assert worker.wait() == 0
+    assert "mask 0\n" in worker.output
+    # Python itself ignores SIGPIPE (bit 12) and SIGXFSZ (bit 24) in every program of its own: nothing else is ignored.
+    assert "SigIgn:\t0000000001001000" in worker.output
+    ignoring = ["sh", "-c", "trap '' HUP; exec ampd worker --node-id w -- sh -c 'kill -HUP $$; echo survived'"]
+    assert "survived" in run(*ignoring, env={"AMP_METADATA_DB_URL": database}).stdout
+
+
+def test_a_program_that_ignores_sigterm_is_killed(start: Start, is_stopped: Callable[[], bool]) -> None:
+    worker = start("sh", "-c", f"trap 'echo ignored' TERM; echo ready; {FOREVER}", stop_timeout=1)
+    worker.says("ready")
+    worker.signal(signal.SIGTERM)
+    worker.says("ignored")
+    worker.signal(signal.SIGTERM)
+    worker.says("ignored", times=2)
+    assert worker.wait() == 137
+    assert "killed, since they did not end in time: sh (" in worker.output
+    assert is_stopped()
+
+
+def test_a_program_gets_its_time_to_end(start: Start) -> None:
+    worker = start("sh", "-c", f"trap 'sleep 1.5; echo done; exit 7' TERM; echo ready; {FOREVER}")
+    worker.says("ready")
+    assert worker.stop() == 7
+    assert "done" in worker.output
+
+
+def test_a_suspended_program_hears_sigterm(start: Start) -> None:
+    worker = start("sh", "-c", READY_THEN + "kill -STOP $$; " + FOREVER)
+    worker.says("ready")
+    assert worker.stop() == 0
+
+
+def test_what_the_program_leaves_behind_is_ended(start: Start, tmp_path: Path, is_stopped: Callable[[], bool]) -> None:
+    """One that ends when asked, in a session of its own, and one that has to be killed."""
+    polite = f"trap 'echo polite; exit' TERM; echo $$ >>pids; {FOREVER}"
+    deaf = f"trap '' TERM; echo $$ >>pids; {FOREVER}"
+    wait = "while [ $(wc -l <pids) -lt 2 ]; do sleep 0.05; done"
+    (tmp_path / "pids").touch()
+    script = f'setsid sh -c "$1" & (sh -c "$2" &) & {wait}; exit 5'
+    worker = start("sh", "-c", script, "sh", polite, deaf, stop_timeout=1)
+    assert worker.wait() == 5
+    assert "polite" in worker.output
+    assert "left processes behind, which are ended: " in worker.output
+    assert worker.output.count("killed, since they did not end in time") == 1
+    assert not alive(*pids_in(tmp_path / "pids", 2))
+    assert is_stopped()
+
+
+def test_a_shell_that_dies_of_sigterm_does_not_leave_its_program_alone(start: Start, tmp_path: Path) -> None:
+    inner = f"trap 'echo ended well; exit' TERM; echo $$ >pids; {FOREVER}"
+    worker = start("sh", "-c", 'sh -c "$1"; echo never', "sh", inner)
+    pids = pids_in(tmp_path / "pids", 1)
+    assert worker.stop() == 143
+    assert "ended well" in worker.output
+    assert "never" not in worker.output
+    assert not alive(*pids)
+
+
+def test_zombies_are_reaped_while_the_program_runs(start: Start, tmp_path: Path) -> None:
+    orphans = "for i in 1 2 3 4 5; do (sh -c 'echo $$ >>pids' &); done; "
+    worker = start("sh", "-c", orphans + READY_THEN + FOREVER)
+    worker.says("ready")
+    pids = pids_in(tmp_path / "pids", 5)
+    eventually(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+    assert worker.stop() == 0
+
+
+NESTED = f"echo $$ >>pids; sh -c 'trap \"\" TERM HUP INT; echo $$ >>pids; {FOREVER}'; true"
+
+
+def test_a_worker_that_is_killed_takes_the_program_with_it(start: Start, tmp_path: Path) -> None:
+    """And what the program has started: the extraction may well be a shell's child."""
+    worker = start("sh", "-c", NESTED)
+    pids = pids_in(tmp_path / "pids", 2)
+    assert alive(*pids) == pids
+    family = [process.pid for process in worker.descendants()]
+    worker.signal(signal.SIGKILL)
+    worker.wait()
+    eventually(lambda: not alive(*pids, *family))
+
+
+def test_a_guard_that_is_killed_takes_the_program_with_it(
+    start: Start, tmp_path: Path, is_stopped: Callable[[], bool]
+) -> None:
+    worker = start("sh", "-c", NESTED)
+    pids = pids_in(tmp_path / "pids", 2)
+    [guard] = psutil.Process(worker.pid).children()
+    guard.kill()
+    assert worker.wait() == 137
+    assert not alive(*pids)
+    assert is_stopped()
+
+
+def test_one_that_was_taken_over_stops_its_program(start: Start, sql: Sql) -> None:
+    worker = start("sh", "-c", f"trap 'echo asked; exit 0' TERM; echo ready; {FOREVER}")
+    worker.says("ready")
+    sql("UPDATE workers SET registered_at = now()")
+    assert worker.wait() == 3
+    assert "asked" in worker.output
+    assert "node id 'w' was taken over by another worker process" in worker.output
+
+
+def test_a_stop_that_cannot_be_recorded_does_not_change_the_exit_code(start: Start, sql: Sql) -> None:
+    worker = start("sh", "-c", f"trap 'exit 9' TERM; echo ready; {FOREVER}")
+    worker.says("ready")
+    sql("ALTER TABLE workers RENAME TO gone")
+    worker.says("cannot beat")
+    assert worker.stop() == 9
+    assert "which could not be recorded" in worker.output
+
+
+class Terminal:
+    """A program with a terminal of its own."""
+
+    def __init__(self, command: list[str], environment: dict[str, str]) -> None:
+        self.pid, self._master = pty.fork()
+        if self.pid == 0:
+            os.execvpe(command[0], command, environment)  # noqa: S606 - a terminal has no Popen
+        os.set_blocking(self._master, False)
+        self._shown = ""
+
+    def type(self, text: str) -> None:
+        os.write(self._master, text.encode())
+
+    def shows(self, text: str) -> str:
+        """Wait for a text; return what came before it and after the text that was waited for last."""
+
+        def look() -> bool:
+            with suppress(OSError):  # nothing more to read, yet or for ever
+                self._shown += os.read(self._master, 65536).decode(errors="replace")
+            assert text in self._shown, self._shown
+            return True
+
+        eventually(look, 15)
+        before, _, self._shown = self._shown.partition(text)
+        return before
+
+    def end(self) -> None:
+        family = [psutil.Process(self.pid), *psutil.Process(self.pid).children(recursive=True)]
+        for process in family:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        os.waitpid(self.pid, 0)
+        os.close(self._master)
+
+
+@pytest.fixture
+def terminal(database: str) -> Iterator[Callable[..., Terminal]]:
+    """Start a command with a terminal: `terminal("sh")`."""
+    started: list[Terminal] = []
+
+    def start_terminal(*command: str) -> Terminal:
+        environment = clean_environment() | {"AMP_METADATA_DB_URL": database, "PS1": "prompt> "}
+        started.append(Terminal(list(command), environment))
+        return started[-1]
+
+    yield start_terminal
+    for each in started:
+        each.end()
+
+
+def test_ctrl_c_reaches_the_program_once(terminal: Callable[..., Terminal]) -> None:
+    program = [sys.executable, "-c", TELL_SIGNALS, "INT TERM"]
+    screen = terminal("ampd", "worker", "--node-id=w", "--", *program)
+    screen.shows("ready")
+    screen.type("\x03")
+    screen.shows("got SIGINT")
+    time.sleep(0.5)
+    os.kill(screen.pid, signal.SIGTERM)
+    assert "got SIGINT" not in screen.shows("got SIGTERM")
+
+
+def test_ctrl_c_reaches_a_program_that_left_the_terminals_group(terminal: Callable[..., Terminal]) -> None:
+    screen = terminal("ampd", "worker", "--node-id=w", "--", "setsid", sys.executable, "-c", TELL_SIGNALS, "INT TERM")
+    screen.shows("ready")
+    screen.type("\x03")
+    screen.shows("got SIGINT")
+
+
+def test_ctrl_z_suspends_the_job_and_fg_goes_on(terminal: Callable[..., Terminal], sql: Sql) -> None:
+    screen = terminal("bash", "--norc", "--noprofile", "--noediting", "-i")
+    screen.shows("prompt> ")
+    screen.type(f"ampd worker --node-id w -- sh -c 'echo $((1+1))nd; {FOREVER}'\n")
+    screen.shows("2nd")
+    screen.type("\x1a")
+    screen.shows("Stopped")
+    screen.shows("prompt> ")
+    shell = psutil.Process(screen.pid)
+    assert [child.status() for child in shell.children()] == [psutil.STATUS_STOPPED]
+    screen.type("fg\n")
+    last = sql("SELECT heartbeat_at FROM workers")
+    eventually(lambda: sql("SELECT heartbeat_at FROM workers") != last)
+    screen.type("\x03")
+    screen.shows("prompt> ")
+    screen.type("echo code $?\n")
+    screen.shows("code 130")

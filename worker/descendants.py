@@ -1,0 +1,57 @@
+"""The processes below this one, those included whose own parents are gone."""
+
+import ctypes
+import os
+
+import psutil
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def adopt_orphans() -> None:
+    """Have every process below this one become its child when its own parent ends: none can hide from it."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def signal_with_parent(number: int) -> None:
+    """Have the kernel send this process a signal when its parent's thread that started it ends."""
+    _prctl(_PR_SET_PDEATHSIG, number)
+
+
+def signal_all(number: int) -> list[str]:
+    """Send a signal to every process below this one; return the names of those that it went to."""
+    signalled = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if process.status() != psutil.STATUS_ZOMBIE:
+                process.send_signal(number)
+                signalled.append(f"{process.name()} ({process.pid})")
+        except psutil.Error:
+            continue  # it ended meanwhile, or is another user's by now
+    return signalled
+
+
+def reap() -> tuple[dict[int, int], bool]:
+    """Collect the children that have ended.
+
+    Returns their exit codes by pid, 128 + N for one that died of signal N, and whether there is any other child.
+    """
+    codes: dict[int, int] = {}
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return codes, False
+        if pid == 0:
+            return codes, True
+        code = os.waitstatus_to_exitcode(status)
+        codes[pid] = code if code >= 0 else 128 - code
+
+
+def _prctl(option: int, value: int) -> None:
+    if _libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))

@@ -1,0 +1,105 @@
+"""The extraction program that a worker runs: started once the worker has registered, and never seen to outlive it."""
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+
+from worker.beating import Beating
+from worker.descendants import adopt_orphans, reap, signal_all
+from worker.guard import HEARD, KILL_PATIENCE_SECONDS, PASSED_ON, SI_KERNEL, START, Guard
+from worker.heartbeat import Heartbeat
+
+_log = logging.getLogger("worker")
+
+
+class Program:
+    """One program and its guard. Make it in the main thread, before there is another; it changes the signal mask.
+
+    command: the program and its arguments. environment: all of the program's. stop_timeout: the seconds that it has
+    to end after SIGTERM.
+    """
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], stop_timeout: float) -> None:
+        assert threading.active_count() == 1, "a fork copies one thread, and whatever locks the others hold"
+        # Ignored, as a parent may have left it, it would have the kernel throw exit codes away.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        program_mask = signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
+        # The guard may be killed, too: what it guarded comes to this process then.
+        adopt_orphans()
+        self._lock = threading.Lock()
+        self._code: int | None = None
+        worker = os.getpid()
+        self._guard = os.fork()
+        if self._guard == 0:
+            _be(Guard(command, environment, stop_timeout, worker, program_mask))
+
+    def run(self, heartbeat: Heartbeat) -> int:
+        """Beat, and run the program as long as the node id is ours; return its exit code, as `Guard.run` does.
+
+        Raises:
+            NodeIdTaken: another process holds the node id; the program was not started.
+            FencedOut: another process took it over; the program was stopped.
+        """
+        beating = Beating(heartbeat, registered=self._start, ended=self._stop)
+        beating.start()
+        code = self._wait()
+        beating.finish()
+        return code
+
+    def _start(self) -> None:
+        self._signal(START)
+
+    def _stop(self) -> None:
+        self._signal(signal.SIGTERM)
+
+    def _signal(self, number: int) -> None:
+        """Signal the guard, from any thread, unless its pid may be another process's by now."""
+        with self._lock:
+            if self._code is None:
+                os.kill(self._guard, number)
+
+    def _wait(self) -> int:
+        while self._code is None:
+            received = signal.sigwaitinfo(HEARD)
+            if received.si_signo == signal.SIGCHLD:
+                self._reap()
+            elif received.si_code != SI_KERNEL and received.si_signo in PASSED_ON:
+                self._signal(received.si_signo)
+            elif received.si_signo == signal.SIGTSTP:
+                _suspend()
+        return self._code
+
+    def _reap(self) -> None:
+        with self._lock:
+            ended, any_left = reap()
+            self._code = ended.get(self._guard)
+        if self._code is None or not any_left:
+            return
+        _log.error("the guard of the program was killed: the program is, too")
+        patience_ends = time.monotonic() + KILL_PATIENCE_SECONDS
+        while any_left and time.monotonic() < patience_ends:
+            signal_all(signal.SIGKILL)
+            time.sleep(0.05)
+            _, any_left = reap()
+
+
+def _be(guard: Guard) -> NoReturn:
+    """Be nothing but the guard from here on."""
+    code = 1
+    try:
+        code = guard.run()
+    except BaseException:  # noqa: BLE001 - of this process, nothing above may run
+        _log.exception("the guard of the program failed")
+    finally:
+        os._exit(code)
+
+
+def _suspend() -> None:
+    """Do what Ctrl-Z does to a process that does not wait for it, so that the shell sees the job suspended."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTSTP])
+    os.kill(os.getpid(), signal.SIGTSTP)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTSTP])
