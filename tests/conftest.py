@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -17,6 +18,17 @@ from metadata_db.migrate import upgrade
 from tests.processes import Processes, free_port
 
 _numbers = count(1)
+
+
+# Whoever starts the tests in the background has them ignore these, and every process that they start as well.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for _ignored in (signal.SIGHUP, signal.SIGQUIT):
+    signal.signal(_ignored, signal.SIG_DFL)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest: two processes share the files, and the last one must not be left alone with it."""
+    items.sort(key=lambda item: item.path.name != "test_alarm.py")
 
 
 @pytest.fixture(scope="session")
