@@ -11,7 +11,7 @@ solo: .venv/installed
 
 test: .venv/installed-for-tests
 	@tests/tools/fetch
-	@PATH="$(CURDIR)/.tools/bin:$$PATH" exec $(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	@PATH="$(CURDIR)/.tools/bin:$$PATH" exec $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: .venv/installed-for-tests
 	$(BIN)/ruff check .
