@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -193,8 +194,9 @@ def test_the_program_starts_with_the_signals_it_would_have_without_a_worker(star
     worker = start(sys.executable, "-c", tell)
     assert worker.wait() == 0
     assert "mask 0\n" in worker.output
-    # Python itself ignores SIGPIPE (bit 12) and SIGXFSZ (bit 24) in every program of its own: nothing else is ignored.
-    assert "SigIgn:\t0000000001001000" in worker.output
+    without = re.search(r"^SigIgn:\t\w+$", run(sys.executable, "-c", tell).stdout, re.M)
+    assert without is not None
+    assert without[0] in worker.output
     ignoring = ["sh", "-c", "trap '' HUP; exec ampd worker --node-id w -- sh -c 'kill -HUP $$; echo survived'"]
     assert "survived" in run(*ignoring, env={"AMP_METADATA_DB_URL": database}).stdout
 
