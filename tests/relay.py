@@ -96,5 +96,8 @@ class Relay:
 
 def _has_left(client: socket.socket) -> bool:
     poll = select.poll()
-    poll.register(client, select.POLLRDHUP)
+    try:
+        poll.register(client, select.POLLRDHUP)
+    except ValueError:
+        return True  # it was closed, with the relay
     return bool(poll.poll(0))
