@@ -133,7 +133,8 @@ def test_a_stop_while_the_network_swallows_everything(processes: Processes, data
     worker = start_behind(relay, processes, database)
     relay.open.clear()
     time.sleep(1.5)  # in the middle of a beat
-    assert worker.stop(5) == 1
+    # It gives up after STOP_SECONDS; the rest is for a machine that is busy.
+    assert worker.stop(10) == 1
     assert worker.output.count("'w' stops, which could not be recorded") == 1
 
 
