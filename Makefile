@@ -9,9 +9,10 @@ PIP_INSTALL := PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --dis
 solo: .venv/installed
 	@exec $(BIN)/ampd solo --workers 3
 
+# More at a time than there are cores: most of them wait, for a heartbeat to grow old or a server to come back.
 test: .venv/installed-for-tests
 	@tests/tools/fetch
-	@PATH="$(CURDIR)/.tools/bin:$$PATH" exec $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	@PATH="$(CURDIR)/.tools/bin:$$PATH" exec $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: .venv/installed-for-tests
 	$(BIN)/ruff check .

@@ -2,11 +2,13 @@
 
 from flask import Flask
 
+from admin.docs import docs
 from admin.errors import register_errors
 from admin.openapi import openapi
 from admin.telemetry import telemetry
+from admin.transfer import register_transfer
 from admin.workers import workers
-from metadata_db import MetadataDbUrl, Reader, Thresholds, check_schema
+from metadata_db import Forgetter, MetadataDbUrl, Reader, Thresholds, check_schema
 from web import health
 
 CONNECTIONS = 4
@@ -16,12 +18,17 @@ QUERY_TIMEOUT_SECONDS = 5.0
 def create_app(url: MetadataDbUrl, thresholds: Thresholds) -> Flask:
     """Return the API over one metadata DB. It need not be there yet: until it is, the answers say so."""
     reader = Reader(url, "ampd admin", connections=CONNECTIONS, statement_timeout=QUERY_TIMEOUT_SECONDS)
+    forgetter = Forgetter(url, "ampd admin", statement_timeout=QUERY_TIMEOUT_SECONDS)
     app = Flask("admin", static_folder=None)
     # A node id with two slashes is an invalid one, and not another address to redirect to.
     app.url_map.merge_slashes = False
+    # What OPTIONS would tell, /openapi.json does.
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     register_errors(app)
+    register_transfer(app)
     app.register_blueprint(health(lambda: reader.query(check_schema, QUERY_TIMEOUT_SECONDS)))
-    app.register_blueprint(workers(reader, thresholds, QUERY_TIMEOUT_SECONDS))
+    app.register_blueprint(workers(reader, forgetter, thresholds, QUERY_TIMEOUT_SECONDS))
     app.register_blueprint(openapi())
+    app.register_blueprint(docs())
     app.register_blueprint(telemetry(app))
     return app

@@ -6,42 +6,71 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from admin.body import json_response
-from metadata_db import InvalidNodeId, MetadataDbError
+from admin.parameters import InvalidParameter
+from metadata_db import InvalidNodeId, MetadataDbError, NotInDatabase, NotWritable, WorkerAlive, WorkerInUse
 
 _log = logging.getLogger("admin")
 
 
 class WorkerNotFound(Exception):
-    """No worker ever registered under that node id."""
+    """No worker has that node id."""
+
+
+class AuthenticationRequired(Exception):
+    """The request would change something, and nobody knows who sent it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "only an authenticated client can delete a worker, and this Admin API asks nobody who they are: start "
+            "`ampd admin` with --auth-token-file or --web.config.file"
+        )
+
+
+ERRORS: dict[type[Exception], tuple[int, str]] = {
+    InvalidNodeId: (400, "INVALID_WORKER_ID"),
+    InvalidParameter: (400, "INVALID_PARAMETER"),
+    NotInDatabase: (400, "INVALID_PARAMETER"),
+    AuthenticationRequired: (403, "AUTHENTICATION_REQUIRED"),
+    NotWritable: (403, "METADATA_DB_READ_ONLY"),
+    WorkerNotFound: (404, "WORKER_NOT_FOUND"),
+    WorkerAlive: (409, "WORKER_ALIVE"),
+    WorkerInUse: (409, "WORKER_IN_USE"),
+    MetadataDbError: (503, "METADATA_DB_UNAVAILABLE"),
+}
+"""What can go wrong in a request, and how it is told."""
+
+HTTP_ERRORS = {
+    401: "UNAUTHORIZED",
+    404: "NOT_FOUND",
+    405: "METHOD_NOT_ALLOWED",
+    429: "TOO_MANY_REQUESTS",
+    503: "METADATA_DB_UNAVAILABLE",
+}
+"""What the framework refuses before it is a request of ours, and what `web` refuses or keeps to itself."""
 
 
 def register_errors(app: Flask) -> None:
     """Have the application answer every failure in the documented shape."""
 
-    @app.errorhandler(InvalidNodeId)
-    def invalid_node_id(error: InvalidNodeId) -> Response:
-        return error_response(400, "INVALID_WORKER_ID", str(error))
+    def known_error(error: Exception) -> Response:
+        kind = next(kind for kind in ERRORS if isinstance(error, kind))
+        return error_response(*ERRORS[kind], str(error))
 
-    @app.errorhandler(WorkerNotFound)
-    def worker_not_found(error: WorkerNotFound) -> Response:
-        return error_response(404, "WORKER_NOT_FOUND", str(error))
-
-    @app.errorhandler(MetadataDbError)
-    def metadata_db_unavailable(error: MetadataDbError) -> Response:
-        return error_response(503, "METADATA_DB_UNAVAILABLE", str(error))
+    for kind in ERRORS:
+        app.register_error_handler(kind, known_error)
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:
         status = error.code or 500
-        code = "INTERNAL_ERROR" if status == 500 else error.name.upper().replace(" ", "_")
+        code = HTTP_ERRORS.get(status, "BAD_REQUEST" if status < 500 else "INTERNAL_ERROR")
         message = {
-            404: f"there is nothing at {request.path}",
-            405: f"{request.method} is not allowed at {request.path}",
+            404: f"there is nothing at {request.path!r}; /docs tells what there is",
+            405: f"{request.method} is not allowed at {request.path!r}",
         }.get(status, error.description or error.name)
         response = error_response(status, code, message)
-        allow = error.get_response().headers.get("Allow")
-        if allow is not None:
-            response.headers["Allow"] = allow
+        described = error.get_response().headers
+        for name in ("Allow", "WWW-Authenticate", "Retry-After"):
+            response.headers.setlist(name, described.getlist(name))
         return response
 
     @app.errorhandler(Exception)

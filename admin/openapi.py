@@ -4,14 +4,15 @@ from importlib.resources import files
 
 from flask import Blueprint, Response
 
+DOCUMENT = (files("admin") / "openapi.json").read_bytes()
+
 
 def openapi() -> Blueprint:
     """Return the route that serves the description."""
-    document = (files("admin") / "openapi.json").read_bytes()
     blueprint = Blueprint("openapi", __name__)
 
     @blueprint.get("/openapi.json")
     def serve() -> Response:
-        return Response(document, content_type="application/json")
+        return Response(DOCUMENT, content_type="application/json")
 
     return blueprint

@@ -4,9 +4,8 @@ import time
 
 from flask import Blueprint, Flask, Response, g, request
 from prometheus_client import Counter, Histogram
-from prometheus_client.exposition import choose_encoder
 
-from web import server_registry
+from web import exposition_format, server_registry
 
 
 def telemetry(app: Flask) -> Blueprint:
@@ -34,14 +33,14 @@ def telemetry(app: Flask) -> Blueprint:
     def count(response: Response) -> Response:
         # The route and not the path, and no method that nobody defined: a client must not be able to make series.
         route = request.url_rule.rule if request.url_rule is not None else "none"
-        method = request.method if request.method in {"GET", "HEAD", "OPTIONS"} else "other"
+        method = request.method if request.method in {"GET", "HEAD", "DELETE"} else "other"
         requests.labels(route, method, str(response.status_code)).inc()
         seconds.labels(route).observe(time.perf_counter() - g.started)
         return response
 
     @blueprint.get("/metrics")
     def metrics() -> Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        encode, content_type = exposition_format(request.headers.get("Accept", ""))
         return Response(encode(registry), content_type=content_type)
 
     return blueprint

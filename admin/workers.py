@@ -1,24 +1,30 @@
-"""`GET /workers` and `GET /workers/{id}`."""
+"""`GET /workers`, `GET /workers/{id}` and `DELETE /workers/{id}`."""
 
-from flask import Blueprint, Response
+import logging
+from dataclasses import replace
+
+from flask import Blueprint, Response, request
 from flask.sansio.blueprints import BlueprintSetupState
 from werkzeug.routing import BaseConverter
 
-from admin.body import json_response, worker_body
-from admin.errors import WorkerNotFound
-from metadata_db import Reader, Thresholds, check_node_id, get_worker, list_workers
+from admin.body import entity_tag, json_response, workers_body
+from admin.errors import AuthenticationRequired, WorkerNotFound
+from admin.parameters import no_parameters, selection
+from metadata_db import Forgetter, Reader, Thresholds, check_node_id, get_worker, list_workers
+
+_log = logging.getLogger("admin")
 
 
 class AnythingConverter(BaseConverter):
-    """Whatever follows, with slashes (the server decodes %2F) and line feeds: an id that is not valid is told to be
-    so, and is not taken for a path that does not exist."""
+    """Whatever follows, with slashes (the server decodes %2F) and line feeds, or nothing: an id that is not valid is
+    told to be so, and is not taken for a path that does not exist."""
 
     part_isolating = False
-    regex = r"[\s\S]+?"
+    regex = r"[\s\S]*?"
 
 
-def workers(reader: Reader, thresholds: Thresholds, timeout_seconds: float) -> Blueprint:
-    """Return the routes that read workers, each within so many seconds."""
+def workers(reader: Reader, forgetter: Forgetter, thresholds: Thresholds, timeout_seconds: float) -> Blueprint:
+    """Return the routes of workers; the metadata DB has so many seconds for each request."""
     blueprint = Blueprint("workers", __name__)
 
     @blueprint.record_once
@@ -26,17 +32,45 @@ def workers(reader: Reader, thresholds: Thresholds, timeout_seconds: float) -> B
         setup.app.url_map.converters["anything"] = AnythingConverter
 
     @blueprint.get("/workers")
-    def list_all() -> Response:
-        found = reader.query(lambda connection: list_workers(connection, thresholds), timeout_seconds)
-        return json_response({"workers": [worker_body(worker) for worker in found]})
+    def list_some() -> Response:
+        wanted = selection(request.args)
+        # One more than asked for, which tells whether another page is.
+        asked = wanted if wanted.limit is None else replace(wanted, limit=wanted.limit + 1)
+        found = reader.query(lambda connection: list_workers(connection, thresholds, asked), timeout_seconds)
+        page = found[: wanted.limit]
+        next_after = page[-1]["node_id"] if len(found) > len(page) else None
+        tag = entity_tag(page, next_after)
+        if request.if_none_match.contains_weak(tag):
+            response = Response(status=304)
+        else:
+            response = json_response(workers_body(page, next_after))
+        response.set_etag(tag, weak=True)
+        return response
 
-    @blueprint.get("/workers/", defaults={"node_id": ""})
     @blueprint.get("/workers/<anything:node_id>")
     def get_one(node_id: str) -> Response:
         check_node_id(node_id)
+        no_parameters(request.args)
         found = reader.query(lambda connection: get_worker(connection, node_id, thresholds), timeout_seconds)
         if found is None:
-            raise WorkerNotFound(f"no worker with node id '{node_id}' ever registered")
-        return json_response(worker_body(found))
+            raise _not_found(node_id)
+        return json_response(found)
+
+    @blueprint.delete("/workers/<anything:node_id>")
+    def delete_one(node_id: str) -> Response:
+        user = request.environ.get("REMOTE_USER")
+        if not user:
+            raise AuthenticationRequired
+        check_node_id(node_id)
+        no_parameters(request.args)
+        was = forgetter.forget(node_id, thresholds, timeout_seconds)
+        if was is None:
+            raise _not_found(node_id)
+        _log.info("worker '%s', which was %s, was deleted by %r", node_id, was, user)
+        return Response(status=204)
 
     return blueprint
+
+
+def _not_found(node_id: str) -> WorkerNotFound:
+    return WorkerNotFound(f"no worker has the node id '{node_id}'")

@@ -1,12 +1,15 @@
 """`ampd exporter`."""
 
+import os
 import re
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 
 import click
 
-from ampd.options import listen_option, metadata_db_option, threshold_options, thresholds, web_config_option
+from ampd.options import listen_option, metadata_db_option, security, threshold_options, thresholds, web_config_option
+from ampd.service_manager import ServiceManager
 from metadata_db import MetadataDbUrl
 from web import AddressInUse, ListenAddress
 
@@ -43,6 +46,7 @@ _THREADS = 64
 def exporter(
     metadata_db_url: MetadataDbUrl,
     listen_address: ListenAddress,
+    web_config_file: Path | None,
     telemetry_path: str,
     collect_workers: str,
     stale_after: float,
@@ -60,10 +64,11 @@ def exporter(
       curl http://localhost:9610/metrics
     """
     from exporter import create_app
-    from web import serve
+    from web import Answers, serve
 
     if not _TELEMETRY_PATH.fullmatch(telemetry_path):
         raise click.UsageError(f"--web.telemetry-path {telemetry_path}: use a path like /metrics, not below /-/.")
+    safe = security(web_config_file)
     create = partial(
         create_app,
         metadata_db_url,
@@ -73,6 +78,7 @@ def exporter(
         version("amp-worker-management"),
     )
     try:
-        serve(create, listen_address, name="ampd exporter", threads=_THREADS)
+        with ServiceManager(os.environ).watching(Answers(listen_address)):
+            serve(create, listen_address, safe, name="ampd exporter", threads=_THREADS)
     except AddressInUse as error:
         raise click.ClickException(f"{error}. Choose another with --web.listen-address.") from error

@@ -6,16 +6,34 @@ from ampd.options import metadata_db_option
 from metadata_db import MetadataDbError, MetadataDbUrl
 
 
+def _print_grants(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:
+    from metadata_db.grants import grants
+
+    if asked:
+        click.echo(grants(), nl=False)
+        context.exit()
+
+
 @click.command()
 @metadata_db_option
+@click.option(
+    "--print-grants",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_grants,
+    help="Print SQL for psql that makes three roles with no more rights than they need (owner, worker, reader), and "
+    "exit. No metadata DB is needed for it.",
+)
 def migrate(metadata_db_url: MetadataDbUrl) -> None:
     """Create the workers table in the metadata DB, or bring it up to date.
 
     Safe to run again, and from several places at once. A database that is Amp's own is left as it is.
 
     \b
-    Example:
+    Examples:
       AMP_METADATA_DB_URL=postgresql://amp:secret@db.example.org/amp ampd migrate
+      ampd migrate --print-grants | psql postgresql://postgres@db.example.org/amp
     """
     from metadata_db.migrate import upgrade
 

@@ -1,14 +1,16 @@
 """Options that more than one command has."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ampd.url_file import url_file_option
 from metadata_db import DEFAULT_THRESHOLDS, ENVIRONMENT, InvalidMetadataDbUrl, MetadataDbUrl, Thresholds
 
 if TYPE_CHECKING:
-    from web import ListenAddress
+    from web import ListenAddress, Security
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -58,7 +60,7 @@ def metadata_db_option(command: Command) -> Command:
         metavar="URL",
         help="The metadata DB: postgresql://user:password@host:5432/database. Better kept in the environment, where "
         "no other user can read the password.",
-    )(command)
+    )(url_file_option(command))
 
 
 def listen_option(name: str, default: str, parameter: str = "listen_address") -> Callable[[Command], Command]:
@@ -78,20 +80,28 @@ def web_config_option(command: Command) -> Command:
     """The web configuration file, as exporter-toolkit's servers have it."""
     return click.option(
         "--web.config.file",
-        expose_value=False,
-        callback=_refuse_web_config,
+        "web_config_file",
+        type=click.Path(path_type=Path, dir_okay=False),
         metavar="FILE",
-        help="TLS and authentication by a web configuration file. Not supported yet: starting with it is refused.",
+        help="TLS, users and headers: a web configuration file as Prometheus's exporters have it. Read again when it, "
+        "or a certificate, changes.",
     )(command)
 
 
-def _refuse_web_config(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
-    if value is not None:
-        raise click.BadParameter(
-            "TLS and authentication are not supported yet. Serve on a loopback address behind a proxy that has them.",
-            context,
-            parameter,
-        )
+def security(
+    web_config_file: Path | None, auth_token_file: Path | None = None, auth_token: str | None = None
+) -> "Security":
+    """Return who may ask, and over what.
+
+    Raises:
+        click.ClickException: a file, or the token, cannot be used.
+    """
+    from web import Security, SecurityError
+
+    try:
+        return Security(web_config_file, auth_token_file, auth_token)
+    except SecurityError as error:
+        raise click.ClickException(str(error)) from error
 
 
 def threshold_options(command: Command) -> Command:

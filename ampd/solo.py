@@ -144,7 +144,7 @@ def _await_free(address: ListenAddress, option: str) -> None:
     patience_ends = time.monotonic() + _PORT_PATIENCE_SECONDS
     while True:
         try:
-            address.resolve()
+            address.listen().close()
         except AddressInUse as error:
             if time.monotonic() >= patience_ends:
                 raise click.ClickException(f"{error}. Choose another with {option}.") from error

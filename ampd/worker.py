@@ -9,8 +9,10 @@ from typing import Any
 import click
 
 from ampd.options import metadata_db_option
+from ampd.service_manager import ServiceManager
+from ampd.url_file import ENVIRONMENT as URL_FILE_ENVIRONMENT
 from metadata_db import ENVIRONMENT as URL_ENVIRONMENT
-from metadata_db import InvalidNodeId, MetadataDbUrl, check_node_id
+from metadata_db import InvalidNodeId, MetadataDbError, MetadataDbUrl, UnfitSchema, check_node_id
 
 FENCED_OUT_EXIT_CODE = 3
 
@@ -59,12 +61,13 @@ def worker(metadata_db_url: MetadataDbUrl, node_id: str, stop_timeout: int, comm
     COMMAND, an extraction program in any language, is started once the worker has registered, with AMP_NODE_ID in its
     environment and without the metadata DB's URL. It gets the signals that the worker gets. When it has ended, the
     processes that it left behind are ended, the stop is recorded, and the worker exits with its exit code. If the
-    worker is killed, so is COMMAND, with all of its processes.
+    worker is killed, so is COMMAND, and its amp-guard process kills all that COMMAND has started.
 
     \b
     Exit codes:
       0  stopped, and the metadata DB knows
-      1  another process holds the node id (COMMAND was not started), or the stop could not be recorded
+      1  another process holds the node id, or the metadata DB is of an Amp too old for this worker (COMMAND was not
+         started), or the stop could not be recorded
       2  wrong usage, such as a node id that is not valid
       3  another process took the node id over while this one was cut off or frozen (COMMAND was stopped)
     With COMMAND, all but these 1, 2 and 3 are its own, even if the stop could not be recorded:
@@ -81,23 +84,50 @@ def worker(metadata_db_url: MetadataDbUrl, node_id: str, stop_timeout: int, comm
     """
     from worker import FencedOut, Heartbeat, NodeIdTaken, Program, build_info
 
-    heartbeat = Heartbeat(metadata_db_url, node_id, build_info(os.environ))
+    manager = ServiceManager(os.environ)
+
+    def turned(error: MetadataDbError | None) -> None:
+        if error is None:
+            manager.alive("beats")
+        else:
+            manager.alive("cannot beat", str(error))
+
+    heartbeat = Heartbeat(metadata_db_url, node_id, build_info(os.environ), turned, manager.stopping)
     try:
         if command:
             program = Program(command, _program_environment(node_id), stop_timeout)
             sys.exit(program.run(heartbeat))
-        stop = threading.Event()
-        for signal_number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(signal_number, lambda *_: stop.set())
-        sys.exit(0 if heartbeat.run(stop) else 1)
+        sys.exit(0 if heartbeat.run(_asked_to_stop()) else 1)
     except NodeIdTaken as error:
         raise click.ClickException(f"{error}. Stop that one first, or choose another node id.") from error
+    except UnfitSchema as error:
+        raise click.ClickException(f"{error}.") from error
     except FencedOut as error:
         click.echo(f"Error: {error}; this one stops.", err=True)
         sys.exit(FENCED_OUT_EXIT_CODE)
 
 
+def _asked_to_stop() -> threading.Event:
+    """Return what SIGTERM and SIGINT set.
+
+    A thread waits for them, and no handler is called: it would interrupt the main thread, in the middle of another call
+    of it as likely as not, and wait for ever for a lock that this thread holds.
+    """
+    asked = threading.Event()
+    signals = {signal.SIGTERM, signal.SIGINT}
+    # Threads have the mask of the one that starts them, and there are none yet.
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+
+    def wait() -> None:
+        signal.sigwait(signals)
+        asked.set()
+
+    threading.Thread(target=wait, name="signals", daemon=True).start()
+    return asked
+
+
 def _program_environment(node_id: str) -> dict[str, str]:
     """Ours, but for the URL: a program that does not use the metadata DB must not leak its password."""
-    inherited = {name: value for name, value in os.environ.items() if name not in URL_ENVIRONMENT}
+    hidden = {*URL_ENVIRONMENT, URL_FILE_ENVIRONMENT}
+    inherited = {name: value for name, value in os.environ.items() if name not in hidden}
     return inherited | {NODE_ID_ENVIRONMENT: node_id}

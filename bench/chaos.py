@@ -65,7 +65,7 @@ class Fleet:
             "worker",
             f"--node-id={node_id}",
             database=f"postgresql://postgres@127.0.0.1:{relay.port}/postgres",
-            env={"AMP_BUILD_VERSION": f"{node_id}#{self._versions[node_id]}"},
+            env={"PGAPPNAME": f"{node_id}#{self._versions[node_id]}"},
         )
 
     @property
@@ -93,10 +93,11 @@ class Fleet:
 
     def restart(self) -> None:
         """See to it that PostgreSQL runs and answers."""
-        if self.server.pid is None or self.server.poll() is not None:
-            self.server.start(lambda _: None)
 
         def answers() -> bool:
+            # On a full disk it may give up its own recovery only after it was looked at.
+            if self.server.pid is None or self.server.poll() is not None:
+                self.server.start(lambda _: None)
             with contextlib.suppress(psycopg.Error):
                 return self.sql("SELECT 1") == [(1,)]
             return False
@@ -159,9 +160,10 @@ class Faults:
         self._fleet.sql("DELETE FROM workers WHERE node_id = ANY(%s)", self._some())
 
     def sessions_ended(self) -> None:
-        names = [f"ampd worker {node_id}" for node_id in self._some()]
         self._fleet.sql(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = ANY(%s)", names
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE split_part(application_name, '#', 1) = ANY(%s)",
+            self._some(),
         )
 
     def table_locked(self) -> None:
@@ -255,8 +257,18 @@ def outages(fleet: Fleet, seconds: list[float]) -> None:
         row(f"network black-holed for {length:.0f} s", [fleet.recovery()])
 
 
+PROMISED_SECONDS = {"network": 5.0, "workers": 7.0}
+"""Until all beat again, by a fault's first word: a dead worker is given 5 s of silence, and its successor has to start.
+2 s for all that befalls the database."""
+
+too_late: list[str] = []
+"""What took longer than promised."""
+
+
 def row(what: str, seconds: list[float]) -> None:
     """Print a line of the table."""
+    if max(seconds) > PROMISED_SECONDS.get(what.split(maxsplit=1)[0], 2.0):
+        too_late.append(what)
     print(f"| {what} | {len(seconds)} | {statistics.median(seconds):.1f} | {max(seconds):.1f} |", flush=True)
 
 
@@ -291,7 +303,7 @@ def check(fleet: Fleet, before: dict[int, tuple[int, int, int]]) -> None:
     direct = [node_id for node_id in fleet.workers if node_id.startswith("direct")]
     sessions = fleet.sql(
         "SELECT count(*), count(DISTINCT application_name) FROM pg_stat_activity "
-        "WHERE application_name LIKE 'ampd worker direct-%%' AND client_port IS NOT NULL"
+        "WHERE application_name LIKE 'direct-%%' AND client_port IS NOT NULL"
     )
     twice = [node_id for node_id in fleet.workers if len(told := reigns(fleet.sql, node_id)) != len(set(told))]
     beats = fleet.sql("SELECT count(*) FROM history")[0][0]
@@ -313,7 +325,9 @@ def check(fleet: Fleet, before: dict[int, tuple[int, int, int]]) -> None:
         and most_after[0] <= most_before[0] + 1  # the thread that ends what is late, once it was needed
         and most_after[1] <= most_before[1]
         and grown < 5_000_000
+        and not too_late
     )
+    print(f"later than promised: {', '.join(too_late) or 'nothing'}")
     print("held" if held else "DID NOT HOLD")
     if not held:
         sys.exit(1)
@@ -328,7 +342,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=50)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--outages", type=float, nargs="*", default=[1, 30, 300], metavar="SECONDS")
-    parser.add_argument("--seed", type=int, default=random.randrange(10**6))  # noqa: S311
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))  # noqa: S311 - faults are no secret
     arguments = parser.parse_args()
     subprocess.run([ROOT / "tests/tools/fetch"], check=True)
     os.environ["PATH"] = f"{ROOT / '.tools/bin'}:{os.environ['PATH']}"

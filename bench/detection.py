@@ -130,8 +130,8 @@ def table(detections: Sequence[Detection], silences: Sequence[Silence]) -> Itera
         target = fault.target_seconds
         also = sorted({alert for run in runs for alert in run.alerts})
         yield (
-            f"| {name} | {fault.alert} | {_spread([run.notified for run in runs])} | {target or '–'} "  # noqa: RUF001
-            f"| {_spread([run.resolved for run in runs])} | {RESOLVED_TARGET_SECONDS if target else '–'} "  # noqa: RUF001
+            f"| {name} | {fault.alert} | {_spread([run.notified for run in runs])} | {target or 'none'} "
+            f"| {_spread([run.resolved for run in runs])} | {RESOLVED_TARGET_SECONDS if target else 'none'} "
             f"| {', '.join(also) or 'nothing'} | {len(runs)} |"
         )
     yield ""

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import psycopg
 
-from bench.scrape import postgres
+from bench.servers import postgres
 from worker import Worker
 
 STALE_SECONDS = 5.0

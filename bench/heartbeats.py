@@ -8,6 +8,7 @@
 """
 
 import argparse
+import math
 import os
 import platform
 import signal
@@ -119,13 +120,18 @@ def _ceiling(
 
 ADJUSTED = "max_connections = {connections}\nsuperuser_reserved_connections = 10\n"
 
+_WORKERS_A_PROCESS = 250
+"""A thread each. A thousand in one process spend their time waiting for each other's GIL, with the machine idle."""
 
-_START_SECONDS = 0.04
-"""Between two starts in one part: to connect and register takes 8 ms of a machine that is to beat as well."""
+_START_SECONDS = 0.02
+"""Between two starts in a fleet: to connect and register takes 8 ms of a machine that is to beat as well."""
 
 
-def simulate(url: str, first: int, number: int) -> None:
-    """Be so many workers, until SIGTERM: a thread and a connection each, and the worker's own code."""
+def simulate(url: str, first: int, number: int, start_seconds: float) -> None:
+    """Be so many workers, until SIGTERM: a thread and a connection each, and the worker's own code.
+
+    start_seconds: between two starts.
+    """
     threading.stack_size(256 * 1024)
     parsed = MetadataDbUrl.parse(url)
     # An event each: one that thousands wait for is slow to time out.
@@ -134,7 +140,7 @@ def simulate(url: str, first: int, number: int) -> None:
     for index, stop in enumerate(stops):
         worker = Heartbeat(parsed, f"worker-{first + index}", info)
         threading.Thread(target=worker.beat_until, args=(stop,), daemon=True).start()
-        time.sleep(_START_SECONDS)
+        time.sleep(start_seconds)
     signal.sigwait([signal.SIGTERM])
     os._exit(0)  # nobody wants to hear of so many stops
 
@@ -157,10 +163,11 @@ class FleetFigures:
 
 
 @contextmanager
-def _fleet(url: str, workers: int, parts: int) -> Iterator[list[psutil.Process]]:
+def _fleet(url: str, workers: int) -> Iterator[list[psutil.Process]]:
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-    share = -(-workers // parts)
-    command = [sys.executable, "-m", "bench.heartbeats", "--simulate", url]
+    parts = math.ceil(workers / _WORKERS_A_PROCESS)
+    share = math.ceil(workers / parts)
+    command = [sys.executable, "-m", "bench.heartbeats", "--simulate", url, str(_START_SECONDS * parts)]
     started: list[psutil.Process] = [
         psutil.Popen([*command, str(first), str(min(share, workers - first))], cwd=ROOT, stderr=subprocess.DEVNULL)
         for first in range(0, workers, share)
@@ -190,7 +197,7 @@ def measure_fleet(workers: int, seconds: float, *, pooled: bool) -> FleetFigures
                 port = start_pgbouncer(processes, server, Path(directory), pool_size=20)
                 url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
                 pooler = [psutil.Process(each.pid) for each in processes.started]
-            with _fleet(url, workers, parts=2) as parts:
+            with _fleet(url, workers) as parts:
                 registered = "SELECT count(*) = %s FROM workers WHERE heartbeat_at > now() - interval '2 seconds'"
                 eventually(lambda: connection.execute(registered, [workers]).fetchone() == (True,), 30 + workers / 50)
                 time.sleep(5)
@@ -313,11 +320,11 @@ def main() -> None:
     parser.add_argument("--fleets", type=int, nargs="*", default=[2000, 2250, 2500, 2750, 3000], metavar="N")
     parser.add_argument("--seconds", type=float, default=60, help="of (b) and (c)")
     parser.add_argument("--processes", type=int, default=5, help="of (c); 0 leaves it out")
-    parser.add_argument("--simulate", nargs=3, metavar=("URL", "FIRST", "NUMBER"), help=argparse.SUPPRESS)
+    parser.add_argument("--simulate", nargs=4, metavar=("URL", "SECONDS", "FIRST", "NUMBER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.simulate:
-        url, first, number = arguments.simulate
-        simulate(url, int(first), int(number))
+        url, start_seconds, first, number = arguments.simulate
+        simulate(url, int(first), int(number), float(start_seconds))
     subprocess.run([ROOT / "tests/tools/fetch"], check=True)
     os.environ["PATH"] = f"{ROOT / '.tools/bin'}:{os.environ['PATH']}"
     print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}")

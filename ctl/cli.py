@@ -1,45 +1,19 @@
 """The `ampctl` command line."""
 
-import json
+import io
 import os
-import re
 import sys
-from collections.abc import Callable
-from typing import Any
 
 import click
 
-from ctl.client import AdminApi, ApiError, InvalidAdminUrl
-from ctl.text import worker_details, worker_line
+from ctl.completion import VARIABLE, print_completion
+from ctl.version import show_versions
+from ctl.worker_check import check_workers
+from ctl.worker_forget import forget_workers
+from ctl.worker_inspect import inspect_worker
+from ctl.worker_list import list_workers
 
 _ALIASES = {"ls": "list", "get": "inspect"}
-
-# The same rule as the API's own, kept here as well so that a typing mistake is told without a round trip.
-_NODE_ID = re.compile(r"[a-zA-Z][a-zA-Z0-9_\-.]{0,254}")
-
-
-class _AdminUrlType(click.ParamType[AdminApi]):
-    name = "url"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> AdminApi:
-        try:
-            return AdminApi(value)
-        except InvalidAdminUrl as error:
-            self.fail(f"{error}.", param, ctx)
-
-
-class _NodeIdType(click.ParamType[str]):
-    name = "node_id"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not _NODE_ID.fullmatch(value):
-            self.fail(
-                f"{value!r} is no node id: it must begin with an ASCII letter and go on with ASCII letters, digits, "
-                "'_', '-' and '.', 255 characters at most.",
-                param,
-                ctx,
-            )
-        return str(value)
 
 
 class _WorkerGroup(click.Group):
@@ -49,14 +23,10 @@ class _WorkerGroup(click.Group):
         return super().get_command(ctx, _ALIASES.get(cmd_name, cmd_name))
 
 
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print the API's answer as JSON, for jq and scripts.")
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option(
     "--admin-url",
-    "api",
-    type=_AdminUrlType(),
+    "url",
     default="http://localhost:1610",
     envvar="AMP_ADMIN_URL",
     show_default=True,
@@ -64,9 +34,45 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print the API's
     metavar="URL",
     help="The Admin API.",
 )
+@click.option(
+    "--auth-token",
+    envvar="AMP_AUTH_TOKEN",
+    show_envvar=True,
+    metavar="TOKEN",
+    help="A bearer token, or user:password. Better kept in the environment: other users can read an option in ps.",
+)
+@click.option(
+    "--ca-file",
+    envvar="AMP_CA_FILE",
+    show_envvar=True,
+    type=click.Path(),
+    metavar="FILE",
+    help="Trust the certificates of these authorities (PEM) and no others. Without it, those that the system trusts. "
+    "There is no way to trust any certificate.",
+)
+@click.option(
+    "--client-cert",
+    envvar="AMP_CLIENT_CERT",
+    show_envvar=True,
+    type=click.Path(),
+    metavar="FILE",
+    help="A certificate of your own (PEM), for an API that asks for one.",
+)
+@click.option(
+    "--client-key",
+    envvar="AMP_CLIENT_KEY",
+    show_envvar=True,
+    type=click.Path(),
+    metavar="FILE",
+    help="Its key (PEM), if it is in another file.",
+)
+@click.option(
+    "--insecure",
+    is_flag=True,
+    help="Send the token over plain HTTP to another machine, where anybody on the way can read it.",
+)
 @click.version_option(package_name="amp-worker-management", prog_name="ampctl")
-@click.pass_context
-def ampctl(context: click.Context, api: AdminApi) -> None:
+def ampctl(**_: object) -> None:
     """See an Amp fleet's workers, through the Admin API.
 
     \b
@@ -74,6 +80,9 @@ def ampctl(context: click.Context, api: AdminApi) -> None:
       ampctl worker list
       ampctl worker inspect worker-01
       ampctl --admin-url http://amp.example.org:1610 worker list --json | jq
+      AMP_AUTH_TOKEN=$(cat token) ampctl --admin-url https://amp.example.org worker list
+
+    Durations are written as 5s, 1m30s, 2h or 30d. Colours are for terminals, and for none where NO_COLOR is set.
 
     \b
     Exit codes:
@@ -81,75 +90,38 @@ def ampctl(context: click.Context, api: AdminApi) -> None:
       1  the API cannot be reached, or answered with an error
       2  wrong usage
     """
-    context.obj = api
 
 
 @ampctl.group(cls=_WorkerGroup)
 def worker() -> None:
-    """See the workers of the fleet."""
-
-
-@worker.command("list")
-@_as_json
-@click.pass_obj
-def list_workers(api: AdminApi, as_json: bool) -> None:
-    """List all registered workers with their last heartbeat.
-
-    Alias: ls
+    """See the workers of the fleet, check them, and remove those that are gone.
 
     \b
     Examples:
-      ampctl worker list
-      ampctl worker list --json | jq -r '.workers[] | "\\(.node_id): \\(.heartbeat_at)"'
+      ampctl worker list --wide --watch
+      ampctl worker check --max-age 30s
+      ampctl worker forget --state forgotten --older-than 30d
     """
-    answer = _ask(api.workers)
-    if as_json:
-        _print_json(answer)
-    elif not answer["workers"]:
-        click.echo("No workers found")
-    else:
-        click.echo("\n".join(worker_line(each) for each in answer["workers"]))
 
 
-@worker.command("inspect")
-@click.argument("node_id", type=_NodeIdType())
-@_as_json
-@click.pass_obj
-def inspect_worker(api: AdminApi, node_id: str, as_json: bool) -> None:
-    """Show one worker: when it was created, registered and last heard of, and what it was built from.
-
-    Alias: get
-
-    \b
-    Examples:
-      ampctl worker inspect worker-01
-      ampctl worker inspect worker-01 --json | jq -r '.info.version'
-    """
-    answer = _ask(lambda: api.worker(node_id))
-    if as_json:
-        _print_json(answer)
-    else:
-        click.echo(worker_details(answer))
-
-
-def _ask(call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    try:
-        return call()
-    except ApiError as error:
-        raise click.ClickException(str(error)) from error
-
-
-def _print_json(answer: dict[str, Any]) -> None:
-    click.echo(json.dumps(answer, indent=2))
+for _command in (list_workers, inspect_worker, check_workers, forget_workers):
+    worker.add_command(_command)
+for _command in (show_versions, print_completion):
+    ampctl.add_command(_command)
 
 
 def main() -> None:
     """Run the command line."""
+    if VARIABLE in os.environ:
+        import ctl.shells  # noqa: F401 - registers itself
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # None where it was closed before the start
+            stream.reconfigure(errors="backslashreplace")  # a version may be in letters that this terminal has not
     try:
         try:
             ampctl()
         finally:
-            if sys.stdout:  # None where it was closed before the start
+            if sys.stdout:
                 sys.stdout.flush()
     except OSError as error:
         # A full disk, say. What is still in the buffer must not be tried again when Python exits.

@@ -1,11 +1,23 @@
 """What `ampctl` prints for people: the documented lines, to the letter."""
 
+import os
+import sys
 from typing import Any
+
+
+def is_coloured() -> bool:
+    """Whether the output is for a terminal that may have colours: https://no-color.org."""
+    if not (sys.stdout and sys.stdout.isatty()):  # None where it was closed before the start
+        return False
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def shown(text: Any) -> str:
     """Return a text that a terminal can be given: what a worker says of itself is anybody's to write."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+    plain = str(text)
+    if plain.isprintable():
+        return plain
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in plain)
 
 
 def worker_line(worker: dict[str, Any]) -> str:
@@ -13,14 +25,14 @@ def worker_line(worker: dict[str, Any]) -> str:
     return f"{shown(worker['node_id'])} (last heartbeat: {shown(worker['heartbeat_at'])})"
 
 
-def worker_details(worker: dict[str, Any]) -> str:
-    """Return all that is known of one worker."""
+def worker_details(worker: dict[str, Any], more: str = "") -> str:
+    """Return all that is known of one worker; more: lines to add to the first part."""
     info = worker["info"]
     return f"""Node ID: {shown(worker["node_id"])}
 Created: {shown(worker["created_at"])}
 Registered: {shown(worker["registered_at"])}
 Heartbeat: {shown(worker["heartbeat_at"])}
-
+{more}
 Worker Info:
   Version: {shown(info["version"])}
   Commit: {shown(info["commit_sha"])}

@@ -5,8 +5,10 @@ from collections.abc import Mapping
 
 from flask import Flask, Response, request
 from prometheus_client import Gauge
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as WerkzeugResponse
 
-from exporter.exposition import compress, expose
+from exporter.exposition import expose
 from exporter.families import AGE_BOUNDS, BUILD_INFO
 from exporter.landing import landing
 from exporter.scrape import Scraper
@@ -22,7 +24,7 @@ from metadata_db import (
     check_schema,
     read_fleet,
 )
-from web import health, server_registry
+from web import compress, health, server_registry
 
 CONNECTIONS = 2
 """At most, ever: one for the scrapes, one for `/-/ready`."""
@@ -78,6 +80,13 @@ def create_app(
     @app.errorhandler(MetadataDbError)
     def not_ready(error: MetadataDbError) -> Response:
         return Response(f"{error}\n", 503, content_type="text/plain; charset=utf-8")
+
+    @app.errorhandler(HTTPException)
+    def http_error(error: HTTPException) -> WerkzeugResponse:
+        response = error.get_response()
+        response.data = f"{error.description or error.name}\n"
+        response.content_type = "text/plain; charset=utf-8"
+        return response
 
     return app
 

@@ -93,21 +93,19 @@ def header(family: Family) -> bytes:
 def _keep(group: Group, details: Details) -> _Kept:
     members = details.members
     labels = [f'{{node_id="{escape(member.node_id)}"}} '.encode() for member in members]
+    # A group is of one state and of one table: a moment is either known of all its members, or of none.
+    moments = {
+        WORKER_REGISTERED_TIMESTAMP: [member.registered_at for member in members],
+        WORKER_CREATED_TIMESTAMP: [member.created_at for member in members],
+        WORKER_STOPPED_TIMESTAMP: [member.stopped_at for member in members],
+    }
     texts = {}
+    for family, values in moments.items():
+        known = [value.encode() for value in values if value is not None]
+        if known:
+            texts[family] = _series(family, labels, known)
     if members:
-        texts = {
-            WORKER_REGISTERED_TIMESTAMP: _series(
-                WORKER_REGISTERED_TIMESTAMP, labels, [member.registered_at.encode() for member in members]
-            ),
-            WORKER_CREATED_TIMESTAMP: _series(
-                WORKER_CREATED_TIMESTAMP, labels, [member.created_at.encode() for member in members]
-            ),
-            WORKER_INFO: "".join(_info(member) for member in members).encode(),
-        }
-        stops = [member.stopped_at.encode() for member in members if member.stopped_at is not None]
-        if stops:
-            # A group is of one state: either all of it stopped, or nobody.
-            texts[WORKER_STOPPED_TIMESTAMP] = _series(WORKER_STOPPED_TIMESTAMP, labels, stops)
+        texts[WORKER_INFO] = "".join(_info(member) for member in members).encode()
     return _Kept(group.fingerprint, details.versions, labels, texts)
 
 

@@ -9,24 +9,25 @@ from metadata_db.engine import (
     through_pooler,
     told,
 )
-from metadata_db.errors import REASONS, MetadataDbError
+from metadata_db.errors import REASONS, MetadataDbError, UnfitSchema
 from metadata_db.fleet import RUNNING, Details, Group, Key, Learn, Member, read_fleet
+from metadata_db.forget import Forgetter, NotWritable, WorkerAlive, WorkerInUse
 from metadata_db.node_id import InvalidNodeId, check_node_id
 from metadata_db.reader import Reader
 from metadata_db.registrations import (
     Registration,
+    check_writable,
     end_lock_holder,
     heartbeat,
     lock_holder,
     mark_stopped,
     register,
-    register_over,
     registration,
     try_lock,
 )
-from metadata_db.schema import DEFAULT_THRESHOLDS, UNKNOWN, State, Thresholds
+from metadata_db.schema import DEFAULT_THRESHOLDS, STATES, UNKNOWN, State, Thresholds
 from metadata_db.url import ENVIRONMENT, InvalidMetadataDbUrl, MetadataDbUrl, from_environment
-from metadata_db.workers import Worker, check_schema, get_worker, list_workers
+from metadata_db.workers import NotInDatabase, Selection, Worker, check_schema, get_worker, list_workers
 
 __all__ = [
     "CONNECT_TIMEOUT_SECONDS",
@@ -34,8 +35,10 @@ __all__ = [
     "ENVIRONMENT",
     "REASONS",
     "RUNNING",
+    "STATES",
     "UNKNOWN",
     "Details",
+    "Forgetter",
     "Group",
     "InvalidMetadataDbUrl",
     "InvalidNodeId",
@@ -44,14 +47,21 @@ __all__ = [
     "Member",
     "MetadataDbError",
     "MetadataDbUrl",
+    "NotInDatabase",
+    "NotWritable",
     "Reader",
     "Registration",
+    "Selection",
     "State",
     "Thresholds",
+    "UnfitSchema",
     "Worker",
+    "WorkerAlive",
+    "WorkerInUse",
     "backend_of",
     "check_node_id",
     "check_schema",
+    "check_writable",
     "connect",
     "deadline",
     "end_lock_holder",
@@ -63,7 +73,6 @@ __all__ = [
     "mark_stopped",
     "read_fleet",
     "register",
-    "register_over",
     "registration",
     "single_engine",
     "through_pooler",

@@ -5,19 +5,22 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from heapq import heappop, heappush
 from itertools import count
-from typing import Any, Self, cast
+from typing import Any, LiteralString, Self, cast
 
 import psycopg
-from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine
+from psycopg import sql
+from psycopg.pq import TransactionStatus
+from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from metadata_db.errors import MetadataDbError, explain
+from metadata_db.layout import adapt
 from metadata_db.url import MetadataDbUrl
 
 CONNECT_TIMEOUT_SECONDS = 3
@@ -39,24 +42,31 @@ _KEEPALIVES: dict[str, Any] = {
 class Session(psycopg.Connection[Any]):
     """A connection of the driver's, which knows what it leads to."""
 
-    through_pooler = False
-    """Whether a pooler answers, which gives each transaction any of its sessions: only for `single_engine`."""
+    through_pooler = True
+    """Whether a pooler answers, which gives each transaction any of its sessions. It may, until PostgreSQL has."""
+
+    local_settings = sql.Composed([])
+    """The statements that each transaction has to begin with there, where no session keeps settings."""
 
 
-def pooled_engine(
-    url: MetadataDbUrl, application_name: str, *, connections: int, statement_timeout: float, read_only: bool
-) -> Engine:
-    """Return an engine whose pool never holds more than so many connections.
+def pooled_engine(url: MetadataDbUrl, application_name: str, *, connections: int, statement_timeout: float) -> Engine:
+    """Return an engine whose pool never holds more than so many connections, in which no statement can write.
 
-    statement_timeout: in seconds, held by the server. read_only: no statement of these sessions can write.
+    statement_timeout: in seconds, held by the server. Through a connection pooler, that and the ban on writing hold in
+    a `transaction` alone.
+
+    What is executed may be written for today's `workers` table, and reads the one that is there: see `layout`.
     """
-    options = f"{url.options} -c statement_timeout={round(statement_timeout * 1000)}"
-    if read_only:
-        # A statement that is over in a fraction of a second has no time to be compiled first.
-        options += " -c default_transaction_read_only=on -c jit=off -c work_mem=64MB"
-    return create_engine(
+    settings = {
+        "statement_timeout": _milliseconds(statement_timeout),
+        "timezone": "UTC",
+        "default_transaction_read_only": "on",
+        "jit": "off",  # a statement that is over in a fraction of a second has no time to be compiled first
+        "work_mem": "64MB",
+    }
+    engine = create_engine(
         "postgresql+psycopg://",
-        creator=lambda: _open(url, application_name, options),
+        creator=lambda: _open(url, application_name, settings),
         poolclass=QueuePool,
         pool_size=connections,
         max_overflow=0,
@@ -64,6 +74,8 @@ def pooled_engine(
         isolation_level="AUTOCOMMIT",
         hide_parameters=True,
     )
+    event.listen(engine, "before_execute", adapt, retval=True)
+    return engine
 
 
 def single_engine(url: MetadataDbUrl, application_name: str, *, statement_timeout: float) -> Engine:
@@ -72,9 +84,10 @@ def single_engine(url: MetadataDbUrl, application_name: str, *, statement_timeou
     A connection pooler may be in between, which refuses settings in the startup packet and has no session to keep
     them: `statement_timeout` is then not held by the server, and a `deadline` alone holds.
     """
+    settings = {"statement_timeout": _milliseconds(statement_timeout)}
     return create_engine(
         "postgresql+psycopg://",
-        creator=lambda: _open_alone(url, application_name, statement_timeout),
+        creator=lambda: _open(url, application_name, settings),
         poolclass=NullPool,
         isolation_level="AUTOCOMMIT",
         # Nothing is left to roll back where each statement commits, least of all on a connection that broke.
@@ -89,8 +102,26 @@ def session_of(connection: Connection) -> Session:
 
 
 def through_pooler(connection: Connection) -> bool:
-    """Whether a connection of `single_engine` leads through a pooler, where a session's locks mean nothing."""
+    """Whether a connection leads through a pooler, where a session's locks and settings mean nothing."""
     return session_of(connection).through_pooler
+
+
+@contextmanager
+def transaction(connection: Connection, begin: LiteralString) -> Iterator[None]:
+    """Run in one transaction, which `begin` begins and which has the settings of its engine, pooler or not."""
+    connection.exec_driver_sql((sql.SQL(begin) + session_of(connection).local_settings).as_string())
+    try:
+        yield
+        connection.exec_driver_sql("COMMIT")
+    except BaseException:
+        if not connection.invalidated:
+            connection.exec_driver_sql("ROLLBACK")
+        raise
+
+
+def in_transaction(connection: Connection) -> bool:
+    """Whether a `transaction` has begun on this connection."""
+    return session_of(connection).info.transaction_status is not TransactionStatus.IDLE
 
 
 def backend_of(connection: Connection) -> int:
@@ -116,9 +147,10 @@ def connect(engine: Engine, seconds: float) -> Connection:
 def deadline(connection: Connection, seconds: float) -> Iterator[None]:
     """End whatever runs on this connection after so many seconds, whatever has become of the server.
 
-    The server is asked to cancel first, which keeps the session. One that does not even answer that (stopped, cut
-    off) has the connection taken away from under it: nothing else wakes a thread that waits for a silent peer,
-    since `statement_timeout` is the server's own and keepalives are answered by its kernel.
+    The server is asked to cancel first, which keeps the session; a pooler is not, since PgBouncer is known to die of
+    that now and then (its issue 801). A server that does not even answer that (stopped, cut off) has the connection
+    taken away from under it: nothing else wakes a thread that waits for a silent peer, since `statement_timeout` is the
+    server's own and keepalives are answered by its kernel.
     """
     watch = _Deadline(seconds, session_of(connection))
     with watch, watch.told():
@@ -134,31 +166,44 @@ def told() -> Iterator[None]:
         raise explain(error) from error
 
 
-def _open_alone(url: MetadataDbUrl, application_name: str, statement_timeout: float) -> Session:
-    session = _open(url, application_name, url.options or None)
+def _open(url: MetadataDbUrl, application_name: str, settings: Mapping[str, str]) -> Session:
+    session = _connect(url, application_name)
     try:
         session.autocommit = True
-        # A pooler makes up the process id that it greets a client with: PostgreSQL's own is another one.
-        row = session.execute(
-            "SELECT CASE WHEN pg_backend_pid() = %s THEN set_config('statement_timeout', %s, false) END",
-            [session.info.backend_pid, str(round(statement_timeout * 1000))],
-        ).fetchone()
+        # A pooler makes up the process id that it greets a client with: PostgreSQL's own is another one. It refuses
+        # settings in the startup packet, so that nobody gets them there.
+        direct = session.execute(
+            "SELECT set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) AS setting(name, value) "
+            "WHERE pg_backend_pid() = %s",
+            [list(settings), list(settings.values()), session.info.backend_pid],
+        ).fetchall()
     except psycopg.Error:
         session.close()
         raise
-    if row == (None,):
-        session.through_pooler = True
+    session.through_pooler = not direct
+    if not direct:
+        session.local_settings = _local(settings)
         session.prepare_threshold = None  # the next transaction may be in a session without the statement
     return session
 
 
-def _open(url: MetadataDbUrl, application_name: str, options: str | None) -> Session:
+def _local(settings: Mapping[str, str]) -> sql.Composed:
+    """Return a SET LOCAL for each setting. After a query, set_config() say, a transaction has taken its snapshot."""
+    each = [sql.SQL("; SET LOCAL {} = {}").format(sql.Identifier(item[0]), item[1]) for item in settings.items()]
+    return sql.Composed(each)
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(round(seconds * 1000))
+
+
+def _connect(url: MetadataDbUrl, application_name: str) -> Session:
     try:
         session = Session.connect(
             url.conninfo,
-            application_name=application_name,
+            fallback_application_name=application_name,  # the URL, or PGAPPNAME, may give another
             connect_timeout=CONNECT_TIMEOUT_SECONDS,
-            options=options,
+            client_encoding="utf8",  # the database's own may be SQL_ASCII, which psycopg reads as bytes
             **_KEEPALIVES,
         )
     except psycopg.Error as error:
@@ -168,7 +213,7 @@ def _open(url: MetadataDbUrl, application_name: str, options: str | None) -> Ses
         raise
     watch = _opening.get()
     if watch is not None:
-        watch.session = session
+        watch.begin(session)
     return session
 
 
@@ -176,8 +221,9 @@ class _Deadline:
     """A moment after which a session is ended, unless what runs on it is over by then."""
 
     def __init__(self, seconds: float, session: Session | None = None) -> None:
-        self.session = session
+        self._session = session
         self._seconds = seconds
+        self._is_late = False
         self._done = threading.Event()
         self._ending: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -190,10 +236,18 @@ class _Deadline:
         _alarm.set(time.monotonic() + self._seconds, self)
         return self
 
+    def begin(self, session: Session) -> None:
+        """Hold a session that has just been opened to the deadline, or to one as long where it took longer than that:
+        libpq tries one address after the other, each for CONNECT_TIMEOUT_SECONDS."""
+        with self._lock:
+            self._session = session
+            if self._is_late:
+                _alarm.set(time.monotonic() + self._seconds, self)
+
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._done.set()
-            self.session = None
+            self._session = None
         if self._ending is not None:
             self._ending.join()  # a request to cancel must not meet the next statement
 
@@ -211,16 +265,21 @@ class _Deadline:
     def expire(self) -> None:
         """End the session, in a thread: it takes a while, and other deadlines must not wait for it."""
         with self._lock:
-            if self._done.is_set() or self.session is None:
+            if self._done.is_set():
                 return
-            self._ending = threading.Thread(target=self._end, args=(self.session,), name="deadline", daemon=True)
+            if self._session is None:
+                self._is_late = True
+                return
+            self._ending = threading.Thread(target=self._end, args=(self._session,), name="deadline", daemon=True)
             self._ending.start()
 
     def _end(self, session: Session) -> None:
-        with suppress(psycopg.Error):
-            session.cancel_safe(timeout=_CANCEL_GRACE_SECONDS)
-        if not self._done.wait(_CANCEL_GRACE_SECONDS):
-            self._shut_down(session)
+        if not session.through_pooler:
+            with suppress(psycopg.Error):
+                session.cancel_safe(timeout=_CANCEL_GRACE_SECONDS)
+            if self._done.wait(_CANCEL_GRACE_SECONDS):
+                return
+        self._shut_down(session)
 
     @staticmethod
     def _shut_down(session: Session) -> None:
@@ -268,5 +327,14 @@ class _Alarm:
 
 
 _alarm = _Alarm()
+
+
+def _forget_alarms() -> None:
+    """In a process that was forked: the sessions are its parent's, which has a thread to end them in time."""
+    global _alarm  # noqa: PLW0603 - what it has may have been copied in the middle of a change
+    _alarm = _Alarm()
+
+
+os.register_at_fork(after_in_child=_forget_alarms)
 
 _opening: ContextVar[_Deadline | None] = ContextVar("_opening", default=None)

@@ -32,6 +32,13 @@ class MetadataDbError(Exception):
         self.reason = reason
 
 
+class UnfitSchema(MetadataDbError):
+    """The `workers` table lacks what is needed of it; the message names what."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("schema", message)
+
+
 def explain(error: DBAPIError | PoolTimeoutError | psycopg.Error) -> MetadataDbError:  # noqa: PLR0911 - a table
     """Turn what SQLAlchemy or psycopg raised into what is told."""
     if isinstance(error, PoolTimeoutError):
@@ -40,8 +47,12 @@ def explain(error: DBAPIError | PoolTimeoutError | psycopg.Error) -> MetadataDbE
     text = _one_line(cause)
     match cause:
         case pg.UndefinedTable():
-            return MetadataDbError("schema", "the metadata DB has no workers table: run `ampd migrate`")
-        case pg.UndefinedColumn():
+            return MetadataDbError(
+                "schema",
+                "the metadata DB has no workers table, or none that this role can see: run `ampd migrate`, or let Amp "
+                "migrate a database of its own; `ampd migrate --print-grants` has the role's rights",
+            )
+        case pg.UndefinedColumn() | pg.UndefinedFunction():
             return MetadataDbError("schema", f"the metadata DB's workers table is not the one expected: {text}")
         case pg.QueryCanceled() | psycopg.errors.ConnectionTimeout():
             return MetadataDbError("timeout", f"the metadata DB did not answer in time: {text}")

@@ -8,7 +8,7 @@ the groups that are new or have changed, in the same snapshot.
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,7 +17,6 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
-    Integer,
     Row,
     Text,
     any_,
@@ -25,12 +24,13 @@ from sqlalchemy import (
     extract,
     func,
     literal,
-    literal_column,
     select,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from metadata_db.engine import in_transaction, transaction
+from metadata_db.layout import layout_of
 from metadata_db.schema import (
     INFO_KEYS,
     STATES,
@@ -38,6 +38,7 @@ from metadata_db.schema import (
     State,
     Thresholds,
     clock_at,
+    constant,
     epoch,
     info_text,
     moment,
@@ -101,8 +102,10 @@ class Member:
     """One worker, without its heartbeat. Moments are Unix times, as text."""
 
     node_id: str
-    registered_at: str
-    created_at: str
+    registered_at: str | None
+    """None where the table has no such column, as an old one of Amp's; `created_at` likewise."""
+
+    created_at: str | None
     stopped_at: str | None
     info: tuple[str, ...]
     """`version`, `commit_sha`, `commit_timestamp` and `build_date`, `unknown` where the worker did not say."""
@@ -155,15 +158,13 @@ def _one_snapshot(connection: Connection) -> Iterator[None]:
     A REPEATABLE READ transaction takes its snapshot with its first query, even if that then waits for the table's
     lock: it would show the heartbeats of before with the age of after. LOCK TABLE waits without taking a snapshot.
     """
-    connection.exec_driver_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    try:
+    with ExitStack() as end:
+        if in_transaction(connection):
+            connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        else:
+            end.enter_context(transaction(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"))
         connection.exec_driver_sql("LOCK TABLE workers IN ACCESS SHARE MODE")
         yield
-        connection.exec_driver_sql("COMMIT")
-    except BaseException:
-        if not connection.invalidated:
-            connection.exec_driver_sql("ROLLBACK")
-        raise
 
 
 def _read_groups(
@@ -260,7 +261,18 @@ def _read_members(connection: Connection, ids: Sequence[int]) -> dict[int, Membe
             *(func.left(info_text(key), LABEL_LENGTH) for key in INFO_KEYS),
         ).where(workers.c.id == any_(literal(ids, ARRAY(BigInteger))))
     )
-    return {row[0]: Member(row[1], row[2], row[3], row[4], tuple(row[5:])) for row in rows}
+    unknown = layout_of(connection).unknown_moments
+    registered_is_known, created_is_known = ("registered_at" not in unknown, "created_at" not in unknown)
+    return {
+        row[0]: Member(
+            row[1],
+            row[2] if registered_is_known else None,
+            row[3] if created_is_known else None,
+            row[4],
+            tuple(row[5:]),
+        )
+        for row in rows
+    }
 
 
 def _read_versions(connection: Connection, clock: Clock, keys: Sequence[Key]) -> dict[Key, dict[str, int]]:
@@ -287,7 +299,7 @@ def _ids(group: Group) -> list[int]:
 
 
 def _number(its_state: str) -> ColumnElement[int]:
-    return literal_column(str(STATES.index(State(its_state))), Integer)
+    return constant(STATES.index(State(its_state)))
 
 
 def _unix_time(when: ColumnElement[Any]) -> ColumnElement[str]:
@@ -300,4 +312,4 @@ def _hash(when: ColumnElement[Any], seed: ColumnElement[int]) -> ColumnElement[i
 
 
 def _group_number() -> ColumnElement[int]:
-    return workers.c.id.op(">>")(text(str(_GROUP_BITS)))
+    return workers.c.id.op(">>")(constant(_GROUP_BITS))

@@ -52,9 +52,9 @@ def downgrade(url: MetadataDbUrl) -> None:
 
 
 def _upgrade(connection: Connection) -> Outcome:
-    tables = set(inspect(connection).get_table_names())
-    if _SQLX_TABLE in tables:
+    if connection.execute(select(func.to_regclass(_SQLX_TABLE))).scalar_one() is not None:
         return Outcome.AMPS_OWN
+    tables = set(inspect(connection).get_table_names())
     config = _config(connection)
     current = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
     if current is not None and workers.name not in tables:

@@ -10,8 +10,9 @@ from typing import TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from metadata_db.engine import connect, deadline, pooled_engine, told
-from metadata_db.errors import MetadataDbError
+from metadata_db.engine import connect, deadline, pooled_engine, through_pooler, told, transaction
+from metadata_db.errors import MetadataDbError, UnfitSchema, explain
+from metadata_db.layout import forget_layout
 from metadata_db.url import MetadataDbUrl
 
 Result = TypeVar("Result")
@@ -27,11 +28,7 @@ class Reader:
     ) -> None:
         self._url = url
         self._engine = pooled_engine(
-            url,
-            application_name,
-            connections=connections,
-            statement_timeout=statement_timeout,
-            read_only=True,
+            url, application_name, connections=connections, statement_timeout=statement_timeout
         )
         # A reader that nobody has any more closes what lies in its pool.
         weakref.finalize(self, self._engine.dispose)
@@ -58,7 +55,7 @@ class Reader:
             seconds = max(0.0, ends - time.monotonic())
             try:
                 with told(), connect(self._engine, seconds) as connection, deadline(connection, seconds):
-                    return run(connection)
+                    return self._read(connection, run)
             except MetadataDbError as error:
                 # A pooled connection whose server was restarted. SQLAlchemy has emptied the pool by now, so that
                 # a second try gets a new one, and a read may be tried again without harm.
@@ -66,6 +63,23 @@ class Reader:
                 broken = isinstance(cause, DBAPIError) and cause.connection_invalidated
                 if not broken or time.monotonic() >= ends - seconds / 2:
                     raise
+
+    def _read(self, connection: Connection, run: Callable[[Connection], Result]) -> Result:
+        try:
+            return self._run(connection, run)
+        except (DBAPIError, UnfitSchema) as error:
+            unfit = isinstance(error, UnfitSchema) or explain(error).reason == "schema"
+            # What was known of the table is of before a migration of Amp's.
+            if not unfit or forget_layout(connection) is None:
+                raise
+        return self._run(connection, run)
+
+    @staticmethod
+    def _run(connection: Connection, run: Callable[[Connection], Result]) -> Result:
+        if not through_pooler(connection):
+            return run(connection)
+        with transaction(connection, "BEGIN READ ONLY"):
+            return run(connection)
 
     def _note(self, trouble: str | None, message: str) -> None:
         with self._lock:

@@ -27,7 +27,7 @@ for _ignored in (signal.SIGHUP, signal.SIGQUIT):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest: two processes share the files, and the last one must not be left alone with it."""
+    """Begin with what takes longest: a few processes share the files, and none may be left alone with it at the end."""
     items.sort(key=lambda item: item.path.name != "test_alarm.py")
 
 

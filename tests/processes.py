@@ -98,6 +98,9 @@ class Process:
     def signal(self, number: int) -> None:
         os.kill(self.pid, number)
 
+    def freeze(self) -> None:
+        freeze(self.pid)
+
     def wait(self, seconds: float = 10.0) -> int:
         try:
             return self.popen.wait(seconds)
@@ -163,12 +166,24 @@ def run(
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False, cwd=cwd)
 
 
+def freeze(pid: int) -> None:
+    """Stop a process with SIGSTOP, and return when it runs no more: its threads stop one by one, each when it is next
+    scheduled, and may answer until then."""
+    os.kill(pid, signal.SIGSTOP)
+    threads = Path(f"/proc/{pid}/task")
+    eventually(lambda: {_state(thread / "stat") for thread in threads.iterdir()} == {"T"})
+
+
+def _state(stat: Path) -> str:
+    return stat.read_text().rpartition(") ")[2][0]
+
+
 @contextlib.contextmanager
 def frozen(pid: int) -> Iterator[None]:
     """Stop a process and its children with SIGSTOP, and let them go on afterwards."""
     family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
     for process in family:
-        process.suspend()
+        freeze(process.pid)
     try:
         yield
     finally:

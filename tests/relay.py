@@ -25,6 +25,8 @@ class Relay:
         self.open = threading.Event()
         """Cleared, nothing goes through and nobody is told; what was sent arrives when it is set again."""
         self.open.set()
+        self.freezes_at: bytes | None = None
+        """What a client has to send for `open` to be cleared before it goes through, once."""
         self._gates = [self.open]
         self.flights: list[bytes] = []
         """What clients sent, as much as arrived at once in each."""
@@ -42,12 +44,18 @@ class Relay:
         # Nobody gets through a frozen network, and who gave up meanwhile is not heard of afterwards.
         gate.wait()
         target = None if _has_left(client) else self._connect()
-        if target is None:
-            client.close()
-            return
-        self._sockets.append(target)
-        threading.Thread(target=self._pump, args=(target, client, gate, None), daemon=True).start()
-        self._pump(client, target, gate, self.flights)
+        if target is not None:
+            self._sockets.append(target)
+            answers = threading.Thread(target=self._pump, args=(target, client, gate, None), daemon=True)
+            answers.start()
+            self._pump(client, target, gate, self.flights)
+            answers.join()
+            self._drop(target)
+        self._drop(client)
+
+    def _drop(self, connection: socket.socket) -> None:
+        self._sockets.remove(connection)
+        connection.close()
 
     def _connect(self) -> socket.socket | None:
         family: Any = socket.AF_UNIX if isinstance(self.target, str) else socket.AF_INET
@@ -67,6 +75,10 @@ class Relay:
                 gate.wait()
                 if flights is not None:
                     flights.append(data)
+                    if self.freezes_at is not None and self.freezes_at in data:
+                        self.freezes_at = None
+                        gate.clear()
+                        gate.wait()
                 sink.sendall(data)
         # The end of a connection does not go through a frozen network either.
         gate.wait()
@@ -88,7 +100,7 @@ class Relay:
     def close(self) -> None:
         for gate in self._gates:
             gate.set()
-        for each in self._sockets:
+        for each in list(self._sockets):
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
             each.close()

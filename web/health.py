@@ -4,12 +4,18 @@ from collections.abc import Callable
 
 from flask import Blueprint, Response
 
+from web.readiness import Readiness
+
+OPEN_PATHS = frozenset({"/-/healthy", "/-/ready"})
+"""What everybody may ask: a kubelet has no credentials."""
+
 
 def health(ready: Callable[[], None]) -> Blueprint:
     """Return `/-/healthy`, which answers as long as the process serves, and `/-/ready`.
 
     ready: raises where the process could not do its work now; the application's own handler answers that.
     """
+    readiness = Readiness(ready)
     blueprint = Blueprint("health", __name__)
 
     @blueprint.get("/-/healthy")
@@ -18,7 +24,7 @@ def health(ready: Callable[[], None]) -> Blueprint:
 
     @blueprint.get("/-/ready")
     def is_ready() -> Response:
-        ready()
+        readiness.check()
         return _text("ready\n")
 
     return blueprint

@@ -4,6 +4,9 @@ import socket
 from dataclasses import dataclass
 from typing import Self
 
+BACKLOG = 1024
+"""Connections that may wait to be accepted."""
+
 
 class AddressInUse(Exception):
     """Nothing can listen there; the message names the address and the reason."""
@@ -34,33 +37,32 @@ class ListenAddress:
 
     @property
     def url(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        return f"http://{self}"
 
     def __str__(self) -> str:
-        return self.url.removeprefix("http://")
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
 
-    @property
-    def is_loopback(self) -> bool:
-        return self.host in {"localhost", "::1"} or self.host.startswith("127.")
-
-    def resolve(self) -> Self:
-        """Return the address with its host name looked up, after a try to listen there.
-
-        The server itself binds with SO_REUSEPORT: two of them on one port would share the requests, and neither
-        would say so.
+    def listen(self) -> socket.socket:
+        """Return a socket that listens there.
 
         Raises:
             AddressInUse: another process listens there, or this one may not.
         """
+        listener: socket.socket | None = None
         try:
             family, kind, protocol, _, peer = socket.getaddrinfo(
                 self.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
             )[0]
-            with socket.socket(family, kind, protocol) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(peer)
-                probe.listen(1)
+            listener = socket.socket(family, kind, protocol)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # Its connections inherit this. Head and body of an answer may be written one after the other: Nagle's
+            # algorithm would keep the body back until the client's kernel acknowledges the head, 40 ms later.
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            listener.bind(peer)
+            listener.listen(BACKLOG)
         except OSError as error:
+            if listener is not None:
+                listener.close()
             raise AddressInUse(f"cannot listen on {self}: {error.strerror or error}") from error
-        return type(self)(str(peer[0]), self.port)
+        return listener

@@ -1,8 +1,10 @@
 """The heartbeat in a thread of its own, beside whatever the main thread does."""
 
+import signal
 import threading
 from collections.abc import Callable
 
+from worker.guard import HEARD
 from worker.heartbeat import Heartbeat
 
 
@@ -23,12 +25,19 @@ class Beating(threading.Thread):
 
     def run(self) -> None:
         """Beat until `finish` is called, or until the heartbeat raises."""
+        # A process that wakes from SIGSTOP may be given a signal in any thread, and the main one, which is to handle
+        # it, would sleep on. The heartbeat's own thread has this mask from here.
+        signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
         try:
             self._recorded = self._heartbeat.run(self._stop_asked, self._tell_registered)
         except BaseException as failure:  # noqa: BLE001 - raised by `finish`, in a thread where somebody catches it
             self.failure = failure
         finally:
             self._tell_ended()
+
+    def give_up(self) -> None:
+        """Stop beating, whenever it comes to that, and wait for nothing."""
+        self._stop_asked.set()
 
     def finish(self) -> bool:
         """Stop beating; return whether the stop is recorded, or raise what the heartbeat raised."""

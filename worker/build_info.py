@@ -86,7 +86,8 @@ def _git(root: Path, *arguments: str) -> str | None:
     """Return what git prints, or None where there is no git, no repository or no commit."""
     # git refuses a checkout that belongs to another user (a root shell, a bind mount), for fear of its hooks.
     # This one's code is running already, so there is nothing left to fear.
-    command = ["git", "-c", "safe.directory=*", "-C", str(root), *arguments]
+    # It only reads: an index.lock of ours would be in the way of whoever works in the checkout.
+    command = ["git", "--no-optional-locks", "-c", "safe.directory=*", "-C", str(root), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_GIT_TIMEOUT_SECONDS)
     except (OSError, subprocess.SubprocessError):

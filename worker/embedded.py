@@ -25,11 +25,14 @@ class Worker:
     nothing. No signal handler is installed. Not to be entered twice.
 
     A process forked inside the block has no part in it: it does not beat, and leaving the block there does nothing.
-    But it holds the session open, and the node id with it, should the program be killed before it.
+    But it holds the session open, should the program be killed before it, until another worker ends that; and one that
+    is forked while the thread writes a line of its log can hang when it ends, as beside any thread that logs (CPython
+    copies a held lock of stderr). `subprocess` and multiprocessing's "spawn" know neither.
 
     Raises:
         InvalidNodeId, InvalidMetadataDbUrl: at once; both are ValueErrors.
         NodeIdTaken: on entering, another process holds the node id.
+        UnfitSchema: on entering, the metadata DB is of an Amp too old for a worker of this project.
         TimeoutError: on entering, not registered in time.
         FencedOut: on leaving, whatever the block itself raised: another process took the node id over.
     """
@@ -50,14 +53,16 @@ class Worker:
 
     def __enter__(self) -> Self:
         self._beating.start()
-        registered = False
         try:
-            registered = self._settled.wait(self._timeout) and self._beating.failure is None
-        finally:
-            if not registered:
-                self._beating.finish()
-        if not registered:
+            settled = self._settled.wait(self._timeout)
+        except BaseException:
+            self._beating.finish()
+            raise
+        if not settled:
+            self._beating.give_up()
             raise TimeoutError(f"worker '{self._node_id}' did not register in {self._url} within {self._timeout} s")
+        if self._beating.failure is not None:
+            self._beating.finish()
         return self
 
     def __exit__(

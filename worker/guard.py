@@ -2,7 +2,10 @@
 
 It is a process of its own so that the program cannot outlive a worker that is killed: a kernel that ends with a
 parent knows of its children alone, and the program may be the grandchild of a shell. It is forked before there is
-a second thread, needs nothing of the worker but signals, and ends with the program's exit code.
+a second thread, needs nothing of the worker but its orders, and ends with the program's exit code.
+
+Orders come through a pipe, one byte each, and SIGCHLD after each of them. A signal alone could not bring them: one that
+is pending from somebody else, who signals the whole process group, takes in the worker's, and hides who sent it.
 """
 
 import logging
@@ -15,22 +18,33 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from worker.descendants import adopt_orphans, reap, signal_all, signal_with_parent
 
-PASSED_ON = (
-    *(signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2),
-    *(signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT),
+START = 0
+"""The order to start the program, given once the worker has registered. That to pass a signal on is its number."""
+
+END = 0x7F
+"""The order to end, running or not: the worker beats no longer. No signal has this number, and none can be ignored."""
+
+FROM_TERMINAL = 0x80
+"""Added to the number of a signal that a terminal sent to the whole foreground process group."""
+
+_OF_A_FAULT = (
+    *(signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL),
+    *(signal.SIGSEGV, signal.SIGSYS, signal.SIGTRAP),
 )
-"""The signals that the program gets when the worker is sent them."""
 
-START = signal.SIGRTMIN
-"""Sent by the worker once it has registered."""
+_KEPT = (*_OF_A_FAULT, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCHLD, signal.SIGKILL, signal.SIGSTOP)
 
-HEARD = (*PASSED_ON, START, signal.SIGCHLD)
-"""The signals that worker and guard wait for. They are blocked otherwise, so that none is lost."""
+PASSED_ON = frozenset(signal.valid_signals()) - frozenset(_KEPT)
+"""The signals that the program gets when the worker is sent them: all but those that are about the worker itself."""
 
-SI_KERNEL = 0x80
-"""The `si_code` of a terminal's signals, which go to the whole foreground process group: the program has them."""
+HEARD = PASSED_ON | {signal.SIGCHLD}
+"""The signals that the worker waits for, and the guard for SIGCHLD. They are blocked in both, so that none is lost."""
 
-_END_A_WAIT = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+_END_A_WAIT = (
+    *(signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGPWR),
+    *(signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGXCPU),
+)
+"""The signals after which no program is started. All others are for one that runs, and would tell it of something."""
 
 _NOT_FOUND, _CANNOT_RUN, _KILLED = 127, 126, 128 + signal.SIGKILL
 
@@ -45,8 +59,8 @@ _log = logging.getLogger("worker")
 class Guard:
     """Guards one program. `run` does it all, in a process that has no other children and no other threads.
 
-    stop_timeout: seconds from SIGTERM, or from the program's end, until what still runs is killed. worker: the pid of
-    the process that signals come from. program_mask: the signals that the program starts with blocked.
+    stop_timeout: seconds from SIGTERM, or from the program's end, until what still runs is killed. worker: the parent's
+    pid. orders: the end to read from of its pipe. program_mask: the signals that the program starts with blocked.
     """
 
     def __init__(
@@ -55,11 +69,13 @@ class Guard:
         environment: Mapping[str, str],
         stop_timeout: float,
         worker: int,
+        orders: int,
         program_mask: Iterable[int],
     ) -> None:
         self._command, self._environment = command, environment
         self._stop_timeout = stop_timeout
         self._worker = worker
+        self._orders = orders
         self._program_mask = program_mask
         self._pid = os.getpid()
         self._program: subprocess.Popen[bytes] | None = None
@@ -75,24 +91,54 @@ class Guard:
         """
         adopt_orphans()
         signal_with_parent(signal.SIGCHLD)
+        os.set_blocking(self._orders, False)
         code = self._wait_for_start()
         if code is None:
             code = self._start()
         while code is None:
-            self._hear()
+            order = self._hear(max(_KILL_AGAIN_SECONDS, self._kill_at - time.monotonic()))
+            if order is not None and self._code is None:
+                self._pass_on(order)
             code = self._look_after_processes()
         return code
 
     def _wait_for_start(self) -> int | None:
         """Return None when the program is to be started, or the exit code when it never will be."""
         while not self._is_orphan():
-            received = signal.sigwaitinfo(HEARD)
-            if received.si_signo == START:
+            order = self._hear(math.inf)
+            if order is None:
+                continue
+            if order == START:
                 return None
-            ignored = signal.getsignal(received.si_signo) is signal.SIG_IGN  # as nohup has it
-            if received.si_signo in _END_A_WAIT and self._is_for_program(received) and not ignored:
-                return 128 + received.si_signo
+            if order == END:
+                return 128 + signal.SIGTERM
+            number = order & ~FROM_TERMINAL
+            if number in _END_A_WAIT and signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+                return 128 + number
         return _KILLED
+
+    def _hear(self, seconds: float) -> int | None:
+        """Wait for an order, the end of a process or of the worker, but not for long; return the order.
+
+        There may be more of them: call it again at once.
+        """
+        order = self._read_order()
+        if order is None:
+            signal.sigtimedwait([signal.SIGCHLD], min(seconds, _LONGEST_WAIT_SECONDS))
+            order = self._read_order()
+        return order
+
+    def _read_order(self) -> int | None:
+        try:
+            read = os.read(self._orders, 1)
+        except BlockingIOError:
+            return None
+        return read[0] if read else None
+
+    def _is_orphan(self) -> bool:
+        # The kernel sends SIGCHLD when the worker's first thread has ended and this process has another parent, but the
+        # worker's end of the pipe may be open for a moment more, until its other threads have ended.
+        return os.getppid() != self._worker
 
     def _start(self) -> int | None:
         try:
@@ -119,21 +165,16 @@ class Guard:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._program_mask)
 
-    def _hear(self) -> None:
-        """Wait for a signal, or for the time to kill, and pass on what is for the program."""
-        wait = max(_KILL_AGAIN_SECONDS, self._kill_at - time.monotonic())
-        received = signal.sigtimedwait(HEARD, min(wait, _LONGEST_WAIT_SECONDS))
-        if self._is_orphan():
-            self._kill_at = min(self._kill_at, time.monotonic())
-        if received is None or self._code is not None or not self._is_for_program(received):
-            return
-        if received.si_signo in PASSED_ON:
-            assert self._program is not None
-            # Not reaped before `_look_after_processes`, so that its pid is nobody else's.
-            os.kill(self._program.pid, received.si_signo)
-            if received.si_signo == signal.SIGTERM:
-                os.kill(self._program.pid, signal.SIGCONT)  # one that is suspended must hear of it, too
-                self._kill_within_stop_timeout()
+    def _pass_on(self, order: int) -> None:
+        assert self._program is not None
+        # Not reaped before `_look_after_processes`, so that its pid is nobody else's.
+        pid, number = self._program.pid, signal.SIGTERM if order == END else order & ~FROM_TERMINAL
+        if order & FROM_TERMINAL and os.getpgid(pid) == os.getpgrp():
+            return  # the program has it
+        os.kill(pid, number)
+        if number == signal.SIGTERM:
+            os.kill(pid, signal.SIGCONT)  # one that is suspended must hear of it, too
+            self._kill_within_stop_timeout()
 
     def _look_after_processes(self) -> int | None:
         """Reap, end and kill; return the exit code when nothing is left to be done."""
@@ -144,6 +185,8 @@ class Guard:
             _log.info("'%s' ended with exit code %d", self._command[0], self._code)
             if any_left:
                 self._end_the_rest()
+        if self._is_orphan():
+            self._kill_at = min(self._kill_at, time.monotonic())
         overdue = time.monotonic() - self._kill_at
         if any_left and overdue >= 0:
             self._kill()
@@ -167,15 +210,3 @@ class Guard:
     def _kill_within_stop_timeout(self) -> None:
         """Set the time to kill, once: neither a second SIGTERM nor what the program leaves behind prolongs it."""
         self._kill_at = min(self._kill_at, time.monotonic() + self._stop_timeout)
-
-    def _is_orphan(self) -> bool:
-        return os.getppid() != self._worker
-
-    def _is_for_program(self, received: signal.struct_siginfo) -> bool:
-        """The worker's are, and those of the terminal that the program did not get itself.
-
-        Others are not: whoever signals a whole group or a whole cgroup has signalled the program as well.
-        """
-        if received.si_code == SI_KERNEL:
-            return self._program is None or os.getpgid(self._program.pid) != os.getpgrp()
-        return received.si_pid == self._worker

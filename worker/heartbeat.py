@@ -16,13 +16,15 @@ from metadata_db import (
     CONNECT_TIMEOUT_SECONDS,
     MetadataDbError,
     MetadataDbUrl,
+    Registration,
+    UnfitSchema,
     backend_of,
+    check_writable,
     connect,
     deadline,
     heartbeat,
     mark_stopped,
     register,
-    register_over,
     registration,
     single_engine,
     through_pooler,
@@ -35,14 +37,13 @@ INTERVAL_SECONDS = 1.0
 STOP_SECONDS = 4.0
 """How long a stop may take to be recorded."""
 
-BACKOFF_SECONDS = (0.2, 1.5)
+BACKOFF_SECONDS = (0.2, 0.9)
 """The first wait and the longest one before another try to connect, each cut by a random part."""
 
 _POOLED = (
     "'%s' beats through a connection pooler, which may give each transaction another session: the lock on its node id "
     "cannot be held. What holds: never do two processes beat for one node id, and a second one is refused while the "
-    "first beats. What is lost: a worker that connects directly, and each of Amp's own, finds no lock and takes the "
-    "node id over at once."
+    "first beats. What is lost: a worker of Amp's own finds no lock, and takes the node id over at once."
 )
 
 _log = logging.getLogger("worker")
@@ -51,10 +52,21 @@ _log = logging.getLogger("worker")
 class Heartbeat:
     """Keeps one worker's row alive. `run` does it all; it is not to be called twice."""
 
-    def __init__(self, url: MetadataDbUrl, node_id: str, info: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        url: MetadataDbUrl,
+        node_id: str,
+        info: Mapping[str, str],
+        turned: Callable[[MetadataDbError | None], None] = lambda _: None,
+        stopping: Callable[[], None] = lambda: None,
+    ) -> None:
+        """turned: called from the thread that beats, after each beat, and with the error after each try that failed.
+        stopping: called when a stop is about to be recorded.
+        """
         self._url = url
         self._node_id = node_id
         self._info = info
+        self._turned, self._stopping = turned, stopping
         self._engine = single_engine(url, f"ampd worker {node_id}", statement_timeout=BEAT_TIMEOUT_SECONDS)
         self._registered_at: datetime | None = None
         self._backend: int | None = None
@@ -72,6 +84,7 @@ class Heartbeat:
 
         Raises:
             NodeIdTaken: at the start, another process holds the node id.
+            UnfitSchema: at the start, the `workers` table is one in which no worker can register.
             FencedOut: later, another process took it over.
         """
         outcome: Future[bool] = Future()
@@ -87,6 +100,7 @@ class Heartbeat:
         # A thread of its own: a resolver that hangs can be left only by leaving it behind.
         threading.Thread(target=beat, name="heartbeat", daemon=True).start()
         stop.wait()
+        self._stopping()
         try:
             return outcome.result(STOP_SECONDS)
         except TimeoutError:
@@ -107,10 +121,14 @@ class Heartbeat:
                         registered()
                         is_told = True
                     backoff.reset()
+                    self._turned(None)
                     self._beat(connection, stop)
                     return self._record_stop(connection)
             except MetadataDbError as error:
+                if isinstance(error, UnfitSchema) and self._registered_at is None:
+                    raise
                 self._say_trouble(error)
+                self._turned(error)
             stop.wait(backoff.next())
         return self._record_late_stop()
 
@@ -130,22 +148,15 @@ class Heartbeat:
         if pooled and not self._told_of_pooler:
             self._told_of_pooler = True
             _log.warning(_POOLED, self._node_id)
+        with deadline(connection, BEAT_TIMEOUT_SECONDS):
+            check_writable(connection)
         seen = take_node_id(connection, self._node_id, registered_at=self._registered_at, own_backend=self._backend)
         self._backend = None if pooled else backend_of(connection)
         with deadline(connection, BEAT_TIMEOUT_SECONDS):
             if self._registered_at is None:
-                if pooled:
-                    self._registered_at = register_over(connection, self._node_id, self._info, seen)
-                else:
-                    self._registered_at = register(connection, self._node_id, self._info)
-                if self._registered_at is None:
-                    raise NodeIdTaken(f"another worker process registered as '{self._node_id}' at the same moment")
-                _log.info(
-                    "registered as '%s' in %s, version %s",
-                    self._node_id,
-                    self._url,
-                    self._info.get("version", "unknown"),
-                )
+                self._register_first(connection, seen)
+            elif seen is not None and seen.registered_at != self._registered_at:
+                self._register_again(connection, seen)
             elif not heartbeat(connection, self._node_id, self._registered_at):
                 self._claim_lost_row(connection)
         if self._silent_since is not None:
@@ -153,16 +164,40 @@ class Heartbeat:
         self._silent_since = None
         self._troubles.clear()
 
+    def _register_first(self, connection: Connection, seen: Registration | None) -> None:
+        self._registered_at = register(connection, self._node_id, self._info, seen)
+        if self._registered_at is None:
+            raise NodeIdTaken(f"another worker process registered as '{self._node_id}', or beat, at the same moment")
+        version = self._info.get("version", "unknown")
+        _log.info("registered as '%s' in %s, version %s", self._node_id, self._url, version)
+
     def _claim_lost_row(self, connection: Connection) -> None:
         """A beat found no row of ours: it was deleted, or belongs to another process by now."""
-        registered_at = register_over(connection, self._node_id, self._info, None)
-        if registered_at is None:
-            found = registration(connection, self._node_id)
-            if found is None:
-                raise MetadataDbError("query", f"the row of '{self._node_id}' comes and goes")
+        found = self._successor(connection)
+        if found is not None:
+            # It is as old as a replica or a backup: what that means is found out by taking the node id anew.
+            raise MetadataDbError("query", f"the row of '{self._node_id}' is of an older registration")
+        self._register_again(connection, None)
+
+    def _successor(self, connection: Connection) -> Registration | None:
+        """Return who has the row, which is not ours: an older registration, or nobody.
+
+        Raises:
+            FencedOut: a later one.
+        """
+        found = registration(connection, self._node_id)
+        assert self._registered_at is not None
+        if found is not None and found.registered_at > self._registered_at:
             raise taken_over(self._node_id, found)
+        return found
+
+    def _register_again(self, connection: Connection, seen: Registration | None) -> None:
+        registered_at = register(connection, self._node_id, self._info, seen)
+        if registered_at is None:
+            raise MetadataDbError("query", f"the row of '{self._node_id}' comes and goes")
         self._registered_at = registered_at
-        _log.warning("the row of '%s' was deleted: registered again", self._node_id)
+        was = "deleted" if seen is None else f"an older one, of {seen.registered_at.isoformat(timespec='seconds')}"
+        _log.warning("the row of '%s' was %s: registered again", self._node_id, was)
 
     def _beat(self, connection: Connection, stop: threading.Event) -> None:
         due = time.monotonic() + INTERVAL_SECONDS
@@ -172,14 +207,19 @@ class Heartbeat:
                 if not heartbeat(connection, self._node_id, self._registered_at):
                     self._claim_lost_row(connection)
             _log.debug("'%s' beats", self._node_id)
+            self._turned(None)
             due = next_due(due, time.monotonic())
 
     def _record_stop(self, connection: Connection) -> bool:
         assert self._registered_at is not None
         with deadline(connection, BEAT_TIMEOUT_SECONDS):
-            mark_stopped(connection, self._node_id, self._registered_at)
-        _log.info("'%s' stopped", self._node_id)
-        return True
+            is_recorded = mark_stopped(connection, self._node_id, self._registered_at)
+            older = None if is_recorded else self._successor(connection)
+        if is_recorded:
+            _log.info("'%s' stopped", self._node_id)
+        else:
+            self._say_unrecorded("its row was deleted" if older is None else "its row is of an older registration")
+        return is_recorded
 
     def _record_late_stop(self) -> bool:
         """Stopped while the database was away: it gets one more chance to hear of it. The fence does without a lock."""

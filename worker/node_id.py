@@ -39,6 +39,11 @@ class FencedOut(Exception):
     """Another process registered under the node id while this one was cut off or frozen."""
 
 
+def _taken(node_id: str, by: Registration) -> NodeIdTaken:
+    age = f"its last heartbeat is {by.silent_seconds:.1f} s old"
+    return NodeIdTaken(f"node id '{node_id}' is held by another worker process; {age}")
+
+
 def taken_over(node_id: str, by: Registration) -> FencedOut:
     """Return the error that says who has the node id now."""
     moment = by.registered_at.isoformat(timespec="seconds")
@@ -48,12 +53,14 @@ def taken_over(node_id: str, by: Registration) -> FencedOut:
 def take_node_id(
     connection: Connection, node_id: str, *, registered_at: datetime | None, own_backend: int | None
 ) -> Registration | None:
-    """Return once the node id may be registered, or beaten for again: at once where it is free.
+    """Return once the node id may be registered, or beaten for again: at once where it is free, or this process's own.
 
-    The lock of a worker that has been silent for SILENT_SECONDS is freed by ending its session: the process is frozen,
-    or cut off without PostgreSQL noticing. Until then this watches, which tells a worker that is dead from one that
-    beats. Through a pooler, which keeps no session's lock, heartbeats alone tell; what was seen last is returned, to be
-    registered over.
+    It is free where nobody registered under it, where its worker stopped on purpose, and where that has been silent for
+    SILENT_SECONDS. Until then this watches, which tells a worker that is dead from one that beats, or that lost its
+    session a moment ago. The lock of a silent worker is freed by ending its session: the process is frozen, or cut off
+    without PostgreSQL noticing. Through a pooler, which keeps no session's lock, heartbeats alone tell.
+
+    What was seen last is returned, to be registered over.
 
     registered_at, own_backend: what this process wrote, and in which session, before it lost that session.
 
@@ -67,20 +74,22 @@ def take_node_id(
     while True:
         with deadline(connection, BEAT_TIMEOUT_SECONDS):
             pooled = through_pooler(connection)
-            if not pooled and try_lock(connection, node_id):
-                return None
             holder = lock_holder(connection, node_id)
             found = registration(connection, node_id)
-            if registered_at is not None:
-                if found is not None and found.registered_at != registered_at:
+            # A row that is older than what this process wrote is nobody's successor: the database is another by now,
+            # a replica that was behind or a backup.
+            is_own = found is not None and found.registered_at == registered_at
+            if not is_own:
+                if registered_at is not None and found is not None and found.registered_at > registered_at:
                     raise taken_over(node_id, found)
-            elif watch.sees_life(found):
-                assert found is not None
-                age = f"its last heartbeat is {found.silent_seconds:.1f} s old"
-                raise NodeIdTaken(f"node id '{node_id}' is held by another worker process; {age}")
+                if found is not None and watch.sees_life(found):
+                    raise _taken(node_id, found) if registered_at is None else taken_over(node_id, found)
             silent = watch.sees_silence(found)
-            if pooled and holder is None and (silent or registered_at is not None or found is None or found.stopped):
+            is_free = is_own or found is None or found.stopped or silent
+            if is_free and holder is None and (pooled or try_lock(connection, node_id)):
                 return found
+            if found is not None and holder is None and not is_free:
+                watch.say_waiting(node_id, found)
             if holder is not None and (silent or holder == own_backend):
                 if ends is None:
                     ends = time.monotonic() + _ENDING_SECONDS
@@ -97,6 +106,7 @@ class _Watch:
     def __init__(self) -> None:
         self._began = time.monotonic()
         self._heartbeat_at: datetime | None = None
+        self._is_told = False
 
     def sees_life(self, found: Registration | None) -> bool:
         """Whether a heartbeat came since the first look."""
@@ -109,3 +119,14 @@ class _Watch:
         """Whether no heartbeat came for SILENT_SECONDS."""
         watched = time.monotonic() - self._began
         return watched > SILENT_SECONDS or (found is not None and found.silent_seconds > SILENT_SECONDS)
+
+    def say_waiting(self, node_id: str, found: Registration) -> None:
+        """Say once why this takes a while."""
+        if not self._is_told:
+            self._is_told = True
+            _log.info(
+                "'%s' beat %.1f s ago, in a session that is gone: taking it over unless it beats again within %.0f s",
+                node_id,
+                found.silent_seconds,
+                SILENT_SECONDS,
+            )

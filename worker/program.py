@@ -6,12 +6,20 @@ import signal
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import NoReturn
+
+from setproctitle import setproctitle
 
 from worker.beating import Beating
 from worker.descendants import adopt_orphans, reap, signal_all
-from worker.guard import HEARD, KILL_PATIENCE_SECONDS, PASSED_ON, SI_KERNEL, START, Guard
+from worker.guard import END, FROM_TERMINAL, HEARD, KILL_PATIENCE_SECONDS, START, Guard
 from worker.heartbeat import Heartbeat
+
+_SI_KERNEL = 0x80
+"""The `si_code` of a terminal's signals, and of those of a timer or a limit, which go to one process."""
+
+_OF_TERMINALS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH)
 
 _log = logging.getLogger("worker")
 
@@ -32,16 +40,23 @@ class Program:
         adopt_orphans()
         self._lock = threading.Lock()
         self._code: int | None = None
+        orders, self._orders = os.pipe()
         worker = os.getpid()
         self._guard = os.fork()
         if self._guard == 0:
-            _be(Guard(command, environment, stop_timeout, worker, program_mask))
+            os.close(self._orders)
+            # Neither name nor arguments of the worker or the program: whoever kills those by what `ps` shows is to
+            # leave the one that cleans up after them.
+            setproctitle(f"amp-guard of pid {worker}")
+            _be(Guard(command, environment, stop_timeout, worker, orders, program_mask))
+        os.close(orders)
 
     def run(self, heartbeat: Heartbeat) -> int:
         """Beat, and run the program as long as the node id is ours; return its exit code, as `Guard.run` does.
 
         Raises:
-            NodeIdTaken: another process holds the node id; the program was not started.
+            NodeIdTaken, UnfitSchema: the node id is another process's, or no worker can register in the table; the
+                program was not started.
             FencedOut: another process took it over; the program was stopped.
         """
         beating = Beating(heartbeat, registered=self._start, ended=self._stop)
@@ -51,25 +66,29 @@ class Program:
         return code
 
     def _start(self) -> None:
-        self._signal(START)
+        self._order(START)
 
     def _stop(self) -> None:
-        self._signal(signal.SIGTERM)
+        self._order(END)
 
-    def _signal(self, number: int) -> None:
-        """Signal the guard, from any thread, unless its pid may be another process's by now."""
+    def _order(self, order: int) -> None:
+        """Tell the guard, from any thread, and have it listen. One that is gone is told nothing."""
+        with suppress(BrokenPipeError):
+            os.write(self._orders, bytes([order]))
         with self._lock:
-            if self._code is None:
-                os.kill(self._guard, number)
+            if self._code is None:  # its pid may be another process's otherwise
+                os.kill(self._guard, signal.SIGCHLD)
 
     def _wait(self) -> int:
         while self._code is None:
             received = signal.sigwaitinfo(HEARD)
-            if received.si_signo == signal.SIGCHLD:
+            number = received.si_signo
+            is_from_terminal = received.si_code == _SI_KERNEL and number in _OF_TERMINALS
+            if number == signal.SIGCHLD:
                 self._reap()
-            elif received.si_code != SI_KERNEL and received.si_signo in PASSED_ON:
-                self._signal(received.si_signo)
-            elif received.si_signo == signal.SIGTSTP:
+            elif received.si_pid != os.getpid():  # as SIGPIPE is, of an order to a guard that is gone
+                self._order(number | (FROM_TERMINAL if is_from_terminal else 0))
+            if number == signal.SIGTSTP and is_from_terminal:
                 _suspend()
         return self._code
 

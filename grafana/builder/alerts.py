@@ -62,8 +62,8 @@ class Alert:
     below: float | None = None
     """It fires for each series of the query whose value is above, or below."""
 
-    hold: timedelta = timedelta(0)
-    """For how long, before it fires."""
+    pending: timedelta = timedelta(0)
+    """For how long its condition must last before it fires: `for` in a rule."""
 
     summary: str = ""
     description: str = ""
@@ -89,7 +89,7 @@ ALERTS = (
         Scope.EXPORTER,
         record.EXPORTERS_UP,
         below=1,
-        hold=EXPORTER_DOWN_FOR,
+        pending=EXPORTER_DOWN_FOR,
         summary="No exporter of {job} answers",
         description="Prometheus has had no answer from any exporter of {job} for over "
         f"{promql(EXPORTER_DOWN_FOR)}. Nothing is known of its workers; alerts about them stay as they were.",
@@ -101,12 +101,11 @@ ALERTS = (
         Scope.METADATA_DB,
         record.METADATA_DB_UP,
         below=1,
-        hold=METADATA_DB_DOWN_FOR,
+        pending=METADATA_DB_DOWN_FOR,
         summary="The metadata DB of {job} does not answer",
         description="The exporter runs, but the metadata DB of {job} has not answered it for over "
         f"{promql(METADATA_DB_DOWN_FOR)}. Perhaps workers cannot write heartbeats either; nothing is known of "
-        "them, and "
-        "alerts about them stay as they were.",
+        "them, and alerts about them stay as they were.",
         dashboard=EXPORTER_UID,
     ),
     Alert(
@@ -114,8 +113,8 @@ ALERTS = (
         Severity.CRITICAL,
         Scope.EXPORTER,
         f"{record.EXPORTERS_UP} unless on (job) {record.SETTLED}",
-        above=-1,
-        hold=UNSETTLED_FOR,
+        above=-1,  # however many answer: none is 0, and a failed scrape must not begin the minutes anew
+        pending=UNSETTLED_FOR,
         summary="Alerts about workers of {job} have been held back for minutes",
         description="For over "
         f"{promql(UNSETTLED_FOR)}, no exporter of {{job}} has had the metadata DB's answers for "
@@ -128,7 +127,7 @@ ALERTS = (
         Scope.FLEET,
         record.ACTIVE,
         below=1,
-        hold=NO_ACTIVE_FOR,
+        pending=NO_ACTIVE_FOR,
         summary="No worker of {job} is active",
         description="{job} has no active worker: nothing is extracted. The metadata DB answers; they ended, or cannot "
         "write to it.",
@@ -187,7 +186,7 @@ ALERTS = (
         Scope.WORKER,
         record.AHEAD,
         above=AHEAD_SECONDS,
-        hold=AHEAD_FOR,
+        pending=AHEAD_FOR,
         summary="The heartbeat of {node_id} of {job} lies in the future",
         description="The heartbeat of worker {node_id} of {job} is {value:duration} ahead of the metadata DB's clock. "
         "That worker looks alive until the clock gets there, dead or not. A worker that lives overwrites it within "
@@ -201,7 +200,7 @@ ALERTS = (
         Scope.FLEET,
         record.VERSIONS,
         above=1,
-        hold=VERSIONS_FOR,
+        pending=VERSIONS_FOR,
         summary="{job} runs {value:count} versions",
         description="Workers of {job} have been running {value:count} different versions for over "
         f"{promql(VERSIONS_FOR)}, longer than a rollout takes.",
@@ -212,7 +211,7 @@ ALERTS = (
         Scope.EXPORTER,
         f"max by (job, instance) (scrape_duration_seconds{{{SELECTED}}})",
         above=SLOW_SECONDS,
-        hold=SLOW_FOR,
+        pending=SLOW_FOR,
         summary="The exporter {instance} of {job} is slow",
         description="Each scrape of {instance} of {job} has been taking over "
         f"{SLOW_SECONDS} s for {promql(SLOW_FOR)}, the last one {{value:duration}}. At 80 % of Prometheus's scrape "

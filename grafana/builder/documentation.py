@@ -27,7 +27,7 @@ def _alerts() -> str:
         "| --- | --- | --- | --- | --- |",
         *(
             f"| [{alert.name}](runbooks/{alert.name}.md) | {alert.severity} | {alert.scope} | {_when(alert)} "
-            f"| {promql(alert.hold) if alert.hold else 'at once'} |"
+            f"| {promql(alert.pending) if alert.pending else 'at once'} |"
             for alert in ALERTS
         ),
     ]

@@ -65,7 +65,7 @@ def _rule(alert: Alert) -> dict[str, Any]:
         "noDataState": "OK",
         # While Prometheus itself does not answer, nothing is known: no alert fires, and none resolves.
         "execErrState": "Error" if alert.name == "AmpExporterDown" else "KeepLast",
-        "for": promql(alert.hold),
+        "for": promql(alert.pending),
         "labels": {"severity": str(alert.severity), "scope": str(alert.scope)},
         "annotations": annotations(alert, texts.grafana),
     }

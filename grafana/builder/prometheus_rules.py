@@ -37,8 +37,8 @@ def prometheus_rules() -> dict[str, Any]:
 def _rule(alert: Alert) -> dict[str, Any]:
     query = alert.query if _NAME.fullmatch(alert.query) else f"({alert.query})"
     rule: dict[str, Any] = {"alert": alert.name, "expr": f"{query} {alert.condition}"}
-    if alert.hold:
-        rule["for"] = promql(alert.hold)
+    if alert.pending:
+        rule["for"] = promql(alert.pending)
     rule["labels"] = {"severity": str(alert.severity), "scope": str(alert.scope)}
     rule["annotations"] = annotations(alert, texts.prometheus)
     return rule

@@ -1,7 +1,5 @@
 import logging
 import re
-import sys
-from pathlib import Path
 
 import click
 import pytest
@@ -53,8 +51,6 @@ def test_a_url_that_cannot_be_read_is_refused_without_quoting_it(name: str) -> N
         ["exporter", "--web.telemetry-path", "metrics"],
         ["exporter", "--web.listen-address", "9610"],
         ["exporter", "--collector.workers", "some"],
-        ["exporter", "--web.config.file", "web.yml"],
-        ["admin", "--web.config.file", "web.yml"],
     ],
 )
 def test_an_option_that_makes_no_sense_is_wrong_usage(arguments: list[str]) -> None:
@@ -101,15 +97,6 @@ def test_ps_shows_no_password(processes: Processes, command: list[str], unused_p
     assert "ampd" in shown
     assert "hunter2" not in shown
     assert "hunter2" not in process.output
-
-
-def test_a_directory_of_the_same_name_is_not_imported(processes: Processes, tmp_path: Path) -> None:
-    for name in ("worker", "admin"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "__init__.py").write_text("raise SystemExit('imported the wrong one')")
-    command = [sys.executable, "-P", "-m", "ampd", "worker", "--node-id=w"]
-    process = processes.start(*command, "--metadata-db-url=postgresql://127.0.0.1:1/d", cwd=tmp_path)
-    process.says("cannot be reached")
 
 
 def test_logs_are_one_line_an_event() -> None:

@@ -4,15 +4,19 @@ import http.server
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ctl.cli import _NODE_ID
+from ctl.node_ids import NODE_ID
 from metadata_db import InvalidNodeId, check_node_id
+from tests.ctl.contract_api import ContractApi, a_worker, serving
 from tests.node_ids import INVALID, VALID
-from tests.processes import free_port, run
+from tests.processes import free_port, get, run
 
 
 def test_an_api_that_is_not_there_is_told_with_its_url() -> None:
@@ -30,17 +34,36 @@ def test_a_host_that_does_not_exist_is_told() -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_server_that_hangs_up_is_told() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def hang_up() -> None:
-            server.accept()[0].close()
-
-        threading.Thread(target=hang_up).start()
-        done = run("ampctl", "--admin-url", f"http://127.0.0.1:{server.getsockname()[1]}", "worker", "list")
+def test_a_host_that_cannot_exist_is_told() -> None:
+    done = run("ampctl", "--admin-url", "http://amp..example", "worker", "list")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert "cannot reach the Admin API" in done.stderr
+    assert "cannot reach the Admin API at http://amp..example: " in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("says", "told"),
+    [
+        (b"", "Remote end closed connection without response"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "it does not speak HTTP; is it https://?"),
+        (b"\x15\x03\x03\x00\x02\x02\x32", "it does not speak HTTP; is it https://?"),  # an alert of TLS
+        (b"HTTP/\x1b[31m 200 OK\r\n\r\n", r"HTTP/\x1b[31m"),
+    ],
+    ids=["nothing", "SSH", "TLS", "escapes"],
+)
+def test_a_server_that_speaks_no_http_is_told(says: bytes, told: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            with server.accept()[0] as connection:
+                connection.recv(65_536)
+                connection.sendall(says)
+
+        threading.Thread(target=answer).start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        done = run("ampctl", "--admin-url", url, "worker", "list")
+    assert done.returncode == 1
+    assert done.stderr == f"Error: cannot reach the Admin API at {url}: {told}\n"
 
 
 @pytest.fixture
@@ -85,31 +108,74 @@ def answering(tmp_path: Path) -> Iterator[Callable[[str], str]]:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", '{"a": 1}', '{"workers": null}', '{"workers": "abc"}', '{"workers": [{"x": 1}]}', "[" * 100_000],
-    ids=lambda text: text[:20],
+    [
+        *("", "[]", '{"a": 1}', '{"workers": null}', '{"workers": "abc"}', '{"workers": [{"x": 1}]}', "[" * 100_000),
+        json.dumps({"workers": [a_worker("w") | {"info": {}}]}),
+        '{"workers": [], "next": "the same again and again"}',
+        '{"workers": [], "next": 5}',
+    ],
+    ids=lambda text: text[:30],
 )
-@pytest.mark.parametrize("command", [["list"], ["list", "--json"], ["inspect", "w"]])
+@pytest.mark.parametrize(
+    "command", [["worker", "list"], ["worker", "list", "--json"], ["worker", "inspect", "w"], ["version"]]
+)
 def test_an_answer_of_another_shape_is_told(answering: Callable[[str], str], text: str, command: list[str]) -> None:
-    done = run("ampctl", "--admin-url", answering(text), "worker", *command)
+    done = run("ampctl", "--admin-url", answering(text), *command)
     assert done.returncode == 1
     assert "no answer of an Admin API" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("age", ["null", '"5"', "NaN", "Infinity", "1e400", "1" * 400])
+def test_an_age_that_is_none_is_told(answering: Callable[[str], str], age: str) -> None:
+    text = json.dumps({"workers": [a_worker("w", age=1.5)]}).replace("1.5", age)
+    done = run("ampctl", "--admin-url", answering(text), "worker", "list", "--wide")
+    assert done.returncode == 1
+    assert "no answer of an Admin API" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_nothing_that_a_worker_says_controls_the_terminal(answering: Callable[[str], str]) -> None:
     odd = "a\x1b[31mRED\x07\r\n\u202e\ud800é"
     info = dict.fromkeys(("version", "commit_sha", "commit_timestamp", "build_date"), odd)
-    worker = dict.fromkeys(("node_id", "created_at", "registered_at", "heartbeat_at"), odd) | {"info": info}
+    worker: dict[str, object] = dict.fromkeys(
+        ("node_id", "state", "created_at", "registered_at", "heartbeat_at"), odd
+    ) | {"heartbeat_age_seconds": 1.5, "info": info}
     for text, command in (
         (json.dumps({"workers": [worker]}), ["list"]),
         (json.dumps({"workers": [worker]}), ["list", "--json"]),
+        (json.dumps({"workers": [worker]}), ["list", "--wide"]),
+        (json.dumps({"workers": [worker]}), ["list", "--output", "csv"]),
+        (json.dumps(worker), ["inspect", "w", "--wide"]),
         (json.dumps(worker), ["inspect", "w"]),
         (json.dumps(worker), ["inspect", "w", "--json"]),
+        (json.dumps(worker), ["check", "w", "--version", "v1"]),
+        (json.dumps(worker), ["forget", "w", "--dry-run"]),
     ):
         done = run("ampctl", "--admin-url", answering(text), "worker", *command)
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == (1 if "check" in command else 0), done.stderr
         assert done.stdout.replace("\n", "").isprintable()
         assert "\\x1b" in done.stdout or "\\u001b" in done.stdout
+    done = run("ampctl", "--admin-url", answering(json.dumps({"info": {"version": odd}})), "version")
+    assert (done.returncode, "\x1b" in done.stdout, "\\x1b" in done.stdout) == (0, False, True)
+
+
+def test_nor_does_an_error_of_the_apis(contract_api: ContractApi) -> None:
+    contract_api.says = 400, {"error_code": "X", "error_message": "a\x1b[31mRED\r\n"}
+    done = run("ampctl", "--admin-url", contract_api.url, "worker", "list")
+    assert done.stderr == f"Error: {contract_api.url}/workers: a\\x1b[31mRED\\r\\n (X)\n"
+
+
+def test_an_api_below_a_path_is_asked_there(contract_api: ContractApi) -> None:
+    done = run("ampctl", "--admin-url", f"{contract_api.url}/amp/", "worker", "list")
+    assert contract_api.asked == ["GET /amp/workers"]
+    assert f"{contract_api.url}/amp/workers: " in done.stderr
+
+
+def test_whoever_reads_may_have_enough() -> None:
+    with serving(ContractApi(FLEET_OF_25_000)) as api:  # more than a pipe holds
+        done = run("bash", "-o", "pipefail", "-c", f"ampctl --admin-url {api.url} worker list | head -1")
+    assert (done.returncode, done.stdout[:7], done.stderr) == (1, "w-00001", "")
 
 
 def test_an_output_that_cannot_be_written_is_told(answering: Callable[[str], str]) -> None:
@@ -132,6 +198,7 @@ def test_an_output_that_cannot_be_written_is_told(answering: Callable[[str], str
         ["--admin-url", "http://localhost/é", "worker", "list"],
         ["--admin-url", "http://user:password@localhost", "worker", "list"],
         ["--admin-url", "http://localhost/?q=1", "worker", "list"],
+        ["--admin-url", "http://localhost/#part", "worker", "list"],
     ],
 )
 def test_wrong_usage(arguments: list[str]) -> None:
@@ -155,16 +222,83 @@ def test_the_rule_is_the_same_as_the_servers(node_id: str) -> None:
         valid = True
     except InvalidNodeId:
         valid = False
-    assert bool(_NODE_ID.fullmatch(node_id)) == valid
-
-
-@pytest.mark.parametrize("arguments", [[], ["worker"], ["worker", "list"], ["worker", "inspect"]])
-def test_every_level_has_help_with_an_example(arguments: list[str]) -> None:
-    done = run("ampctl", *arguments, "--help")
-    assert done.returncode == 0
-    assert arguments == ["worker"] or "Example" in done.stdout
+    assert bool(NODE_ID.fullmatch(node_id)) == valid
 
 
 def test_it_imports_no_other_room() -> None:
     code = "import sys, ctl.cli; print([m for m in ('flask', 'sqlalchemy', 'metadata_db') if m in sys.modules])"
     assert run("python", "-c", code).stdout == "[]\n"
+
+
+def test_the_versions_of_both_ends_are_shown(admin_url: str) -> None:
+    done = run("ampctl", "--admin-url", admin_url, "version")
+    served = json.loads(get(f"{admin_url}/openapi.json"))["info"]["version"]
+    assert done.returncode == 0
+    assert done.stdout == f"ampctl {version('amp-worker-management')}\nAdmin API {served} ({admin_url})\n"
+
+
+def test_its_own_version_is_shown_while_the_api_is_away() -> None:
+    done = run("ampctl", "--admin-url", f"http://127.0.0.1:{free_port()}", "version")
+    assert done.returncode == 1
+    assert done.stdout == f"ampctl {version('amp-worker-management')}\n"
+    assert "cannot reach the Admin API" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["worker", "lst"], "list"),
+        (["workr"], "worker"),
+        (["worker", "list", "--stat", "lost"], "--state"),
+        (["--admin-ulr", "x", "version"], "--admin-url"),
+    ],
+)
+def test_a_mistyped_command_or_option_is_recognized(arguments: list[str], meant: str) -> None:
+    done = run("ampctl", *arguments)
+    assert done.returncode == 2
+    assert f"'{meant}'" in done.stderr.splitlines()[-1]
+
+
+def test_a_mistyped_node_id_is_recognized(api_url: str) -> None:
+    done = run("ampctl", "--admin-url", api_url, "worker", "inspect", "epsilon-100")
+    assert done.returncode == 1
+    assert done.stderr.endswith("(WORKER_NOT_FOUND). Did you mean 'epsilon-10'?\n")
+    unlike = run("ampctl", "--admin-url", api_url, "worker", "inspect", "x")
+    assert unlike.stderr.endswith("(WORKER_NOT_FOUND)\n")
+
+
+def test_that_nobody_has_a_node_id_is_told_even_if_the_others_cannot_be_read() -> None:
+    class AwayThen(ContractApi):
+        def answer(self, method: str, target: str, authorization: str | None) -> tuple[int, Any]:
+            answer = super().answer(method, target, authorization)
+            self.silent = True
+            return answer
+
+    with serving(AwayThen([a_worker("worker-1")])) as api:
+        done = run("ampctl", "--admin-url", api.url, "worker", "inspect", "worker-2")
+    assert done.returncode == 1
+    assert done.stderr.endswith("(WORKER_NOT_FOUND)\n")
+
+
+FLEET_OF_25_000 = [a_worker(f"w-{number:05}") for number in range(1, 25_001)]
+
+
+def test_a_mistyped_node_id_is_recognized_at_the_end_of_a_large_fleet() -> None:
+    with serving(ContractApi(FLEET_OF_25_000)) as api:
+        done = run("ampctl", "--admin-url", api.url, "worker", "inspect", "w-25001")
+        assert done.stderr.endswith("(WORKER_NOT_FOUND). Did you mean 'w-25000'?\n")
+        done = run("ampctl", "--admin-url", api.url, "worker", "forget", "w-25001", "w-2500x", "--dry-run")
+        assert done.stderr.count("Did you mean 'w-25000'?\n") == 2
+        assert len([each for each in api.asked if "?" in each]) == 6  # the pages, once a command
+
+
+def test_of_a_fleet_that_cannot_be_read_in_time_nobody_is_suggested() -> None:
+    class Slow(ContractApi):
+        def answer(self, method: str, target: str, authorization: str | None) -> tuple[int, Any]:
+            time.sleep(1.1 if "?" in target else 0)
+            return super().answer(method, target, authorization)
+
+    with serving(Slow(FLEET_OF_25_000)) as api:
+        done = run("ampctl", "--admin-url", api.url, "worker", "inspect", "w-25001")
+    assert done.stderr.endswith("(WORKER_NOT_FOUND)\n")
+    assert len(api.asked) == 3  # the worker and two of three pages

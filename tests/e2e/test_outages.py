@@ -1,6 +1,7 @@
 """The metadata DB goes away, comes back, refuses the password: every process says so once and recovers on its own."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -25,7 +26,7 @@ class Fleet:
             processes.ampd("exporter", "--web.listen-address", f"127.0.0.1:{self.exporter}", database=url),
         ]
         for port in (self.admin, self.exporter):
-            eventually(lambda port=port: get(f"http://127.0.0.1:{port}/-/healthy"))  # type: ignore[misc]
+            eventually(partial(get, f"http://127.0.0.1:{port}/-/healthy"))
 
     def works(self) -> bool:
         assert '"state":"active"' in get(f"http://127.0.0.1:{self.admin}/workers/w")

@@ -1,9 +1,10 @@
 """Every command and query of a runbook works, on a fleet that runs. What they are for is not tested here."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from metadata_db import MetadataDbUrl
 from metadata_db.embedded import EmbeddedPostgres
 from metadata_db.migrate import upgrade
 from tests.alarm.alertmanager import start_alertmanager
-from tests.conftest import fresh_database
+from tests.conftest import Insert, fresh_database
 from tests.processes import ROOT, Processes, eventually, free_port, get, run, tool
 from tests.prometheus import Prometheus
 
@@ -77,6 +78,26 @@ def test_a_command_works(addresses: Addresses, command: str) -> None:
     admin = f"http://127.0.0.1:{addresses.ports['1610']}"
     done = run("bash", "-euo", "pipefail", "-c", strict, env={"AMP_ADMIN_URL": admin})
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_workers_are_removed_as_the_pages_say(
+    processes: Processes, database: str, sql: Callable[..., list[Any]], insert_worker: Insert, unused_port: int
+) -> None:
+    """Through the Admin API, which refuses some; never with SQL, which does not."""
+    pages = "".join(page.read_text() for page in sorted(RUNBOOKS.glob("*.md")))
+    assert "DELETE FROM" not in pages
+    for node_id, days in (("worker-01", 0.5), ("worker-02", 20), ("worker-03", 31)):
+        insert_worker(node_id, days * 86_400)
+    token = {"AMP_AUTH_TOKEN": "a-token-of-the-operator"}
+    processes.ampd("admin", "--web.listen-address", f"127.0.0.1:{unused_port}", database=database, env=token)
+    eventually(lambda: get(f"http://127.0.0.1:{unused_port}/-/ready"))
+    left = []
+    for command in re.findall(r"^ampctl worker forget .*$", pages, re.M):
+        strict = re.sub(r" \|\| true", "", command)
+        done = run("bash", "-c", f"{strict} --yes", env=token | {"AMP_ADMIN_URL": f"http://127.0.0.1:{unused_port}"})
+        assert (done.returncode, done.stderr) == (0, "")
+        left.append("".join(node_id[-1] for (node_id,) in sql("SELECT node_id FROM workers ORDER BY 1")))
+    assert left == ["123", "12", "2"]
 
 
 @pytest.mark.parametrize("query", list(blocks("promql")))

@@ -51,7 +51,11 @@ def data(open_directory: Path, request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture
-def solo(processes: Processes, data: Path) -> Solo:
+def solo(processes: Processes, data: Path, tmp_path: Path) -> Solo:
+    # Where it is started, directories that have the names of ours.
+    for name in ("worker", "admin"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('imported the wrong one')")
     started = Solo(processes, data)
     started.process.says(RUNNING, 60)
     return started

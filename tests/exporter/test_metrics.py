@@ -11,14 +11,14 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from exporter import create_app
-from exporter.families import ALL, EXPORTER, FLEET, WORKER
+from exporter.families import AGE_BOUNDS, ALL, EXPORTER, FLEET, WORKER
 from metadata_db import DEFAULT_THRESHOLDS, MetadataDbUrl
 from tests.conftest import Insert
 from tests.processes import ROOT
 
 OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
 
-ODD = 'quote " backslash \\ line\nfeed 🚀 é'
+ODD = 'quote " backslash \\n and \\" line\nfeed 🚀 é'
 
 
 def client(url: str, collect: str = "all") -> FlaskClient:
@@ -90,6 +90,13 @@ def test_every_state_is_told(exporter: FlaskClient) -> None:
     }
 
 
+def test_a_node_id_that_somebody_else_wrote_is_escaped(exporter: FlaskClient, insert_worker: Insert) -> None:
+    insert_worker(ODD)
+    found = samples(exporter.get("/metrics").text)
+    for family in ("heartbeat_age_seconds", "registered_timestamp_seconds", "info"):
+        assert set(values(found, f"amp_worker_{family}", "node_id")) == {ODD}
+
+
 @pytest.mark.usefixtures("fleet")
 def test_the_histogram_is_of_the_workers_that_should_beat(exporter: FlaskClient) -> None:
     found = samples(exporter.get("/metrics").text)
@@ -148,6 +155,9 @@ def test_an_empty_fleet_has_every_fleet_family(exporter: FlaskClient) -> None:
         ("active", "stale", "lost", "stopped", "forgotten"), 0
     )
     assert found["amp_fleet_heartbeat_age_seconds_gcount", ()] == 0
+    assert found["amp_fleet_heartbeat_age_seconds_gsum", ()] == 0
+    assert set(values(found, "amp_fleet_heartbeat_age_seconds_bucket", "le").values()) == {0}
+    assert len(values(found, "amp_fleet_heartbeat_age_seconds_bucket", "le")) == len(AGE_BOUNDS) + 1
 
 
 def test_without_a_database_it_answers_and_says_so() -> None:
@@ -222,6 +232,7 @@ def test_gzip_is_sent_to_whom_accepts_it(exporter: FlaskClient) -> None:
     plain = exporter.get("/metrics?name[]=amp_worker_info")
     packed = exporter.get("/metrics?name[]=amp_worker_info", headers={"Accept-Encoding": "gzip"})
     assert "Content-Encoding" not in plain.headers
+    assert {"Accept", "Accept-Encoding"} <= set(plain.headers["Vary"].split(", "))
     assert packed.headers["Content-Encoding"] == "gzip"
     assert gzip.decompress(packed.data) == plain.data
     refused = exporter.get("/metrics", headers={"Accept-Encoding": "gzip;q=0"})

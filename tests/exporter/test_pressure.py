@@ -213,12 +213,25 @@ def test_scrapes_at_the_same_moment_share_one_query(exporter: Exporter, server: 
 
 
 def test_a_long_scrape_is_not_ended_by_a_short_one(exporter: Exporter, server: EmbeddedPostgres) -> None:
-    with psycopg.connect(server.url) as locker, ThreadPoolExecutor(2) as clients:
+    with (
+        psycopg.connect(server.url) as locker,
+        psycopg.connect(server.url, autocommit=True) as watcher,
+        ThreadPoolExecutor(2) as clients,
+    ):
         locker.execute("LOCK TABLE workers IN ACCESS EXCLUSIVE MODE")
-        short = clients.submit(exporter.scrape, 0.5)
-        time.sleep(0.1)
-        long = clients.submit(exporter.scrape, 10.0)
+
+        def waits() -> list[tuple[object]]:
+            """Since when a query of the exporter's has been waiting for the table."""
+            return watcher.execute(
+                "SELECT query_start FROM pg_stat_activity "
+                "WHERE application_name = 'ampd exporter' AND wait_event_type = 'Lock'"
+            ).fetchall()
+
+        short = clients.submit(exporter.scrape, 2.0)
+        first = eventually(waits)
+        long = clients.submit(exporter.scrape, 20.0)
         assert "amp_metadata_db_up 0.0" in short.result()[1]
+        eventually(lambda: waits() not in ([], first))  # else the query that the short one began might answer both
         locker.rollback()
         assert "amp_metadata_db_up 1.0" in long.result()[1]
 

@@ -150,6 +150,19 @@ def long_dead(time: int) -> Scrape:
     return Scrape(living | {f"pod-{number}": Worker(age=10_800.0 + time) for number in (1, 2)})
 
 
+def one_of_three_killed(time: int) -> Scrape:
+    """A third of a small fleet is one worker."""
+    living = {node_id: Worker() for node_id in NODE_IDS[:3]}
+    return Scrape(living | ({NODE_IDS[0]: silent(time, 60)} if 60 < time < 120 else {}))
+
+
+def metadata_db_and_exporter_away(time: int) -> Scrape:
+    """The metadata DB from 60 s on; the exporter as well, for a moment at 100 s."""
+    if 100 <= time < 110:
+        return Scrape(up=False)
+    return metadata_db_away(150)(time)
+
+
 MUST_FIRE = [
     Case("a worker is killed", killed, 240, {"AmpWorkerHeartbeatStale": (70, 195), "AmpWorkerLost": (120, 195)}),
     Case(
@@ -172,6 +185,13 @@ MUST_FIRE = [
     ),
     Case("two of ten are killed, no more than the share", some_killed(2), 180, {"AmpWorkerHeartbeatStale": (70, 115)}),
     Case("the metadata DB is away", metadata_db_away(120), 240, {"AmpMetadataDbUnreachable": (85, 115)}),
+    Case("one worker of a small fleet is killed", one_of_three_killed, 180, {"AmpWorkerHeartbeatStale": (70, 115)}),
+    Case(
+        "the metadata DB is away, and the exporter for a moment",
+        metadata_db_and_exporter_away,
+        240,
+        {"AmpMetadataDbUnreachable": (85, 145)},
+    ),
     Case("the metadata DB comes and goes", metadata_db_in_and_out, 900, {"AmpExporterErrors": (185, 670)}),
     Case("the exporter is away", exporter_away(120), 240, {"AmpExporterDown": (75, 115)}),
     Case("the exporter is slow", slow, 300, {"AmpExporterSlow": (185, 235)}),
@@ -189,6 +209,12 @@ MUST_FIRE = [
         lambda time: fleet() if time <= 60 else Scrape(target=False),
         600,
         {"AmpExporterDown": (75, 600), "AmpFleetUnsettled": (245, 600)},
+    ),
+    Case(
+        "there has never been an exporter",
+        lambda _: Scrape(target=False),
+        240,
+        {"AmpExporterDown": (10, 240), "AmpFleetUnsettled": (180, 240)},
     ),
     Case(
         "an exporter that flaps holds alerts about workers back, and that is told",
@@ -219,6 +245,7 @@ MUST_NOT_FIRE = [
     Case("a blip: 7 s without a heartbeat", lambda time: fleet(worker_01=Worker(age=7.5 if time == 60 else 0.5))),
     Case("an outage of the metadata DB between two scrapes", short_outage),
     Case("a restart of the metadata DB in 20 s", metadata_db_away(85), 300),
+    Case("an outage of the metadata DB that is shorter than the time to settle", metadata_db_away(75)),
     Case("a restart of the exporter", exporter_away(70)),
     Case("a restart of Prometheus", lambda time: None if 60 < time < 100 else fleet()),
     Case("a rollout in ten minutes", rollout(10), 900),

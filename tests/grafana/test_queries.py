@@ -120,9 +120,11 @@ def _run_the_fleet(
         "UPDATE workers SET heartbeat_at = clock_timestamp() - interval '15 seconds' WHERE node_id = 'stale'"
     )
     # Every exporter has seen that, and every rule.
-    for family in ("amp_worker_heartbeat_age_seconds", "job_node_id:amp_worker_silence_seconds:min"):
-        stale = f'{family}{{node_id="stale"}} < 25'
-        eventually(lambda stale=stale: prometheus.query(f"count({stale})") == {frozenset(): 2}, 20)  # type: ignore[misc]
+    seen = " and ".join(
+        f"count({family}{{node_id='stale'}} < 25) == 2"
+        for family in ("amp_worker_heartbeat_age_seconds", "job_node_id:amp_worker_silence_seconds:min")
+    )
+    eventually(lambda: prometheus.query(seen) == {frozenset(): 2}, 20)
     at = time.time()
     lines = [line for line in get(f"http://127.0.0.1:{ports['amp']}/metrics").splitlines() if line[:1] != "#"]
     rows = [
@@ -199,6 +201,10 @@ def milliseconds(field: str) -> Callable[[Row], Any]:
     return lambda row: about_milliseconds(getattr(row, field))
 
 
+def in_state(state: str) -> Expected:
+    return one(lambda answers: answers.count(state))
+
+
 def within(answers: Answers) -> Wanted:
     return {
         labelled(le="+Inf" if bound == BUCKETS[-1] else f"{bound}"): float(
@@ -209,10 +215,7 @@ def within(answers: Answers) -> Wanted:
 
 
 FLEET: dict[str, list[Expected]] = {
-    **{
-        state.capitalize(): [one(lambda answers, state=state: answers.count(state))]  # type: ignore[misc]
-        for state in (*KNOWN, "forgotten")
-    },
+    **{state.capitalize(): [in_state(state)] for state in (*KNOWN, "forgotten")},
     "Silent share": [lambda answers: {frozenset(): answers.count(*SILENT) / answers.count(*BEATING)}],
     "Metadata DB": [one(lambda _: 1)],
     "Exporters": [one(lambda _: 1)],

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from metadata_db import MetadataDbUrl, connect, heartbeat, mark_stopped, register, single_engine
+from metadata_db import MetadataDbUrl, connect, heartbeat, mark_stopped, single_engine
 from metadata_db.embedded import EmbeddedPostgres
 from metadata_db.registrations import BEAT
+from tests.metadata_db.registering import enter
 from tests.relay import Relay
 
 Sql = Callable[..., list[Any]]
@@ -44,7 +45,7 @@ def messages(flight: bytes) -> str:
 def test_a_beat_is_one_round_trip_of_a_prepared_statement(database: str, relay: Relay) -> None:
     name = database.rpartition("?")[0].rpartition("/")[2]
     with open_connection(f"postgresql://postgres@127.0.0.1:{relay.port}/{name}") as connection:
-        fence = register(connection, "w", {})
+        fence = enter(connection, "w", {})
         assert heartbeat(connection, "w", fence)
         relay.flights.clear()
         for _ in range(3):
@@ -64,9 +65,9 @@ def test_a_beat_alone_does_not_wait_for_the_disk(connection: Connection, sql: Sq
         "CREATE CONSTRAINT TRIGGER note AFTER INSERT OR UPDATE ON workers DEFERRABLE INITIALLY DEFERRED "
         "FOR EACH ROW EXECUTE FUNCTION note()"
     )
-    fence = register(connection, "w", {})
+    fence = enter(connection, "w", {})
     assert heartbeat(connection, "w", fence)
-    fence = register(connection, "w", {})
+    fence = enter(connection, "w", {})
     assert heartbeat(connection, "w", fence)
     assert mark_stopped(connection, "w", fence)
     settings = [row[0] for row in sql("SELECT setting FROM commits ORDER BY id")]

@@ -2,8 +2,10 @@ import logging
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -11,6 +13,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from metadata_db import MetadataDbError, MetadataDbUrl, Reader, check_schema, connect, deadline, single_engine, told
+from tests.processes import Processes, eventually, freeze
 
 MakeReader = Callable[[str], Reader]
 
@@ -57,9 +60,17 @@ def test_a_statement_past_its_deadline_is_cancelled_and_the_session_kept(connect
     assert connection.scalar(text("SELECT 1")) == 1
 
 
+def test_no_statement_is_cancelled_for_the_one_before_it(connection: Connection) -> None:
+    """One that ends in the moment of its deadline."""
+    for _ in range(40):
+        with suppress(MetadataDbError), told(), deadline(connection, 0.05):
+            connection.execute(text("SELECT pg_sleep(0.049)"))
+        connection.execute(text("SELECT pg_sleep(0.01)"))
+
+
 def test_a_silent_server_is_left_after_the_deadline(connection: Connection) -> None:
     backend = session(connection).info.backend_pid
-    os.kill(backend, signal.SIGSTOP)
+    freeze(backend)
     started = time.monotonic()
     try:
         with pytest.raises(MetadataDbError) as left, told(), deadline(connection, 0.3):
@@ -118,8 +129,80 @@ def test_what_cannot_be_reached_is_told_in_one_line_without_the_password(
     assert "hunter2" not in str(error.value)
 
 
+def test_a_full_disk_is_a_refusal(database: str, reader: MakeReader) -> None:
+    with pytest.raises(MetadataDbError) as full:
+        reader(database).query(lambda connection: connection.execute(text("DO 'BEGIN RAISE disk_full; END'")), 3)
+    assert full.value.reason == "refused", str(full.value)
+
+
 def test_a_database_or_a_role_that_does_not_exist_is_a_refusal(database: str, reader: MakeReader) -> None:
     for url in (database.replace("/test_", "/nowhere_"), database.replace("postgres@", "nobody_there@")):
         with pytest.raises(MetadataDbError) as error:
             reader(url).query(check_schema, 3)
         assert error.value.reason == "refused", str(error.value)
+
+
+def _greet_and_hang(listener: socket.socket) -> None:
+    """Let everybody in, as PostgreSQL does, and answer nothing else."""
+    ssl_request = 80877103
+    while True:
+        try:
+            client, _ = listener.accept()
+        except OSError:
+            return
+        with client:
+            while int.from_bytes(client.recv(1024)[4:8]) == ssl_request:
+                client.sendall(b"N")
+            client.sendall(b"R\0\0\0\x08\0\0\0\0" + b"Z\0\0\0\x05I")
+            client.recv(1024)  # a statement
+            client.recv(1024)  # the end: nobody else ends it
+
+
+def test_a_session_that_comes_late_is_held_to_a_deadline_too() -> None:
+    """libpq has tried another address before, for as long as the deadline."""
+    with socket.create_server(("127.0.0.1", 0)) as silent, socket.create_server(("127.0.0.1", 0)) as hanging:
+        threading.Thread(target=_greet_and_hang, args=(hanging,), daemon=True).start()
+        ports = f"{silent.getsockname()[1]},{hanging.getsockname()[1]}"
+        url = MetadataDbUrl.parse(f"postgresql://u@/d?host=127.0.0.1,127.0.0.1&port={ports}")
+        engine = single_engine(url, "a test", statement_timeout=60)
+        with pytest.raises(MetadataDbError) as raised, told():
+            connect(engine, 1.0)
+        assert raised.value.reason == "timeout"
+
+
+def test_a_session_that_cannot_be_set_up_is_closed(database: str, sql: Callable[..., list[Any]]) -> None:
+    sql("CREATE ROLE limited LOGIN")
+    try:
+        sql("REVOKE EXECUTE ON FUNCTION set_config FROM PUBLIC")
+        url = MetadataDbUrl.parse(database.replace("postgres@", "limited@"))
+        with pytest.raises(MetadataDbError, match="set_config") as refused, told():
+            connect(single_engine(url, "a test", statement_timeout=4), 4)
+        # The error is still held, and its traceback with it.
+        eventually(lambda: sql("SELECT FROM pg_stat_activity WHERE usename = 'limited'") == [])
+        assert refused.value.reason == "refused"
+    finally:
+        sql("DROP ROLE limited")
+
+
+FORK = """
+import os, sys, time
+from metadata_db import MetadataDbUrl, connect, deadline, single_engine
+
+engine = single_engine(MetadataDbUrl.parse(sys.argv[1]), "a test", statement_timeout=60)
+with connect(engine, 5) as connection:
+    with deadline(connection, 1.0):
+        child = os.fork()
+        if child == 0:
+            with deadline(connection, 60):
+                time.sleep(2.5)
+            os._exit(0)
+    os.waitpid(child, 0)
+    connection.exec_driver_sql("SELECT 1")
+print("it lives")
+"""
+
+
+def test_a_forked_process_ends_no_session_of_its_parents(processes: Processes, database: str) -> None:
+    program = processes.start("python", "-c", FORK, database)
+    assert program.wait() == 0, program.output
+    assert "it lives" in program.output

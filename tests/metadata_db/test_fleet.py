@@ -16,11 +16,11 @@ from metadata_db import (
     connect,
     mark_stopped,
     read_fleet,
-    register,
     single_engine,
 )
 from metadata_db.fleet import GROUP_SIZE
 from tests.conftest import Insert
+from tests.metadata_db.registering import enter
 
 DAY = 86_400.0
 BOUNDS = (1.0, 5.0, 60.0)
@@ -148,13 +148,13 @@ def test_two_workers_that_swap_what_they_are_are_told(connection: Connection, in
 
 
 def test_a_worker_that_stops_and_registers_again_changes_its_group(connection: Connection) -> None:
-    fence = register(connection, "w", {"version": "v1"})
+    fence = enter(connection, "w", {"version": "v1"})
     active = read(connection)
     assert mark_stopped(connection, "w", fence)
     stopped = read(connection, known=active)
     assert [group.state for group in stopped.groups] == ["stopped"]
     assert stopped.details[0, "stopped"].members[0].stopped_at is not None
-    register(connection, "w", {"version": "v2"})
+    enter(connection, "w", {"version": "v2"})
     assert read(connection, known=stopped).details[0, "active"].versions == {"v2": 1}
 
 
@@ -191,5 +191,5 @@ def test_a_forgotten_worker_has_its_group_told_when_it_is_back(connection: Conne
     insert_worker("w", 2 * DAY)
     forgotten = read(connection)
     assert node_ids(forgotten) == {(0, "forgotten"): []}
-    register(connection, "w", {})
+    enter(connection, "w", {})
     assert node_ids(read(connection, known=forgotten)) == {(0, "active"): ["w"]}

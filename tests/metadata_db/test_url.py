@@ -32,6 +32,7 @@ def test_is_shown_without_its_password(url: str, shown: str) -> None:
         "postgresql://amp:s3@hunter2@127.0.0.1:5432/amp",
         "postgresql://amp:s3:hunter2/x@127.0.0.1/amp",
         "postgresql://amp:12/hunter2@127.0.0.1/amp",
+        "postgresql://amp:hunter2/amp",
     ],
 )
 def test_one_that_cannot_be_read_is_refused_without_quoting_it(url: str) -> None:

@@ -2,7 +2,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -14,18 +14,24 @@ from metadata_db import (
     MetadataDbUrl,
     State,
     Thresholds,
+    backend_of,
     connect,
+    end_lock_holder,
     get_worker,
     heartbeat,
     list_workers,
+    lock_holder,
     mark_stopped,
     register,
     registration,
     single_engine,
     try_lock,
 )
-from tests.conftest import Insert
+from metadata_db.embedded import EmbeddedPostgres
+from tests.conftest import Insert, fresh_database
+from tests.metadata_db.registering import enter
 from tests.metadata_db.test_fleet import read
+from tests.processes import eventually
 
 DAY = 86_400.0
 
@@ -37,25 +43,30 @@ def connection(database: str) -> Iterator[Connection]:
 
 
 def states(connection: Connection, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> dict[str, str]:
-    return {worker.node_id: worker.state for worker in list_workers(connection, thresholds)}
+    return {worker["node_id"]: worker["state"] for worker in list_workers(connection, thresholds)}
+
+
+def shown(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def test_registering_enters_and_renews_a_worker(connection: Connection) -> None:
-    first = register(connection, "w", {"version": "v1"})
+    first = enter(connection, "w", {"version": "v1"})
     before = get_worker(connection, "w", DEFAULT_THRESHOLDS)
-    second = register(connection, "w", {"version": "v2"})
+    second = enter(connection, "w", {"version": "v2"})
     after = get_worker(connection, "w", DEFAULT_THRESHOLDS)
     assert before is not None
     assert after is not None
-    assert after.created_at == before.created_at == first
-    assert after.registered_at == after.heartbeat_at == second > first
-    assert (before.info["version"], after.info["version"]) == ("v1", "v2")
+    assert after["created_at"] == before["created_at"] == shown(first)
+    assert after["registered_at"] == after["heartbeat_at"] == shown(second)
+    assert second > first
+    assert (before["info"]["version"], after["info"]["version"]) == ("v1", "v2")
 
 
 def test_a_heartbeat_is_fenced_by_the_registration(connection: Connection) -> None:
-    old = register(connection, "w", {})
+    old = enter(connection, "w", {})
     assert heartbeat(connection, "w", old)
-    new = register(connection, "w", {})
+    new = enter(connection, "w", {})
     assert not heartbeat(connection, "w", old)
     assert not mark_stopped(connection, "w", old)
     assert heartbeat(connection, "w", new)
@@ -65,13 +76,13 @@ def test_a_heartbeat_is_fenced_by_the_registration(connection: Connection) -> No
 def test_a_stop_is_recorded_and_taken_back_by_registering(
     connection: Connection, sql: Callable[..., list[Any]]
 ) -> None:
-    fence = register(connection, "w", {"version": "v1"})
+    fence = enter(connection, "w", {"version": "v1"})
     assert mark_stopped(connection, "w", fence)
     assert states(connection) == {"w": State.STOPPED}
     info = sql("SELECT info FROM workers")[0][0]
     assert info["version"] == "v1"
     assert datetime.fromisoformat(info["stopped_at"]).tzinfo is not None
-    register(connection, "w", {"version": "v1"})
+    enter(connection, "w", {"version": "v1"})
     assert states(connection) == {"w": State.ACTIVE}
     assert "stopped_at" not in sql("SELECT info FROM workers")[0][0]
 
@@ -82,12 +93,39 @@ def test_the_lock_lasts_as_long_as_the_session(database: str, connection: Connec
     assert not try_lock(connection, "w")
     assert try_lock(connection, "another")
     other.close()
-    assert try_lock(connection, "w")
+    eventually(lambda: try_lock(connection, "w"))
+
+
+def test_nobody_registers_over_a_worker_that_has_beaten_since_it_was_seen(connection: Connection) -> None:
+    fence = enter(connection, "w", {})
+    seen = registration(connection, "w")
+    assert heartbeat(connection, "w", fence)
+    assert register(connection, "w", {}, seen) is None
+    assert heartbeat(connection, "w", fence)
+
+
+def test_a_lock_is_of_one_database(connection: Connection, postgres: EmbeddedPostgres) -> None:
+    with (
+        fresh_database(postgres) as url,
+        connect(single_engine(MetadataDbUrl.parse(url), "other", statement_timeout=5), 5) as other,
+    ):
+        assert try_lock(other, "w")
+        assert lock_holder(connection, "w") is None
+        end_lock_holder(connection, "w", backend_of(other))
+        assert lock_holder(other, "w") == backend_of(other)
+
+
+def test_only_the_session_that_was_seen_to_hold_a_lock_is_ended(database: str, connection: Connection) -> None:
+    """Another one may have taken it meanwhile."""
+    with connect(single_engine(MetadataDbUrl.parse(database), "other", statement_timeout=5), 5) as other:
+        assert try_lock(other, "w")
+        end_lock_holder(connection, "w", backend_of(connection))
+        assert lock_holder(other, "w") == backend_of(other)
 
 
 def test_registration_tells_the_fence_and_the_age(connection: Connection) -> None:
     assert registration(connection, "w") is None
-    fence = register(connection, "w", {})
+    fence = enter(connection, "w", {})
     found = registration(connection, "w")
     assert found is not None
     assert found.registered_at == fence
@@ -131,7 +169,9 @@ def test_the_thresholds_can_be_set(connection: Connection, insert_worker: Insert
 def test_an_age_is_exact_and_taken_from_the_databases_clock(connection: Connection, insert_worker: Insert) -> None:
     insert_worker("past", 100.0)
     insert_worker("future", -100.0)
-    ages = {worker.node_id: worker.heartbeat_age_seconds for worker in list_workers(connection, DEFAULT_THRESHOLDS)}
+    ages = {
+        worker["node_id"]: worker["heartbeat_age_seconds"] for worker in list_workers(connection, DEFAULT_THRESHOLDS)
+    }
     assert 100.0 <= ages["past"] < 101.0
     assert -100.0 <= ages["future"] < -99.0
 
@@ -146,7 +186,7 @@ def test_no_heartbeat_is_younger_than_nothing_after_a_lock(
     ages: list[float] = []
 
     def read() -> None:
-        ages.extend(worker.heartbeat_age_seconds for worker in list_workers(connection, DEFAULT_THRESHOLDS))
+        ages.extend(worker["heartbeat_age_seconds"] for worker in list_workers(connection, DEFAULT_THRESHOLDS))
 
     reading = threading.Thread(target=read)
     reading.start()
@@ -193,8 +233,8 @@ def test_what_info_does_not_say_is_unknown(connection: Connection, insert_worker
     insert_worker("w", 0.0, info)
     worker = get_worker(connection, "w", DEFAULT_THRESHOLDS)
     assert worker is not None
-    assert set(worker.info.values()) == {"unknown"}
-    assert list(worker.info) == ["version", "commit_sha", "commit_timestamp", "build_date"]
+    assert set(worker["info"].values()) == {"unknown"}
+    assert list(worker["info"]) == ["version", "commit_sha", "commit_timestamp", "build_date"]
 
 
 def test_a_megabyte_of_info_is_read_whole_for_one_and_cut_for_a_fleet(
@@ -203,7 +243,7 @@ def test_a_megabyte_of_info_is_read_whole_for_one_and_cut_for_a_fleet(
     insert_worker("w", 0.0, json.dumps({"version": "v" * 1_000_000, "other": "x" * 1000}))
     worker = get_worker(connection, "w", DEFAULT_THRESHOLDS)
     assert worker is not None
-    assert len(worker.info["version"]) == 1_000_000
+    assert len(worker["info"]["version"]) == 1_000_000
     fleet = read(connection)
     assert fleet.details[0, State.ACTIVE].members[0].info[0] == "v" * 200
     assert fleet.details[0, State.ACTIVE].versions == {"v" * 200: 1}

@@ -2,6 +2,7 @@ import socket
 
 import pytest
 
+from tests.processes import free_port
 from web import AddressInUse, ListenAddress
 
 
@@ -29,5 +30,14 @@ def test_an_address_in_use_is_told() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = ListenAddress("127.0.0.1", taken.getsockname()[1])
         with pytest.raises(AddressInUse, match=f"cannot listen on 127.0.0.1:{address.port}: Address already in use"):
-            address.resolve()
-    assert address.resolve() == address
+            address.listen()
+    with address.listen() as listener:
+        assert listener.getsockname() == (address.host, address.port)
+
+
+def test_no_answer_waits_for_the_acknowledgement_of_its_head() -> None:
+    with ListenAddress("127.0.0.1", free_port()).listen() as listener:
+        client = socket.create_connection(listener.getsockname())
+        accepted, _ = listener.accept()
+        with client, accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0

@@ -2,6 +2,8 @@
 
 import signal
 from collections.abc import Callable
+from contextlib import closing
+from http.client import HTTPConnection
 
 import psutil
 import pytest
@@ -37,6 +39,17 @@ def test_it_serves_and_stops(start: Start) -> None:
     assert "listens on http://127.0.0.1" in lines[0]
     assert "stopped" in lines[-1]
     assert "Traceback" not in server.output
+
+
+def test_a_second_sigterm_does_not_hold_up_the_first(start: Start) -> None:
+    ports = [free_port() for _ in range(4)]
+    servers = [start(port) for port in ports]
+    for port in ports:
+        eventually(lambda port=port: healthy(port))  # type: ignore[misc]
+    for server in servers:
+        for _ in range(20):
+            server.signal(signal.SIGTERM)
+    assert [server.wait() for server in servers] == [0] * len(servers)
 
 
 def test_a_port_in_use_is_one_line(start: Start) -> None:
@@ -91,5 +104,9 @@ def test_a_database_that_is_away_is_told_once(start: Start) -> None:
     for _ in range(5):
         with pytest.raises(OSError, match="503"):
             get(f"http://127.0.0.1:{port}/-/ready")
+    with closing(HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
+        connection.request("GET", "/-/ready")
+        # Where nobody is asked who they are, everybody is told why.
+        assert b"the metadata DB cannot be reached" in connection.getresponse().read()
     assert server.output.count("the metadata DB cannot be reached") == 1
     assert "hunter2" not in server.output

@@ -8,19 +8,22 @@ Sql = Callable[..., list[Any]]
 
 
 def keep_history(sql: Sql) -> None:
-    """Have PostgreSQL note each write, with the version that its process registered with."""
+    """Have PostgreSQL note each write, with the application name of who wrote it: PGAPPNAME in a process's environment.
+
+    Not with what the row says: a process that was replaced would write under its successor's name.
+    """
     sql(
-        "CREATE TABLE history (id bigserial, node_id text, version text, heartbeat_at timestamptz, "
-        "arrived_at timestamptz DEFAULT clock_timestamp())"
+        "CREATE TABLE history (id bigserial, node_id text, writer text DEFAULT current_setting('application_name'), "
+        "heartbeat_at timestamptz, arrived_at timestamptz DEFAULT clock_timestamp())"
     )
     sql(
-        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO history (node_id, version, "
-        "heartbeat_at) VALUES (NEW.node_id, NEW.info ->> 'version', NEW.heartbeat_at); RETURN NULL; END $$"
+        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO history (node_id, "
+        "heartbeat_at) VALUES (NEW.node_id, NEW.heartbeat_at); RETURN NULL; END $$"
     )
     sql("CREATE TRIGGER note AFTER INSERT OR UPDATE ON workers FOR EACH ROW EXECUTE FUNCTION note()")
 
 
 def reigns(sql: Sql, node_id: str) -> list[str]:
     """Return who wrote a node id's row, each for as long as nobody else did."""
-    rows = sql("SELECT version FROM history WHERE node_id = %s ORDER BY id", node_id)
-    return [version for version, _ in groupby(row[0] for row in rows)]
+    rows = sql("SELECT writer FROM history WHERE node_id = %s ORDER BY id", node_id)
+    return [writer for writer, _ in groupby(row[0] for row in rows)]

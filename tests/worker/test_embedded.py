@@ -2,7 +2,9 @@
 
 import re
 import signal
+import socket
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,9 +22,10 @@ Start = Callable[[str], Process]
 EXAMPLE = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
 PRELUDE = """
-import os, signal, sys, time
+import os, signal, sys, threading, time
 from worker import Worker
-worker = Worker(node_id="w", metadata_db_url=os.environ["AMP_METADATA_DB_URL"])
+url = os.environ["AMP_METADATA_DB_URL"]
+worker = Worker(node_id="w", metadata_db_url=url)
 """
 
 
@@ -84,13 +87,16 @@ def test_an_exception_in_the_block_is_the_programs_and_the_stop_is_recorded(data
     assert stopped(sql)
 
 
-def test_a_node_id_that_is_held_raises_on_entering(database: str) -> None:
+def test_a_node_id_that_is_held_raises_on_entering(database: str, caplog: pytest.LogCaptureFixture) -> None:
+    second = Worker(node_id="w", metadata_db_url=database)
     with (
         Worker(node_id="w", metadata_db_url=database),
         pytest.raises(NodeIdTaken, match="node id 'w' is held by another worker process"),
-        Worker(node_id="w", metadata_db_url=database),
+        second,
     ):
         pytest.fail("two workers under one node id")
+    assert not second.fenced
+    assert "beats no longer" not in caplog.text
 
 
 @pytest.mark.parametrize("end", [None, SystemExit(0), ZeroDivisionError()])
@@ -105,6 +111,18 @@ def test_fenced_out_cannot_be_missed(database: str, sql: Sql, end: BaseException
     with pytest.raises(FencedOut) as raised:
         work()
     assert raised.value.__context__ is end
+
+
+def test_one_that_is_replaced_in_its_last_moment_hears_of_it(database: str, sql: Sql) -> None:
+    with pytest.raises(FencedOut), Worker(node_id="w", metadata_db_url=database):
+        take_over(sql)
+    assert not stopped(sql)
+
+
+def test_a_stop_that_finds_no_row_is_told(database: str, sql: Sql, caplog: pytest.LogCaptureFixture) -> None:
+    with Worker(node_id="w", metadata_db_url=database):
+        sql("DELETE FROM workers")
+    assert "'w' stops, which could not be recorded: its row was deleted" in caplog.text
 
 
 def test_entering_waits_for_the_database(empty_database: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -128,7 +146,27 @@ def test_entering_waits_no_longer_than_asked() -> None:
     with pytest.raises(TimeoutError, match=r"worker 'w' did not register in \S+ within 0\.3 s") as raised:
         Worker(node_id="w", metadata_db_url=url, timeout=0.3).__enter__()
     assert "hunter2" not in str(raised.value)
-    assert "heartbeat" not in [thread.name for thread in threading.enumerate()]
+    eventually(lambda: "heartbeat" not in [thread.name for thread in threading.enumerate()])
+
+
+def test_not_even_for_a_server_that_says_nothing() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql://u@127.0.0.1:{silent.getsockname()[1]}/d"
+        started = time.monotonic()
+        with pytest.raises(TimeoutError):
+            Worker(node_id="w", metadata_db_url=url, timeout=0.3).__enter__()
+        assert time.monotonic() - started < 2
+    eventually(lambda: "heartbeat" not in [thread.name for thread in threading.enumerate()])
+
+
+def test_one_that_is_interrupted_on_entering_does_not_register_later(processes: Processes, empty_database: str) -> None:
+    enter = "try: worker.__enter__()\nexcept KeyboardInterrupt: "
+    tell = "import threading; print('left:', 'heartbeat' in [each.name for each in threading.enumerate()])"
+    program = processes.start("python", "-c", PRELUDE + enter + tell, env={"AMP_METADATA_DB_URL": empty_database})
+    program.says("run `ampd migrate`")
+    program.signal(signal.SIGINT)
+    assert program.wait() == 0
+    assert "left: False" in program.output
 
 
 def test_what_is_not_valid_is_refused_at_once() -> None:
@@ -147,6 +185,19 @@ def test_the_programs_signal_handlers_and_mask_stay_as_they_are(database: str) -
     with Worker(node_id="w", metadata_db_url=database):
         assert state() == before
     assert state() == before
+
+
+def test_a_program_that_was_frozen_gets_its_signals_in_its_own_thread(start: Start) -> None:
+    """The kernel may give them to any thread that does not block them: one process alone could be lucky."""
+    handle = "[signal.signal(number, lambda *_: sys.exit(7)) for number in (1, 10, 15)]\n"
+    work = "with Worker(node_id='{}', metadata_db_url=url): print('inside', flush=True); time.sleep(60)"
+    started = [start(handle + work.format(f"w{index}")) for index in range(6)]
+    for index, program in enumerate(started):
+        program.says("inside")
+        program.freeze()
+        program.signal((signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM)[index % 3])
+        program.signal(signal.SIGCONT)
+    assert [program.wait(20) for program in started] == [7] * 6
 
 
 WAIT = "while not os.path.exists('leave'): time.sleep(0.05)"
@@ -196,3 +247,15 @@ def test_a_forked_process_has_no_part_in_it(start: Start, sql: Sql, tmp_path: Pa
     assert program.wait() == 0
     assert stopped(sql)
     assert "cannot beat" not in program.output
+
+
+def test_a_forked_process_is_not_told_that_its_parent_is_fenced_out(start: Start, sql: Sql) -> None:
+    # Not before the thread has said it and ended: a fork beside one that writes may have copied the lock of stderr.
+    wait = "while 'heartbeat' in [thread.name for thread in threading.enumerate()]: time.sleep(0.05)"
+    fork = f"print('inside', flush=True)\n {wait}\n assert worker.fenced\n child = os.fork()"
+    program = start(f"with worker:\n {fork}\nprint('child left' if child == 0 else 'parent left')")
+    program.says("inside")
+    take_over(sql)
+    assert program.wait() == 1
+    program.says("child left")
+    assert "parent left" not in program.output

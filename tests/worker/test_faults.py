@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -12,12 +14,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from metadata_db import MetadataDbUrl
+from metadata_db import MetadataDbError, MetadataDbUrl
 from metadata_db.embedded import EmbeddedPostgres, account, find_place
 from metadata_db.migrate import upgrade
 from tests.processes import ROOT, Process, Processes, eventually, tool
 from tests.relay import Relay, socket_of
 from tests.worker.history import keep_history
+from worker import Heartbeat
 
 Sql = Callable[..., list[Any]]
 MakeServer = Callable[[], EmbeddedPostgres]
@@ -48,9 +51,13 @@ def relay(postgres: EmbeddedPostgres) -> Iterator[Relay]:
     made.close()
 
 
-def start_behind(relay: Relay, processes: Processes, database: str) -> Process:
+def behind(relay: Relay, database: str) -> str:
     name = database.rpartition("?")[0].rpartition("/")[2]
-    worker = processes.ampd("worker", "--node-id=w", database=f"postgresql://postgres@127.0.0.1:{relay.port}/{name}")
+    return f"postgresql://postgres@127.0.0.1:{relay.port}/{name}"
+
+
+def start_behind(relay: Relay, processes: Processes, database: str) -> Process:
+    worker = processes.ampd("worker", "--node-id=w", database=behind(relay, database))
     worker.says("registered")
     return worker
 
@@ -129,6 +136,29 @@ def test_a_network_that_swallows_a_beat_in_the_middle(
     eventually(lambda: sql(sessions) == [(1,)])
 
 
+@pytest.mark.parametrize("statement", [b"pg_attribute", b"pg_locks", b"INSERT INTO workers"])
+def test_a_network_that_swallows_what_comes_before_the_first_beat(
+    processes: Processes, database: str, relay: Relay, statement: bytes
+) -> None:
+    relay.freezes_at = statement
+    worker = processes.ampd("worker", "--node-id=w", database=behind(relay, database))
+    worker.says("the metadata DB did not answer within 3.0 s")
+    relay.open.set()
+    # What was swallowed arrives after all, and may be a registration that nobody beats for.
+    worker.says("registered as 'w'", 30)
+
+
+def test_a_stop_does_not_wait_until_many_addresses_were_tried(processes: Processes) -> None:
+    """Each for CONNECT_TIMEOUT_SECONDS."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(15)
+        hosts, ports = (",".join([each] * 20) for each in ("127.0.0.1", str(silent.getsockname()[1])))
+        worker = processes.ampd("worker", "--node-id=w", database=f"postgresql://u@/d?host={hosts}&port={ports}")
+        client, _ = silent.accept()
+        with client:
+            assert worker.stop(30) == 0
+
+
 def test_a_stop_while_the_network_swallows_everything(processes: Processes, database: str, relay: Relay) -> None:
     worker = start_behind(relay, processes, database)
     relay.open.clear()
@@ -148,6 +178,21 @@ def test_a_stop_while_the_database_is_back_is_recorded(processes: Processes, mak
     assert worker.stop(5) == 0
     with psycopg.connect(server.url) as connection:
         assert connection.execute("SELECT info ? 'stopped_at' FROM workers").fetchone() == (True,)
+
+
+def test_a_stop_in_an_outage_gets_one_more_chance(database: str, sql: Sql) -> None:
+    """The database is back, but the worker has not tried again yet."""
+    stop = threading.Event()
+
+    def turned(error: MetadataDbError | None) -> None:
+        if error is None:
+            sql("ALTER TABLE workers RENAME TO gone")
+        else:
+            sql("ALTER TABLE gone RENAME TO workers")
+            stop.set()
+
+    assert Heartbeat(MetadataDbUrl.parse(database), "w", {}, turned).run(stop)
+    assert sql("SELECT info ? 'stopped_at' FROM workers") == [(True,)]
 
 
 def libfaketime() -> Path:

@@ -17,7 +17,7 @@ import pytest
 
 from metadata_db import MetadataDbUrl
 from metadata_db.migrate import upgrade
-from tests.processes import Process, Processes, clean_environment, eventually, run
+from tests.processes import BIN, Process, Processes, clean_environment, command_lines, eventually, run
 
 Sql = Callable[..., list[Any]]
 Start = Callable[..., Process]
@@ -75,11 +75,21 @@ def test_beats_while_the_program_runs_and_exits_with_its_code(
     assert beaten[0][0] > 2
     assert worker.output.index("registered as 'w'") < worker.output.index("started")
     assert "'sh' ended with exit code 42" in worker.output
+    assert "Traceback" not in worker.output
 
 
 def test_the_exit_code_of_a_program_that_ends_at_once_is_not_lost(start: Start) -> None:
     workers = [start("sh", "-c", "exit 5", node_id=f"w-{number}") for number in range(8)]
     assert [worker.wait(20) for worker in workers] == [5] * 8
+
+
+def test_the_exit_code_is_not_lost_where_the_parent_ignores_the_end_of_its_children(
+    processes: Processes, database: str
+) -> None:
+    ignore = "from signal import *; import os, sys; signal(SIGCHLD, SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    command = [str(BIN / "ampd"), "worker", "--node-id=w", "--", "sh", "-c", "exit 5"]
+    worker = processes.start(sys.executable, "-c", ignore, *command, env={"AMP_METADATA_DB_URL": database})
+    assert worker.wait() == 5
 
 
 def test_the_program_has_the_environment_but_not_the_url(processes: Processes, database: str) -> None:
@@ -118,6 +128,16 @@ def test_a_node_id_that_is_held_starts_no_program(start: Start, tmp_path: Path) 
     assert first.popen.poll() is None
 
 
+def test_one_whose_parent_ignores_sigterm_does_not_wait_for_a_node_id_that_is_held(
+    start: Start, processes: Processes, database: str
+) -> None:
+    start("sleep", "60").says("registered")
+    ignoring = f"trap '' TERM; exec {BIN / 'ampd'} worker --node-id=w -- sleep 60"
+    second = processes.start("sh", "-c", ignoring, env={"AMP_METADATA_DB_URL": database})
+    assert second.wait() == 1
+    assert "node id 'w' is held by another worker process" in second.output
+
+
 def test_the_program_waits_for_the_database(processes: Processes, empty_database: str) -> None:
     worker = processes.ampd("worker", "--node-id=w", "--", "echo", "it runs", database=empty_database)
     worker.says("run `ampd migrate`")
@@ -128,7 +148,17 @@ def test_the_program_waits_for_the_database(processes: Processes, empty_database
     assert "it runs" in worker.output
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_nohup_has_ignored_does_not_end_the_wait(processes: Processes, empty_database: str) -> None:
+    ignoring = f"trap '' HUP; exec {BIN / 'ampd'} worker --node-id=w -- echo 'it runs'"
+    worker = processes.start("sh", "-c", ignoring, env={"AMP_METADATA_DB_URL": empty_database})
+    worker.says("run `ampd migrate`")
+    worker.signal(signal.SIGHUP)
+    upgrade(MetadataDbUrl.parse(empty_database))
+    assert worker.wait() == 0
+    assert "it runs" in worker.output
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGALRM])
 def test_a_program_that_was_not_started_did_not_succeed(processes: Processes, tmp_path: Path, number: int) -> None:
     command = ["touch", str(tmp_path / "started")]
     worker = processes.ampd("worker", "--node-id=w", "--", *command, database="postgresql://127.0.0.1:1/d")
@@ -178,7 +208,8 @@ while True:
 
 
 def test_signals_are_passed_on(start: Start) -> None:
-    names = ["HUP", "INT", "QUIT", "USR1", "USR2", "WINCH", "TSTP", "CONT", "TERM"]
+    names = ["HUP", "INT", "QUIT", "USR1", "USR2", "WINCH", "TSTP", "CONT", "URG", "PIPE", "IO", "PWR", "STKFLT"]
+    names += ["ALRM", "VTALRM", "PROF", "XCPU", "XFSZ", "RTMIN", "RTMAX", "TERM"]
     worker = start(sys.executable, "-c", TELL_SIGNALS, " ".join(names))
     worker.says("ready")
     for name in names:
@@ -186,6 +217,46 @@ def test_signals_are_passed_on(start: Start) -> None:
         worker.says(f"got SIG{name}\n")
     assert worker.wait() == 0
     assert worker.output.count("got") == len(names)
+
+
+def test_a_signal_of_job_control_is_not_passed_on(start: Start) -> None:
+    worker = start(sys.executable, "-c", TELL_SIGNALS, "TTIN TTOU WINCH TERM")
+    worker.says("ready")
+    for number in (signal.SIGTTIN, signal.SIGTTOU):
+        worker.signal(number)
+        worker.signal(signal.SIGCONT)
+    worker.signal(signal.SIGWINCH)  # of those that wait, it is the last to be seen
+    worker.says("got SIGWINCH")
+    assert worker.stop() == 0
+    assert "got SIGTT" not in worker.output
+
+
+def test_a_signal_of_a_fault_is_the_workers_own(start: Start, tmp_path: Path) -> None:
+    worker = start("sh", "-c", f"echo $$ >pids; {FOREVER}")
+    pids = pids_in(tmp_path / "pids", 1)
+    worker.signal(signal.SIGSEGV)
+    assert worker.wait() == -signal.SIGSEGV
+    eventually(lambda: not alive(*pids))
+
+
+@pytest.mark.parametrize("number", [signal.SIGALRM, signal.SIGPWR, signal.SIGIO, signal.SIGRTMIN])
+def test_a_signal_that_ends_the_program_does_not_keep_the_stop_from_being_recorded(
+    start: Start, is_stopped: Callable[[], bool], number: int
+) -> None:
+    worker = start("sh", "-c", "echo ready; exec sleep 60")
+    worker.says("ready")
+    worker.signal(number)
+    assert worker.wait() == 128 + number
+    assert is_stopped()
+
+
+def test_an_alarm_that_was_set_before_the_worker_reaches_the_program(processes: Processes, database: str) -> None:
+    """It comes from the kernel, as a terminal's signals do, but to one process."""
+    alarm = "import os, signal, sys; signal.alarm(6); os.execv(sys.argv[1], sys.argv[1:])"
+    command = [str(BIN / "ampd"), "worker", "--node-id=w", "--", sys.executable, "-c", TELL_SIGNALS, "ALRM TERM"]
+    worker = processes.start(sys.executable, "-c", alarm, *command, env={"AMP_METADATA_DB_URL": database})
+    worker.says("got SIGALRM")
+    assert worker.stop() == 0
 
 
 def test_the_program_starts_with_the_signals_it_would_have_without_a_worker(start: Start, database: str) -> None:
@@ -204,13 +275,30 @@ def test_the_program_starts_with_the_signals_it_would_have_without_a_worker(star
 def test_a_program_that_ignores_sigterm_is_killed(start: Start, is_stopped: Callable[[], bool]) -> None:
     worker = start("sh", "-c", f"trap 'echo ignored' TERM; echo ready; {FOREVER}", stop_timeout=1)
     worker.says("ready")
-    worker.signal(signal.SIGTERM)
-    worker.says("ignored")
-    worker.signal(signal.SIGTERM)
-    worker.says("ignored", times=2)
+
+    def ask_until_it_ends() -> bool:
+        if worker.popen.poll() is None:
+            worker.signal(signal.SIGTERM)
+        return worker.popen.poll() is not None
+
+    eventually(ask_until_it_ends, 20)
     assert worker.wait() == 137
+    assert worker.output.count("ignored") > 1
     assert "killed, since they did not end in time: sh (" in worker.output
     assert is_stopped()
+
+
+def test_a_sigterm_to_the_whole_group_kills_a_program_that_ignores_it(processes: Processes, database: str) -> None:
+    """The guard may still have the group's SIGTERM pending when the worker passes its own on."""
+    command = ["worker", "--node-id=w", "--stop-timeout=1", "--", "sh", "-c", f"trap '' TERM; echo ready; {FOREVER}"]
+    worker = processes.start("setsid", str(BIN / "ampd"), *command, env={"AMP_METADATA_DB_URL": database})
+    worker.says("ready")
+    [guard] = psutil.Process(worker.pid).children()
+    guard.suspend()
+    os.killpg(worker.pid, signal.SIGTERM)
+    time.sleep(0.5)
+    guard.resume()
+    assert worker.wait() == 137
 
 
 def test_a_program_gets_its_time_to_end(start: Start) -> None:
@@ -240,6 +328,24 @@ def test_what_the_program_leaves_behind_is_ended(start: Start, tmp_path: Path, i
     assert worker.output.count("killed, since they did not end in time") == 1
     assert not alive(*pids_in(tmp_path / "pids", 2))
     assert is_stopped()
+
+
+def test_what_the_program_leaves_behind_suspended_hears_that_it_is_to_end(start: Start) -> None:
+    suspended = f"trap 'echo polite; exit' TERM; kill -STOP $$; {FOREVER}"
+    wait = 'until grep -q "State:.T" /proc/$!/status; do sleep 0.05; done'
+    worker = start("sh", "-c", f'sh -c "$1" & {wait}; exit 5', "sh", suspended)
+    assert worker.wait() == 5
+    assert "polite" in worker.output
+
+
+def test_a_signal_that_comes_when_the_program_has_ended_is_nobodys(start: Start, tmp_path: Path) -> None:
+    deaf = f"trap '' TERM; echo $$ >pids; {FOREVER}"
+    wait = "while [ ! -s pids ]; do sleep 0.05; done"
+    worker = start("sh", "-c", f'sh -c "$1" & {wait}; exit 5', "sh", deaf, stop_timeout=3)
+    worker.says("left processes behind")
+    worker.signal(signal.SIGTERM)
+    assert worker.wait(20) == 5
+    assert not alive(*pids_in(tmp_path / "pids", 1))
 
 
 def test_a_shell_that_dies_of_sigterm_does_not_leave_its_program_alone(start: Start, tmp_path: Path) -> None:
@@ -275,6 +381,34 @@ def test_a_worker_that_is_killed_takes_the_program_with_it(start: Start, tmp_pat
     eventually(lambda: not alive(*pids, *family))
 
 
+def test_a_worker_that_is_killed_by_name_takes_the_program_with_it(start: Start, tmp_path: Path) -> None:
+    """As `pkill -9 ampd`, `pkill -9 -f "ampd worker"` or `pkill -9 -f "w --stop"` would: the guard has another name."""
+    worker = start("sh", "-c", NESTED)
+    pids = pids_in(tmp_path / "pids", 2)
+    family = [psutil.Process(worker.pid), *worker.descendants()]
+    [guard] = psutil.Process(worker.pid).children()
+    assert guard.name().startswith("amp-guard of pi")
+    assert command_lines(guard.pid).strip() == f"amp-guard of pid {worker.pid}"
+    named = []
+    for process in family:
+        with suppress(psutil.NoSuchProcess, OSError):  # a sleep of the program's has ended
+            if "ampd" in process.name() or "ampd" in command_lines(process.pid):
+                named.append(process)
+    assert [process.pid for process in named] == [worker.pid]
+    for process in named:
+        process.kill()
+    worker.wait()
+    eventually(lambda: not alive(*pids, *(process.pid for process in family)))
+
+
+def test_a_guard_whose_worker_died_at_once_ends(processes: Processes) -> None:
+    """Before the guard could have the kernel signal it: all that tells of it is another parent."""
+    guard = "import os, signal, sys; from worker.guard import HEARD, Guard; orders, other = os.pipe()"
+    guard += "; mask = signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)"
+    guard += "; sys.exit(Guard(['true'], {}, 1, 2**22 + 1, orders, mask).run())"
+    assert processes.start(sys.executable, "-c", guard).wait() == 137
+
+
 def test_a_guard_that_is_killed_takes_the_program_with_it(
     start: Start, tmp_path: Path, is_stopped: Callable[[], bool]
 ) -> None:
@@ -285,6 +419,33 @@ def test_a_guard_that_is_killed_takes_the_program_with_it(
     assert worker.wait() == 137
     assert not alive(*pids)
     assert is_stopped()
+
+
+def test_a_guard_that_is_killed_in_the_moment_of_its_worker_takes_the_program_with_it(
+    start: Start, tmp_path: Path
+) -> None:
+    """Neither is left to do it: the worker is frozen, so that it does not see the guard's end."""
+    worker = start("sh", "-c", "echo $$ >pids; exec sleep 60")
+    pids = pids_in(tmp_path / "pids", 1)
+    [guard] = psutil.Process(worker.pid).children()
+    worker.freeze()
+    guard.kill()
+    worker.signal(signal.SIGKILL)
+    worker.wait()
+    eventually(lambda: not alive(*pids))
+
+
+def test_a_signal_for_a_guard_that_was_killed_is_not_passed_on_for_ever(start: Start) -> None:
+    """SIGUSR1 is seen before SIGCHLD; telling the guard of it is answered with SIGPIPE, which is seen before, too."""
+    worker = start("sh", "-c", f"echo ready; {FOREVER}")
+    worker.says("ready")
+    [guard] = psutil.Process(worker.pid).children()
+    worker.freeze()
+    worker.signal(signal.SIGUSR1)
+    guard.kill()
+    eventually(lambda: guard.status() == psutil.STATUS_ZOMBIE)
+    worker.signal(signal.SIGCONT)
+    assert worker.wait() == 137
 
 
 def test_one_that_was_taken_over_stops_its_program(start: Start, sql: Sql) -> None:

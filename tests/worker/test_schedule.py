@@ -2,7 +2,17 @@ from collections import Counter
 
 import pytest
 
-from worker.heartbeat import BACKOFF_SECONDS, Backoff, next_due
+from worker.heartbeat import BACKOFF_SECONDS, INTERVAL_SECONDS, STOP_SECONDS, Backoff, next_due
+from worker.node_id import BEAT_TIMEOUT_SECONDS, SILENT_SECONDS
+
+
+def test_the_waits_leave_room_for_what_is_promised() -> None:
+    # Beating again within 2 s of the database's return, and within 5 s of the network's, which may have swallowed a
+    # statement a moment before; stopped within 5 s; stale for want of one connection, never.
+    assert BACKOFF_SECONDS[1] < 1
+    assert BEAT_TIMEOUT_SECONDS + BACKOFF_SECONDS[1] < 5
+    assert STOP_SECONDS <= 4
+    assert INTERVAL_SECONDS + BEAT_TIMEOUT_SECONDS < SILENT_SECONDS
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import count
 from pathlib import Path
 from threading import Lock
@@ -14,11 +15,14 @@ from typing import Any
 
 import pytest
 
+from metadata_db import MetadataDbUrl, backend_of, connect, registration, single_engine, try_lock
 from metadata_db.embedded import EmbeddedPostgres
+from tests.metadata_db.registering import enter
 from tests.pgbouncer import start_pgbouncer
-from tests.processes import Process, Processes, eventually
+from tests.processes import Process, Processes, eventually, freeze
 from tests.relay import Relay, socket_of
 from tests.worker.history import keep_history, reigns
+from worker.node_id import SILENT_SECONDS, take_node_id
 
 Sql = Callable[..., list[Any]]
 
@@ -44,20 +48,26 @@ def relays() -> Iterator[Callable[[str | tuple[str, int]], Relay]]:
         yield relay
 
 
-def test_a_frozen_worker_gives_way_and_says_so_when_it_wakes(processes: Processes, database: str, sql: Sql) -> None:
+@pytest.mark.parametrize("asked_to_stop", [False, True])
+def test_a_frozen_worker_gives_way_and_says_so_when_it_wakes(
+    processes: Processes, database: str, sql: Sql, asked_to_stop: bool
+) -> None:
     keep_history(sql)
-    first = processes.ampd("worker", "--node-id=w", database=database, env={"AMP_BUILD_VERSION": "first"})
+    first = processes.ampd("worker", "--node-id=w", database=database, env={"PGAPPNAME": "first"})
     first.says("registered")
-    first.signal(signal.SIGSTOP)
-    second = processes.ampd("worker", "--node-id=w", database=database, env={"AMP_BUILD_VERSION": "second"})
+    first.freeze()
+    second = processes.ampd("worker", "--node-id=w", database=database, env={"PGAPPNAME": "second"})
     second.says("which holds 'w' and is silent")
     second.says("registered as 'w'")
     # It did not register a moment too early.
     silence = sql(
-        "SELECT (SELECT min(arrived_at) FROM history WHERE version = 'second') "
-        "     - (SELECT max(heartbeat_at) FROM history WHERE version = 'first')"
+        "SELECT (SELECT min(arrived_at) FROM history WHERE writer = 'second') "
+        "     - (SELECT max(heartbeat_at) FROM history WHERE writer = 'first')"
     )[0][0]
     assert silence.total_seconds() > 5
+    # Asked to stop, as by a service manager, it does not take its successor's row for its own.
+    if asked_to_stop:
+        first.signal(signal.SIGTERM)
     first.signal(signal.SIGCONT)
     assert first.wait() == 3
     assert "node id 'w' was taken over by another worker process, which registered at" in first.output
@@ -73,10 +83,10 @@ def test_a_worker_that_is_cut_off_gives_way(
     keep_history(sql)
     relay = relays(socket_of(postgres))
     url = f"postgresql://postgres@127.0.0.1:{relay.port}/{name_of(database)}"
-    first = processes.ampd("worker", "--node-id=w", database=url, env={"AMP_BUILD_VERSION": "first"})
+    first = processes.ampd("worker", "--node-id=w", database=url, env={"PGAPPNAME": "first"})
     first.says("registered")
     relay.open.clear()
-    second = processes.ampd("worker", "--node-id=w", database=database, env={"AMP_BUILD_VERSION": "second"})
+    second = processes.ampd("worker", "--node-id=w", database=database, env={"PGAPPNAME": "second"})
     second.says("registered as 'w'")
     first.says("'w' cannot beat and keeps trying")
     relay.open.set()
@@ -101,6 +111,18 @@ def test_a_worker_whose_network_returns_ends_its_own_old_session(
     eventually(lambda: sql(held) == [(1,)])
 
 
+def test_ones_own_old_session_is_ended_though_its_last_beat_is_young(database: str) -> None:
+    engine = single_engine(MetadataDbUrl.parse(database), "w", statement_timeout=5)
+    with connect(engine, 5) as old, connect(engine, 5) as new:
+        assert try_lock(old, "w")
+        fence = enter(old, "w", {})
+        take_node_id(new, "w", registered_at=fence, own_backend=backend_of(old))
+        seen = registration(new, "w")
+        assert seen is not None
+        assert seen.silent_seconds < SILENT_SECONDS
+        old.invalidate()
+
+
 def test_a_session_that_may_not_be_ended_is_told_and_waited_for(processes: Processes, database: str, sql: Sql) -> None:
     sql("CREATE ROLE one LOGIN")
     sql("CREATE ROLE other LOGIN")
@@ -108,7 +130,7 @@ def test_a_session_that_may_not_be_ended_is_told_and_waited_for(processes: Proce
         sql("GRANT ALL ON workers TO one, other")
         first = processes.ampd("worker", "--node-id=w", database=database.replace("postgres@", "one@"))
         first.says("registered")
-        first.signal(signal.SIGSTOP)
+        first.freeze()
         second = processes.ampd("worker", "--node-id=w", database=database.replace("postgres@", "other@"))
         second.says("whose worker is silent, and role other may not end it: GRANT pg_signal_backend TO other")
         sql("GRANT pg_signal_backend TO other")
@@ -121,22 +143,37 @@ def test_a_session_that_may_not_be_ended_is_told_and_waited_for(processes: Proce
         sql("DROP ROLE one, other")
 
 
+def test_a_session_that_does_not_end_is_told_and_waited_for(processes: Processes, database: str, sql: Sql) -> None:
+    """Its process in the server is frozen, too."""
+    first = processes.ampd("worker", "--node-id=w", database=database)
+    first.says("registered")
+    first.freeze()
+    [(session,)] = sql("SELECT pid FROM pg_stat_activity WHERE application_name = 'ampd worker w'")
+    freeze(session)
+    try:
+        second = processes.ampd("worker", "--node-id=w", database=database)
+        second.says(f"session {session}, which holds node id 'w', does not end", 30)
+    finally:
+        os.kill(session, signal.SIGCONT)
+    second.says("registered as 'w'")
+
+
 def test_through_pgbouncer_the_fence_alone_holds(processes: Processes, database: str, sql: Sql, pgbouncer: int) -> None:
     keep_history(sql)
     url = f"postgresql://postgres@127.0.0.1:{pgbouncer}/{name_of(database)}"
 
     def start(version: str) -> Process:
-        return processes.ampd("worker", "--node-id=w", database=url, env={"AMP_BUILD_VERSION": version})
+        return processes.ampd("worker", "--node-id=w", database=url, env={"PGAPPNAME": version})
 
     first = start("first")
     first.says("registered")
-    assert first.output.count("What is lost: a worker that connects directly") == 1
+    assert first.output.count("What is lost: a worker of Amp's own finds no lock") == 1
     # No lock is left behind in a session that others get.
     assert sql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [(0,)]
     refused = start("refused")
     assert refused.wait() == 1
     assert "node id 'w' is held by another worker process" in refused.output
-    first.signal(signal.SIGSTOP)
+    first.freeze()
     second = start("second")
     second.says("registered as 'w'")
     first.signal(signal.SIGCONT)
@@ -149,6 +186,23 @@ def test_through_pgbouncer_the_fence_alone_holds(processes: Processes, database:
     fourth.says("registered as 'w'")
     assert fourth.stop() == 0
     assert reigns(sql, "w") == ["first", "second", "third", "fourth"]
+
+
+def test_one_that_lost_its_session_keeps_its_node_id(processes: Processes, database: str, sql: Sql) -> None:
+    """The lock is free for a moment, and another process waits for it."""
+    keep_history(sql)
+    first = processes.ampd("worker", "--node-id=w", database=database, env={"PGAPPNAME": "first"})
+    first.says("registered")
+    first.freeze()
+    sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'first'")
+    second = processes.ampd("worker", "--node-id=w", database=database, env={"PGAPPNAME": "second"})
+    second.says("in a session that is gone: taking it over unless it beats again within 5 s")
+    first.signal(signal.SIGCONT)
+    assert second.wait() == 1
+    assert "node id 'w' is held by another worker process" in second.output
+    assert second.output.count("in a session that is gone") == 1
+    first.says("'w' beats after")
+    assert reigns(sql, "w") == ["first"]
 
 
 class Rivals:
@@ -165,7 +219,7 @@ class Rivals:
         """Have a takeover for certain, and then whatever comes."""
         self.start()
         self.started[0][0].says("registered")
-        self.started[0][0].signal(signal.SIGSTOP)
+        self.started[0][0].freeze()
         self.start()
         self.started[1][0].says("registered", 30)
         self.started[0][0].signal(signal.SIGCONT)
@@ -176,17 +230,15 @@ class Rivals:
                 self.start()
             else:
                 process, relay = self._random.choice(running)
-                fault: Callable[[], None] = self._random.choice(
-                    [
-                        lambda: process.signal(signal.SIGSTOP),  # noqa: B023 - called at once
-                        lambda: process.signal(signal.SIGSTOP),  # noqa: B023
-                        lambda: process.signal(signal.SIGCONT),  # noqa: B023
-                        lambda: process.signal(signal.SIGKILL),  # noqa: B023
-                        relay.open.clear,
-                        relay.open.set,
-                    ]
-                )
-                fault()
+                faults: list[Callable[[], object]] = [
+                    partial(process.signal, signal.SIGSTOP),
+                    partial(process.signal, signal.SIGSTOP),
+                    partial(process.signal, signal.SIGCONT),
+                    partial(process.signal, signal.SIGKILL),
+                    relay.open.clear,
+                    relay.open.set,
+                ]
+                self._random.choice(faults)()
             time.sleep(self._random.uniform(0.2, 4.0))
         for process, relay in self.running():
             process.signal(signal.SIGCONT)
@@ -208,7 +260,7 @@ def test_never_do_two_beat_for_one_node_id(
     relays: Callable[[str | tuple[str, int]], Relay],
 ) -> None:
     """Freeze, thaw, cut, mend and kill in random order; directly, and through PgBouncer."""
-    seed = int(os.environ.get("SEED") or random.randrange(10**6))  # noqa: S311
+    seed = int(os.environ.get("SEED") or random.randrange(10**6))  # noqa: S311 - faults are no secret
     print(f"SEED={seed}")
     keep_history(sql)
     one_at_a_time = Lock()
@@ -217,7 +269,7 @@ def test_never_do_two_beat_for_one_node_id(
         relay = relays(socket_of(postgres) if node_id.startswith("direct") else ("127.0.0.1", pgbouncer))
         url = f"postgresql://postgres@127.0.0.1:{relay.port}/{name_of(database)}"
         with one_at_a_time:
-            worker = processes.ampd("worker", "--node-id", node_id, database=url, env={"AMP_BUILD_VERSION": version})
+            worker = processes.ampd("worker", "--node-id", node_id, database=url, env={"PGAPPNAME": version})
         return worker, relay
 
     rivals = [
@@ -227,9 +279,9 @@ def test_never_do_two_beat_for_one_node_id(
     ]
     with ThreadPoolExecutor(len(rivals)) as threads:
         list(threads.map(lambda each: each.live(18), rivals))
+    # Whoever is left agrees on one, and anybody can still come after it.
+    eventually(lambda: all(len(each.running()) <= 1 for each in rivals), 15)
     for each in rivals:
-        # Whoever is left agrees on one, and anybody can still come after it.
-        eventually(lambda each=each: len(each.running()) <= 1, 15)  # type: ignore[misc]
         if not each.running():
             each.start()
     active = "SELECT count(*) FROM workers WHERE heartbeat_at > clock_timestamp() - interval '2 seconds'"

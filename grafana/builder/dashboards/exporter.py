@@ -6,11 +6,14 @@ from grafana_foundation_sdk.models.common import BigValueTextMode
 from grafana.builder.dashboards.frame import framed
 from grafana.builder.dashboards.panels import (
     GREEN,
+    JOB,
     RED,
+    exporters_panel,
     instant,
+    metadata_db_panel,
+    quantiles,
     query,
     stat_panel,
-    thresholds,
     thresholds_shown,
     timeline_panel,
     timeseries_panel,
@@ -18,7 +21,6 @@ from grafana.builder.dashboards.panels import (
 from grafana.builder.links import EXPORTER_UID
 from grafana.builder.thresholds import SLOW_SECONDS
 
-JOB = 'job="$job"'
 _UP_OR_DOWN = {0: ("does not answer", RED), 1: ("answers", GREEN)}
 
 
@@ -32,27 +34,10 @@ def exporter_dashboard() -> dashboard.Dashboard:
 
 
 def _now(board: dashboard.Dashboard) -> dashboard.Dashboard:
-    up_or_down = thresholds([(None, RED), (1, GREEN)])
     return (
         board.with_row(dashboard.Row("Now"))
-        .with_panel(
-            stat_panel(
-                "Metadata DB",
-                "Whether the metadata DB answers an exporter.",
-                instant(f"max(amp_metadata_db_up{{{JOB}}})", "metadata DB"),
-                unit="bool_yes_no",
-                width=4,
-            ).thresholds(up_or_down)
-        )
-        .with_panel(
-            stat_panel(
-                "Exporters",
-                "How many exporters answer Prometheus.",
-                instant(f"sum(up{{{JOB}}})", "exporters"),
-                unit="none",
-                width=4,
-            ).thresholds(up_or_down)
-        )
+        .with_panel(metadata_db_panel(width=4))
+        .with_panel(exporters_panel(width=4))
         .with_panel(
             stat_panel(
                 "Exporter's version",
@@ -123,9 +108,7 @@ def _scrapes(board: dashboard.Dashboard) -> dashboard.Dashboard:
             timeseries_panel(
                 "Query duration",
                 "How long the metadata DB took to answer.",
-                query(f"histogram_quantile(0.5, {buckets})", "median", "A"),
-                query(f"histogram_quantile(0.9, {buckets})", "90 %", "B"),
-                query(f"histogram_quantile(0.99, {buckets})", "99 %", "C"),
+                *quantiles(buckets),
                 unit="s",
             )
         )

@@ -7,6 +7,7 @@ from grafana.builder.dashboards.annotations import Annotation
 from grafana.builder.dashboards.frame import framed
 from grafana.builder.dashboards.panels import (
     GREEN,
+    JOB,
     NEEDS_ALL,
     ORANGE,
     PURPLE,
@@ -17,9 +18,12 @@ from grafana.builder.dashboards.panels import (
     column,
     columns,
     descending,
+    exporters_panel,
     fixed,
     heatmap_panel,
     instant,
+    metadata_db_panel,
+    quantiles,
     query,
     stacked,
     stat_panel,
@@ -32,7 +36,6 @@ from grafana.builder.dashboards.panels import (
 from grafana.builder.links import FLEET_UID
 from grafana.builder.thresholds import LOST_SECONDS, SHARE_OF_FLEET, SILENT_SECONDS, STALE_SECONDS
 
-JOB = 'job="$job"'
 SEARCH = f'{JOB}, node_id=~".*$search.*"'
 
 _STATE_MEANS = {
@@ -82,28 +85,14 @@ def _now(board: dashboard.Dashboard) -> dashboard.Dashboard:
         board.with_panel(
             stat_panel(
                 "Silent share",
-                f"Share of the workers that did not stop on purpose with no heartbeat for over {SILENT_SECONDS} s. "
-                "While nothing is known, what was last known.",
+                f"Share of the workers that did not stop on purpose with no heartbeat for over {SILENT_SECONDS} s, "
+                "who fell silent within the last hour. While nothing is known, what was last known.",
                 instant(f"{record.SILENT_RATIO}{{{JOB}}}", "silent"),
                 unit="percentunit",
             ).thresholds(thresholds([(None, GREEN), (0.001, ORANGE), (SHARE_OF_FLEET, RED)]))
         )
-        .with_panel(
-            stat_panel(
-                "Metadata DB",
-                "Whether the metadata DB answers the exporter. If not, nothing is known of the workers.",
-                instant(f"max(amp_metadata_db_up{{{JOB}}})", "metadata DB"),
-                unit="bool_yes_no",
-            ).thresholds(thresholds([(None, RED), (1, GREEN)]))
-        )
-        .with_panel(
-            stat_panel(
-                "Exporters",
-                "How many exporters of this fleet answer Prometheus.",
-                instant(f"sum(up{{{JOB}}})", "exporters"),
-                unit="none",
-            ).thresholds(thresholds([(None, RED), (1, GREEN)]))
-        )
+        .with_panel(metadata_db_panel())
+        .with_panel(exporters_panel())
     )
 
 
@@ -135,9 +124,7 @@ def _heartbeats(board: dashboard.Dashboard) -> dashboard.Dashboard:
             timeseries_panel(
                 "Heartbeat age, quantiles",
                 "Estimated from the buckets of the heatmap, over active, stale and lost workers.",
-                query(f"histogram_quantile(0.5, {buckets})", "median", "A"),
-                query(f"histogram_quantile(0.9, {buckets})", "90 %", "B"),
-                query(f"histogram_quantile(0.99, {buckets})", "99 %", "C"),
+                *quantiles(buckets),
                 unit="s",
                 height=9,
             )

@@ -22,6 +22,8 @@ from grafana_foundation_sdk.models import prometheus as prometheus_models
 from grafana.builder.links import WORKER_UID
 from grafana.builder.thresholds import LOST_SECONDS, STALE_SECONDS
 
+JOB = 'job="$job"'
+
 DATASOURCE = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
 
 GREEN, ORANGE, RED, BLUE, GREY, PURPLE = "green", "orange", "red", "blue", "#808080", "purple"
@@ -57,6 +59,12 @@ def instant(expr: str, legend: str, ref_id: str = "A") -> prometheus.Dataquery:
 def tabular(expr: str, ref_id: str = "A") -> prometheus.Dataquery:
     """Return a query of this moment, for a table: its labels become columns."""
     return instant(expr, "__auto", ref_id).format(prometheus_models.PromQueryFormat.TABLE)
+
+
+def quantiles(buckets: str) -> list[prometheus.Dataquery]:
+    """Return the queries for three quantiles of a histogram's buckets."""
+    shares = ((0.5, "median", "A"), (0.9, "90 %", "B"), (0.99, "99 %", "C"))
+    return [query(f"histogram_quantile({share}, {buckets})", legend, ref_id) for share, legend, ref_id in shares]
 
 
 def thresholds(steps: Steps) -> dashboard.ThresholdsConfig:
@@ -106,6 +114,26 @@ def stat_panel(
         .text_mode(common_models.BigValueTextMode.VALUE)
     )
     return _with(panel, queries)
+
+
+def metadata_db_panel(width: int = 3) -> stat.Panel:
+    return stat_panel(
+        "Metadata DB",
+        "Whether the metadata DB answers the exporter. If not, nothing is known of the workers.",
+        instant(f"max(amp_metadata_db_up{{{JOB}}})", "metadata DB"),
+        unit="bool_yes_no",
+        width=width,
+    ).thresholds(thresholds([(None, RED), (1, GREEN)]))
+
+
+def exporters_panel(width: int = 3) -> stat.Panel:
+    return stat_panel(
+        "Exporters",
+        "How many exporters of this fleet answer Prometheus.",
+        instant(f"sum(up{{{JOB}}})", "exporters"),
+        unit="none",
+        width=width,
+    ).thresholds(thresholds([(None, RED), (1, GREEN)]))
 
 
 def timeseries_panel(

@@ -1,6 +1,6 @@
 """One worker: is it alive, since when, built from what, and is that what the fleet runs."""
 
-from grafana_foundation_sdk.builders import dashboard
+from grafana_foundation_sdk.builders import dashboard, prometheus, stat
 from grafana_foundation_sdk.models.common import BigValueTextMode
 
 from grafana.builder.dashboards.annotations import Annotation
@@ -9,6 +9,7 @@ from grafana.builder.dashboards.panels import (
     AGE_STEPS,
     BLUE,
     GREEN,
+    JOB,
     NEEDS_ALL,
     ORANGE,
     RED,
@@ -29,7 +30,6 @@ from grafana.builder.dashboards.panels import (
 from grafana.builder.links import WORKER_UID
 from grafana.builder.thresholds import LOST_SECONDS, STALE_SECONDS
 
-JOB = 'job="$job"'
 WORKER = f'{JOB}, node_id="$node_id"'
 
 _AGE = f"min(amp_worker_heartbeat_age_seconds{{{WORKER}}})"
@@ -179,24 +179,18 @@ def _build(board: dashboard.Dashboard) -> dashboard.Dashboard:
             )
         )
         .with_panel(
-            stat_panel(
+            _version_panel(
                 "Its version",
                 "The version that this worker runs." + NEEDS_ALL,
                 instant(_VERSION, "{{version}}"),
-                unit="none",
-                width=4,
-                height=6,
-            ).text_mode(BigValueTextMode.NAME)
+            )
         )
         .with_panel(
-            stat_panel(
+            _version_panel(
                 "The fleet's version",
                 "The version that most active and stale workers run.",
                 instant(_MAJORITY, "{{version}}"),
-                unit="none",
-                width=4,
-                height=6,
-            ).text_mode(BigValueTextMode.NAME)
+            )
         )
         .with_panel(
             stat_panel(
@@ -212,3 +206,8 @@ def _build(board: dashboard.Dashboard) -> dashboard.Dashboard:
             ).thresholds(thresholds([(None, ORANGE), (1, GREEN)]))
         )
     )
+
+
+def _version_panel(title: str, description: str, target: prometheus.Dataquery) -> stat.Panel:
+    panel = stat_panel(title, description, target, unit="none", width=4, height=6)
+    return panel.text_mode(BigValueTextMode.NAME)

@@ -99,3 +99,12 @@ def test_a_socket_directory_that_is_open_to_others_is_refused(open_directory: Pa
     place.sockets.chmod(0o755)
     with pytest.raises(EmbeddedPostgresError, match="is open to others"):
         find_place(open_directory / "opened", owner)
+
+
+@as_root
+def test_a_socket_directory_of_somebody_elses_is_refused(open_directory: Path) -> None:
+    owner = account()
+    place = find_place(open_directory / "anothers", owner)
+    os.chown(place.sockets, owner.uid - 1, owner.gid)
+    with pytest.raises(EmbeddedPostgresError, match="belongs to somebody else"):
+        find_place(open_directory / "anothers", owner)

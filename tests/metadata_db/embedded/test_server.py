@@ -1,5 +1,4 @@
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -13,7 +12,7 @@ import psycopg
 import pytest
 
 from metadata_db.embedded import EmbeddedPostgres, EmbeddedPostgresError, account, find_place
-from tests.processes import eventually
+from tests.processes import eventually, freeze
 
 
 @pytest.fixture
@@ -172,6 +171,6 @@ def test_stop_ends_a_server_that_is_frozen(make_server: Callable[[], EmbeddedPos
     server = make_server()
     server.start(silent)
     postmaster = family(server)[0]
-    os.kill(postmaster.pid, signal.SIGSTOP)
+    freeze(postmaster.pid)
     server.stop(0.5)
     assert not postmaster.is_running()

@@ -1,0 +1,98 @@
+"""`/docs`: the API's description as a page to read, made from the document that `/openapi.json` serves."""
+
+import base64
+import json
+import shlex
+from collections.abc import Iterator
+from hashlib import sha256
+from importlib.resources import files
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+from flask import Blueprint, Response
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from admin.openapi import DOCUMENT
+
+_SERVER = "http://localhost:1610"
+
+
+class Operation(NamedTuple):
+    """One thing that a client can ask for."""
+
+    method: str
+    path: str
+    told: dict[str, Any]
+    """As the document has it."""
+
+    parameters: list[dict[str, Any]]
+    curl: str
+
+
+def docs() -> Blueprint:
+    """Return the route of the page. It needs nothing beside itself: no script, no file, no other host."""
+    document = json.loads(DOCUMENT)
+    environment = Environment(
+        loader=PackageLoader("admin"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    style = (files("admin") / "templates" / "docs.css").read_text()
+    page = environment.get_template("docs.html").render(
+        style=style,
+        info=document["info"],
+        operations=list(_operations(document)),
+        schemas=document["components"]["schemas"],
+        resolved=lambda value: _resolved(document, value),
+        name=lambda value: value["$ref"].rpartition("/")[2] if "$ref" in value else None,
+    )
+    digest = base64.b64encode(sha256(style.encode()).digest()).decode()
+    policy = (
+        f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    blueprint = Blueprint("docs", __name__)
+
+    @blueprint.get("/docs")
+    def show() -> Response:
+        return Response(page, content_type="text/html; charset=utf-8", headers={"Content-Security-Policy": policy})
+
+    return blueprint
+
+
+def _operations(document: dict[str, Any]) -> Iterator[Operation]:
+    for path, methods in document["paths"].items():
+        shared = methods.get("parameters", [])
+        for method in ("get", "delete"):
+            if method in methods:
+                told = methods[method]
+                parameters = shared + told.get("parameters", [])
+                yield Operation(method.upper(), path, told, parameters, _curl(method, path, told, parameters))
+
+
+def _curl(method: str, path: str, told: dict[str, Any], parameters: list[dict[str, Any]]) -> str:
+    query = {}
+    for parameter in parameters:
+        if "example" not in parameter:
+            continue
+        example = parameter["example"]
+        text = ",".join(example) if isinstance(example, list) else str(example)
+        if parameter["in"] == "path":
+            path = path.replace(f"{{{parameter['name']}}}", text)
+        else:
+            query[parameter["name"]] = text
+    url = f"{_SERVER}{path}" + (f"?{urlencode(query, safe=',')}" if query else "")
+    needs_user = "security" in told and told["security"] != []
+    return " ".join(
+        ["curl"]
+        + (["-X", method.upper()] if method != "get" else [])
+        + (['-H "Authorization: Bearer $AMP_AUTH_TOKEN"'] if needs_user else [])
+        + [shlex.quote(url)]
+    )
+
+
+def _resolved(document: dict[str, Any], value: dict[str, Any]) -> dict[str, Any]:
+    """Return what a value refers to, or the value itself."""
+    if "$ref" not in value:
+        return value
+    found: Any = document
+    for key in value["$ref"].removeprefix("#/").split("/"):
+        found = found[key]
+    return dict(found)

@@ -1,0 +1,79 @@
+"""The parameters of a request: what is not known is refused, and not overlooked."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from werkzeug.datastructures import MultiDict
+
+from metadata_db import STATES, Selection, State
+
+MAX_LIMIT = 10_000
+
+_LIMIT = re.compile(r"[1-9][0-9]{0,4}")
+
+
+class InvalidParameter(Exception):
+    """A parameter that there is not, or a value that it cannot have; the message names it and what is allowed."""
+
+
+def no_parameters(given: MultiDict[str, str]) -> None:
+    """Refuse every parameter: a `DELETE …?dry_run=1` must not delete."""
+    _check_names(given, ())
+
+
+def selection(given: MultiDict[str, str]) -> Selection:
+    """Return what the parameters of `GET /workers` ask for.
+
+    Raises:
+        InvalidParameter: of the first that is not valid.
+    """
+    _check_names(given, ("state", "version", "limit", "after"))
+    values = given.to_dict()
+    return Selection(
+        states=_states(values), version=_text(values, "version"), limit=_limit(values), after=_text(values, "after")
+    )
+
+
+def _check_names(given: MultiDict[str, str], allowed: Sequence[str]) -> None:
+    for name, values in given.lists():
+        if name not in allowed:
+            known = f"allowed are {', '.join(allowed)}" if allowed else "none is allowed here"
+            raise InvalidParameter(f"there is no parameter {_shown(name)}: {known}")
+        if len(values) > 1:
+            raise InvalidParameter(f"parameter {name} is given {len(values)} times: once is allowed")
+
+
+def _states(values: Mapping[str, str]) -> tuple[State, ...]:
+    if "state" not in values:
+        return ()
+    names = values["state"].split(",")
+    for name in names:
+        if name not in STATES:
+            raise InvalidParameter(
+                f"parameter state: {_shown(name)} is no state; allowed are {', '.join(STATES)}, several with commas"
+            )
+    return tuple(State(name) for name in names)
+
+
+def _limit(values: Mapping[str, str]) -> int | None:
+    if "limit" not in values:
+        return None
+    if not _LIMIT.fullmatch(values["limit"]) or int(values["limit"]) > MAX_LIMIT:
+        raise InvalidParameter(
+            f"parameter limit: {_shown(values['limit'])} is not allowed; a whole number from 1 to {MAX_LIMIT} is"
+        )
+    return int(values["limit"])
+
+
+def _text(values: Mapping[str, str], name: str) -> str | None:
+    """Any text but none, and not the one character that PostgreSQL has no place for."""
+    if name not in values:
+        return None
+    if not values[name] or "\0" in values[name]:
+        raise InvalidParameter(f"parameter {name}: {_shown(values[name])} is not allowed; text without NUL is")
+    return values[name]
+
+
+def _shown(value: str) -> str:
+    """One line, and a short one, whatever somebody sent."""
+    return repr(value if len(value) <= 40 else f"{value[:40]}…")

@@ -1,0 +1,99 @@
+"""Node ids on the command line: their rule, which ones a shell can complete, and which one was meant."""
+
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ctl.client import MOST_A_PAGE, AdminApi, ApiError
+from ctl.options import admin_api
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+# The same rule as the API's own, kept here as well so that a typing mistake is told without a round trip.
+NODE_ID = re.compile(r"[a-zA-Z][a-zA-Z0-9_\-.]{0,254}")
+
+COMPLETION_SECONDS = 1.0
+"""So long somebody who presses the Tab key waits for the API at most."""
+
+COMPLETED_AT_MOST = 200
+
+SUGGESTION_SECONDS = 2.0
+"""After so long no more pages are asked for, to tell which node id was meant."""
+
+_KNOWN = "ctl.node_ids"
+
+
+class NodeIdType(click.ParamType[str]):
+    """A node id."""
+
+    name = "node_id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not NODE_ID.fullmatch(value):
+            self.fail(
+                f"{value!r} is no node id: it must begin with an ASCII letter and go on with ASCII letters, digits, "
+                "'_', '-' and '.', 255 characters at most.",
+                param,
+                ctx,
+            )
+        return str(value)
+
+    def shell_complete(
+        self,
+        ctx: click.Context,
+        param: click.Parameter,  # noqa: ARG002 - Click's signature
+        incomplete: str,
+    ) -> "list[CompletionItem]":
+        """Return those that the API knows; none if it does not answer."""
+        from click.shell_completion import CompletionItem
+
+        if incomplete and not NODE_ID.fullmatch(incomplete):
+            return []
+        try:
+            found = _beginning_with(incomplete, admin_api(ctx, COMPLETION_SECONDS))
+        except (ApiError, click.UsageError):
+            return []
+        given = ctx.params.get("node_ids") or ()
+        return [CompletionItem(node_id) for node_id in found if node_id not in given]
+
+
+def _beginning_with(text: str, api: AdminApi) -> list[str]:
+    # What begins with a text comes right after it, so that one page is enough of a fleet of any size.
+    workers = api.workers(limit=COMPLETED_AT_MOST, after=text or None)["workers"]
+    found = [worker["node_id"] for worker in workers if worker["node_id"].startswith(text)]
+    # The shell puts them into the command line as they are: nothing else may get there.
+    found = [node_id for node_id in found if NODE_ID.fullmatch(node_id)]
+    try:
+        return [text, *found] if text and api.worker(text) else found
+    except ApiError:  # nobody has that very id
+        return found
+
+
+def unknown_worker(context: click.Context, node_id: str, error: ApiError) -> ApiError:
+    """Return the API's error about one worker, with the node id that is most like one that nobody has, if any."""
+    from ctl.suggestions import did_you_mean
+
+    try:
+        if _KNOWN not in context.meta:  # once, however many are unknown
+            context.meta[_KNOWN] = _all_node_ids(admin_api(context, SUGGESTION_SECONDS))
+    except ApiError:  # it is away by now: the first error is the one to tell
+        return error
+    hint = did_you_mean(node_id, context.meta[_KNOWN])
+    return ApiError(f"{error.message}.{hint}", error.code) if hint else error
+
+
+def _all_node_ids(api: AdminApi) -> list[str]:
+    """Return none where all are too many: the one that was meant may be among those that were not read."""
+    ends = time.monotonic() + SUGGESTION_SECONDS
+    found: list[str] = []
+    after = None
+    while time.monotonic() < ends:
+        page = api.workers(limit=MOST_A_PAGE, after=after)
+        found += [worker["node_id"] for worker in page["workers"]]
+        after = page.get("next")
+        if after is None:
+            return found
+    return []

@@ -1,0 +1,41 @@
+"""docs/ampctl.md, made from what `--help` prints: `python -m ctl.reference` writes it.
+
+The file is committed, for those who read before they install; a test fails when it is not what this makes.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from ctl.cli import ampctl
+
+PATH = Path(__file__).resolve().parents[1] / "docs" / "ampctl.md"
+
+COLUMNS = 98
+
+_HEAD = """\
+# ampctl
+
+`ampctl` shows, checks and removes the workers of a fleet, through the Admin API. It is in the same Python package as
+`ampd`, and needs of it only Click. What follows is what `--help` prints, command by command: this file is made by
+`python -m ctl.reference`.
+"""
+
+
+def reference() -> str:
+    """Return the file's text."""
+    return "\n".join([_HEAD, *_sections("ampctl", ampctl, None)])
+
+
+def _sections(name: str, command: click.Command, parent: click.Context | None) -> Iterator[str]:
+    # As --help, but never as wide as this terminal is.
+    context = command.make_context(name, [], parent, resilient_parsing=True, terminal_width=COLUMNS)
+    yield f"## {context.command_path}\n\n```text\n{command.get_help(context)}\n```\n"
+    if isinstance(command, click.Group):
+        for each in command.list_commands(context):
+            yield from _sections(each, command.commands[each], context)
+
+
+if __name__ == "__main__":
+    PATH.write_text(reference())

@@ -1,0 +1,113 @@
+"""Forgetting a worker: the one thing that is ever deleted from the metadata DB, and only when somebody asks for it."""
+
+import threading
+
+from psycopg.errors import ForeignKeyViolation, InsufficientPrivilege, ReadOnlySqlTransaction
+from sqlalchemy import Connection, column, delete, exists, false, func, select, table, true
+from sqlalchemy.exc import DBAPIError
+
+from metadata_db.engine import connect, deadline, single_engine, told
+from metadata_db.errors import MetadataDbError
+from metadata_db.layout import layout_of
+from metadata_db.schema import State, Thresholds, clock_of, clock_reading, state, workers
+from metadata_db.url import MetadataDbUrl
+
+_JOBS_STATUS = table("jobs_status", column("node_id"))
+"""Who has which job, in Amp from its migration 20260304000000 on. No foreign key holds it to the workers, as one holds
+`jobs.node_id` before that."""
+
+FORGETTABLE = (State.LOST, State.STOPPED, State.FORGOTTEN)
+
+
+class WorkerAlive(Exception):
+    """The worker is active or stale: it beats, or may any moment."""
+
+
+class WorkerInUse(Exception):
+    """Another table's rows still name the worker."""
+
+
+class NotWritable(Exception):
+    """The metadata DB, or the role there, does not let anything be deleted."""
+
+
+class Forgetter:
+    """Deletes workers, one at a time, each in a session of its own that ends with it."""
+
+    def __init__(self, url: MetadataDbUrl, application_name: str, *, statement_timeout: float) -> None:
+        self._engine = single_engine(url, application_name, statement_timeout=statement_timeout)
+        self._turn = threading.Lock()
+
+    def forget(self, node_id: str, thresholds: Thresholds, seconds: float) -> State | None:
+        """Delete the row of a worker that is lost, stopped or forgotten; return the state that it was in.
+
+        None: no worker has that node id.
+
+        Raises:
+            WorkerAlive: the worker is active or stale, or its row changed at this very moment.
+            WorkerInUse: a foreign key refers to the worker, or a job of Amp's names it.
+            NotWritable: the database is read-only (a standby, say), or the role may not delete.
+            MetadataDbError: there was no answer, or not in time, or the table is not there or none of Amp's.
+        """
+        if not self._turn.acquire(timeout=seconds):
+            raise MetadataDbError("timeout", "other deletions are under way, and the metadata DB is slow to answer")
+        try:
+            with told(), connect(self._engine, seconds) as connection, deadline(connection, seconds):
+                return _forget(connection, node_id, thresholds)
+        finally:
+            self._turn.release()
+
+
+def _forget(connection: Connection, node_id: str, thresholds: Thresholds) -> State | None:
+    layout = layout_of(connection)
+    layout.check_readable()
+    if layout.types and not layout.is_todays:
+        raise NotWritable(
+            "the metadata DB's workers table is of an Amp from before its migration 20251219050000: it is only read "
+            "here, upgrade Amp first"
+        )
+    # One statement looks and deletes. Where a heartbeat comes in between, PostgreSQL looks at the row again before it
+    # deletes, and the worker stays.
+    reading = clock_reading(thresholds)
+    its_state = state(clock_of(reading))
+    has_jobs_status = connection.execute(select(func.to_regclass("jobs_status").is_not(None))).scalar_one()
+    is_named = exists().where(_JOBS_STATUS.c.node_id == workers.c.node_id) if has_jobs_status else false()
+    gone = delete(workers).where(workers.c.node_id == node_id, its_state.in_(FORGETTABLE), ~is_named)
+    deleted = gone.returning(workers.c.node_id).add_cte(reading).cte("gone")
+    # The row as it was when the statement began, and whether it is gone now.
+    found = select(its_state, is_named, deleted.c.node_id.is_not(None)).where(workers.c.node_id == node_id)
+    query = found.select_from(workers.join(reading, true()).outerjoin(deleted, true()))
+    try:
+        row = connection.execute(query).one_or_none()
+    except DBAPIError as error:
+        raise _refusal(error, node_id) from error
+    if row is None:
+        return None
+    was, is_in_use, is_deleted = row
+    if is_deleted:
+        return State(was)
+    if is_in_use and was in FORGETTABLE:
+        raise _in_use(node_id, _JOBS_STATUS.name)
+    how = f"is {was}" if was not in FORGETTABLE else "has just beaten, or is being deleted by somebody else"
+    raise WorkerAlive(f"worker '{node_id}' {how}: only one that is lost or stopped can be deleted")
+
+
+def _refusal(error: DBAPIError, node_id: str) -> Exception:
+    match error.orig:
+        case ForeignKeyViolation() as cause:
+            return _in_use(node_id, cause.diag.table_name or "another table")
+        case ReadOnlySqlTransaction():
+            return NotWritable(
+                "the metadata DB is read-only (a standby, or default_transaction_read_only is on): start `ampd admin` "
+                "with the URL of the primary"
+            )
+        case InsufficientPrivilege():
+            return NotWritable(
+                "the role of ampd admin may not delete workers: GRANT DELETE ON workers to it, and where there is a "
+                "table jobs_status, GRANT SELECT ON jobs_status as well, as the tables' owner"
+            )
+    return error
+
+
+def _in_use(node_id: str, table_name: str) -> WorkerInUse:
+    return WorkerInUse(f"worker '{node_id}' is still in use: rows of {table_name} name it; they have to go first")

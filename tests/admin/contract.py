@@ -1,0 +1,89 @@
+"""Holding an answer of the Admin API against its description."""
+
+import copy
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+from jsonschema_rs import Draft202012Validator
+
+DOCUMENT: dict[str, Any] = json.loads((files("admin") / "openapi.json").read_text())
+
+SEEN: set[tuple[str, str, int]] = set()
+"""Every operation and status that was held against the description since the process began."""
+
+
+def _strict(document: dict[str, Any]) -> dict[str, Any]:
+    """The description where no object may have a field that is not described; clients have to bear one."""
+    strict = copy.deepcopy(document)
+    for schema in strict["components"]["schemas"].values():
+        if "properties" in schema:
+            schema["additionalProperties"] = False
+    return strict
+
+
+_STRICT = _strict(DOCUMENT)
+
+
+def assert_described(method: str, path: str, status: int, headers: Mapping[str, str], body: bytes) -> None:
+    """Fail unless the description has this answer to this request: status, headers, media type, schema, error code.
+
+    headers: with their names as in the description. body: not packed; of a HEAD, it is not looked at.
+    """
+    where = f"{method} {path} answers {status}"
+    answer = _answer(method, path, status)
+    assert answer is not None, f"{where}, which is not described"
+    for name, header in answer.get("headers", {}).items():
+        assert name in headers, f"{where} without {name}"
+        _check(_resolved(header)["schema"], headers[name], f"{where} with {name}")
+    content = answer.get("content")
+    if content is None:
+        assert not body, f"{where} with a body that is not described"
+        assert "Content-Type" not in headers, where
+        return
+    media = headers.get("Content-Type", "").partition(";")[0]
+    assert media in content, f"{where} with {media}, which is not described"
+    if method != "HEAD":
+        text = body.decode()
+        _check(content[media]["schema"], json.loads(text) if media == "application/json" else text, where)
+
+
+def _answer(method: str, path: str, status: int) -> dict[str, Any] | None:
+    route = "/workers/{id}" if path.startswith("/workers/") else path
+    operations = DOCUMENT["paths"].get(route, {})
+    operation = operations.get("get" if method == "HEAD" else method.lower())
+    if operation is None:
+        responses = DOCUMENT["components"]["responses"]
+        if status == 401:
+            return _resolved(responses["Unauthorized"])
+        return _resolved(responses["MethodNotAllowed" if operations else "NotFound"]) if status in {404, 405} else None
+    SEEN.add((operation["operationId"], method, status))
+    answer = operation["responses"].get(str(status))
+    return None if answer is None else _resolved(answer)
+
+
+def _resolved(value: dict[str, Any]) -> dict[str, Any]:
+    if "$ref" not in value:
+        return value
+    found: Any = DOCUMENT
+    for key in value["$ref"].removeprefix("#/").split("/"):
+        found = found[key]
+    assert isinstance(found, dict)
+    return found
+
+
+def _check(schema: dict[str, Any], value: Any, where: str) -> None:
+    validator = Draft202012Validator({"$id": "urn:api", "components": _STRICT["components"], **schema})
+    problem = next(iter(validator.iter_errors(value)), None)
+    assert problem is None, f"{where}: {problem}"
+
+
+def error_codes(document: Any) -> set[str]:
+    """Every error code that some response of the description is said to have."""
+    if isinstance(document, list):
+        return set().union(*map(error_codes, document))
+    if not isinstance(document, dict):
+        return set()
+    own = document.get("properties", {}).get("error_code", {}).get("enum", ())
+    return set(own).union(*map(error_codes, document.values()))

@@ -1,0 +1,223 @@
+"""`DELETE /workers/{id}`: who may, what may go, and what a heartbeat at the same moment does."""
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from flask.testing import FlaskClient
+
+from metadata_db import MetadataDbUrl
+from metadata_db.embedded import EmbeddedPostgres, account, find_place
+from metadata_db.migrate import upgrade
+from tests.admin.conftest import Api
+from tests.admin.test_api import error
+from tests.conftest import Insert
+from tests.processes import eventually
+
+Sql = Callable[..., list[Any]]
+
+WAITING = (
+    "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%%DELETE FROM workers%%'"
+)
+
+
+def remaining(sql: Sql) -> list[str]:
+    return [row[0] for row in sql("SELECT node_id FROM workers ORDER BY id")]
+
+
+@pytest.mark.parametrize(
+    ("age", "info"),
+    [(61, "{}"), (1e6, "{}"), (0, '{"stopped_at": "2999-01-01T00:00:00Z"}'), (0, '{"stopped_at": "2001-01-01"}')],
+    ids=["lost", "forgotten", "stopped", "stopped and forgotten"],
+)
+def test_a_worker_that_is_gone_is_deleted(
+    operator: FlaskClient, sql: Sql, insert_worker: Insert, caplog: pytest.LogCaptureFixture, age: float, info: str
+) -> None:
+    insert_worker("w", age, info)
+    insert_worker("other", age, info)
+    with caplog.at_level(logging.INFO, "admin"):
+        response = operator.delete("/workers/w")
+    assert (response.status_code, response.data) == (204, b"")
+    assert remaining(sql) == ["other"]
+    told = [record.getMessage() for record in caplog.records if record.name == "admin"]
+    assert len(told) == 1
+    assert "'w'" in told[0]
+    assert "'ann'" in told[0]
+    assert error(operator.delete("/workers/w")) == (404, "WORKER_NOT_FOUND")
+    assert error(operator.get("/workers/w")) == (404, "WORKER_NOT_FOUND")
+
+
+@pytest.mark.parametrize(("age", "state"), [(0, "active"), (30, "stale"), (-3600, "active")])
+def test_a_worker_that_is_alive_is_not(
+    operator: FlaskClient, sql: Sql, insert_worker: Insert, age: float, state: str
+) -> None:
+    insert_worker("w", age)
+    response = operator.delete("/workers/w")
+    assert error(response) == (409, "WORKER_ALIVE")
+    assert f"is {state}" in response.text
+    assert remaining(sql) == ["w"]
+
+
+def test_a_worker_that_another_table_names_is_not(operator: FlaskClient, sql: Sql, insert_worker: Insert) -> None:
+    insert_worker("w", 300)
+    sql("CREATE TABLE jobs (id int, node_id text NOT NULL REFERENCES workers (node_id))")
+    sql("INSERT INTO jobs VALUES (1, 'w')")
+    response = operator.delete("/workers/w")
+    assert error(response) == (409, "WORKER_IN_USE")
+    assert "jobs" in response.text
+    assert remaining(sql) == ["w"]
+    sql("DELETE FROM jobs")
+    assert operator.delete("/workers/w").status_code == 204
+
+
+def test_somebody_whom_nobody_knows_deletes_nothing(api: FlaskClient, sql: Sql, insert_worker: Insert) -> None:
+    insert_worker("w", 300)
+    for headers in ({}, {"REMOTE_USER": "ann"}, {"Remote-User": "ann"}, {"Authorization": "Bearer ann"}):
+        for path in ("/workers/w", "/workers/nobody", "/workers/1"):
+            response = api.delete(path, headers=headers)
+            assert error(response) == (403, "AUTHENTICATION_REQUIRED")
+            assert "--auth-token-file" in response.text
+    assert remaining(sql) == ["w"]
+
+
+def test_a_parameter_that_means_nothing_deletes_nothing(operator: FlaskClient, sql: Sql, insert_worker: Insert) -> None:
+    insert_worker("w", 300)
+    assert error(operator.delete("/workers/w?dry_run=1")) == (400, "INVALID_PARAMETER")
+    assert error(operator.delete("/workers/1")) == (400, "INVALID_WORKER_ID")
+    assert error(operator.delete("/workers/")) == (400, "INVALID_WORKER_ID")
+    assert error(operator.delete("/workers")) == (405, "METHOD_NOT_ALLOWED")
+    assert remaining(sql) == ["w"]
+
+
+def test_without_a_database_nothing_is_promised(make_api: Api) -> None:
+    operator = make_api("postgresql://u:hunter2@127.0.0.1:1/d", user="ann")
+    response = operator.delete("/workers/w")
+    assert error(response) == (503, "METADATA_DB_UNAVAILABLE")
+    assert "hunter2" not in response.text
+
+
+def test_a_read_only_database_says_what_to_do(
+    operator: FlaskClient, sql: Sql, insert_worker: Insert, database: str
+) -> None:
+    insert_worker("w", 300)
+    name = psycopg.conninfo.conninfo_to_dict(database)["dbname"]
+    sql(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+    response = operator.delete("/workers/w")
+    assert error(response) == (403, "METADATA_DB_READ_ONLY")
+    assert "primary" in response.text
+    assert remaining(sql) == ["w"]
+
+
+def test_a_role_that_may_not_delete_is_told_what_to_do(
+    make_api: Api, sql: Sql, insert_worker: Insert, database: str
+) -> None:
+    insert_worker("w", 300)
+    sql("DROP ROLE IF EXISTS only_reads")
+    sql("CREATE ROLE only_reads LOGIN")
+    sql("GRANT SELECT ON workers TO only_reads")
+    operator = make_api(database.replace("postgres@", "only_reads@"), user="ann")
+    assert operator.get("/workers/w").status_code == 200
+    response = operator.delete("/workers/w")
+    assert error(response) == (403, "METADATA_DB_READ_ONLY")
+    assert "GRANT DELETE ON workers" in response.text
+    assert remaining(sql) == ["w"]
+    sql("GRANT DELETE ON workers TO only_reads")
+    assert operator.delete("/workers/w").status_code == 204
+    sql("DROP OWNED BY only_reads")
+    sql("DROP ROLE only_reads")
+
+
+def answer_of_a_delete_that_waits(operator: FlaskClient, sql: Sql, database: str, meanwhile: str, ending: str) -> Any:
+    """What DELETE answers that comes while another transaction has changed the row, and waits for its end."""
+    answers: list[Any] = []
+    with psycopg.connect(database) as other:
+        other.execute(meanwhile.encode())
+        deleting = threading.Thread(target=lambda: answers.append(operator.delete("/workers/w")))
+        deleting.start()
+        eventually(lambda: sql(WAITING)[0][0] == 1)
+        other.execute(ending.encode())
+    deleting.join()
+    return answers[0]
+
+
+def test_a_heartbeat_at_the_same_moment_saves_the_worker(
+    operator: FlaskClient, sql: Sql, insert_worker: Insert, database: str
+) -> None:
+    """The row was lost when the statement looked at it first, and is active when it could be deleted."""
+    insert_worker("w", 300)
+    beat = "UPDATE workers SET heartbeat_at = clock_timestamp()"
+    response = answer_of_a_delete_that_waits(operator, sql, database, beat, "COMMIT")
+    assert error(response) == (409, "WORKER_ALIVE")
+    assert "has just beaten" in response.text
+    assert remaining(sql) == ["w"]
+
+
+def test_a_heartbeat_that_is_taken_back_does_not(
+    operator: FlaskClient, sql: Sql, insert_worker: Insert, database: str
+) -> None:
+    insert_worker("w", 300)
+    beat = "UPDATE workers SET heartbeat_at = clock_timestamp()"
+    response = answer_of_a_delete_that_waits(operator, sql, database, beat, "ROLLBACK")
+    assert response.status_code == 204
+    assert remaining(sql) == []
+
+
+def test_the_other_sessions_stay_read_only_and_this_one_ends(
+    operator: FlaskClient, sql: Sql, insert_worker: Insert
+) -> None:
+    insert_worker("w", 300)
+    assert operator.get("/workers/w").status_code == 200
+    before = sql("SELECT pid FROM pg_stat_activity WHERE application_name = 'ampd admin'")
+    assert operator.delete("/workers/w").status_code == 204
+    found = "SELECT pid FROM pg_stat_activity WHERE application_name = 'ampd admin'"
+    eventually(lambda: sql(found) == before)
+
+
+def test_many_deletions_at_once_share_one_session(
+    operator: FlaskClient, sql: Sql, insert_worker: Insert, database: str
+) -> None:
+    for number in range(8):
+        insert_worker(f"w{number}", 300)
+    with psycopg.connect(database) as other:
+        other.execute("LOCK TABLE workers IN EXCLUSIVE MODE")
+        clients = [operator.application.test_client() for _ in range(8)]
+        statuses: list[int] = []
+
+        def delete(number: int) -> None:
+            answer = clients[number].delete(f"/workers/w{number}", environ_overrides={"REMOTE_USER": "ann"})
+            statuses.append(answer.status_code)
+
+        threads = [threading.Thread(target=delete, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        eventually(lambda: sql(WAITING)[0][0] == 1)
+        sessions = sql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'ampd admin'")
+        other.rollback()
+    for thread in threads:
+        thread.join()
+    assert sessions == [(1,)]
+    assert statuses == [204] * 8
+
+
+def test_a_standby_says_what_to_do(make_api: Api, open_directory: Path) -> None:
+    owner = account()
+    place = find_place(open_directory / "standby", owner)
+    server = EmbeddedPostgres(place, owner)
+    server.start(lambda _: None)
+    try:
+        upgrade(MetadataDbUrl.parse(server.url))
+        server.stop(5)
+        signal = place.data / "standby.signal"
+        signal.touch()
+        os.chown(signal, place.data.stat().st_uid, place.data.stat().st_gid)
+        server.start(lambda _: None)
+        response = make_api(server.url, user="ann").delete("/workers/w")
+        assert error(response) == (403, "METADATA_DB_READ_ONLY")
+        assert "primary" in response.text
+    finally:
+        server.stop(5)

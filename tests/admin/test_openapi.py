@@ -1,0 +1,193 @@
+"""The description is the truth: each route, parameter, error code and state of the application, and no other."""
+
+import base64
+import json
+import re
+import typing
+from dataclasses import dataclass
+from hashlib import sha256
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+import schemathesis
+from flask.testing import FlaskClient
+
+from admin.errors import ERRORS, HTTP_ERRORS
+from admin.parameters import MAX_LIMIT
+from metadata_db import STATES, check_node_id
+from metadata_db.node_id import MAX_LENGTH
+from tests.admin.contract import DOCUMENT, assert_described, error_codes
+from tests.conftest import Insert
+from tests.node_ids import INVALID, VALID
+
+SCHEMAS = DOCUMENT["components"]["schemas"]
+
+
+def test_it_is_served_as_it_is_written(api: FlaskClient) -> None:
+    assert api.get("/openapi.json").json == DOCUMENT
+    schemathesis.openapi.from_dict(DOCUMENT).validate()
+
+
+def test_it_has_every_route_and_no_other(api: FlaskClient) -> None:
+    routes = {
+        (re.sub(r"<.*>", "{id}", rule.rule), method.lower())
+        for rule in api.application.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD"}
+    }
+    described = {
+        (path, name) for path, methods in DOCUMENT["paths"].items() for name in methods if name != "parameters"
+    }
+    assert described == routes
+
+
+def test_it_has_every_error_code_and_no_other() -> None:
+    codes = {code for _, code in ERRORS.values()} | set(HTTP_ERRORS.values())
+    codes |= {"BAD_REQUEST", "INTERNAL_ERROR"}
+    assert set(SCHEMAS["ErrorCode"]["enum"]) == codes
+    assert error_codes(DOCUMENT) == codes
+
+
+def test_it_has_the_rules_that_the_code_has() -> None:
+    assert SCHEMAS["State"]["enum"] == list(STATES)
+    assert SCHEMAS["NodeId"]["maxLength"] == MAX_LENGTH
+    parameters = {each["name"]: each for each in DOCUMENT["paths"]["/workers"]["get"]["parameters"]}
+    assert parameters["limit"]["schema"]["maximum"] == MAX_LIMIT
+
+
+@pytest.mark.parametrize("node_id", [*VALID, *INVALID.values()])
+def test_its_node_ids_are_those_that_the_code_takes(node_id: str) -> None:
+    # `$` of a JSON Schema is the end, in Python it is also the line feed before it.
+    by_the_description = re.fullmatch(SCHEMAS["NodeId"]["pattern"], node_id) is not None and not node_id.endswith("\n")
+    try:
+        check_node_id(node_id)
+        valid = True
+    except ValueError:
+        valid = False
+    assert valid == (by_the_description and len(node_id) <= SCHEMAS["NodeId"]["maxLength"])
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body"),
+    [
+        (418, {"Content-Type": "application/json"}, {}),
+        (200, {"Content-Type": "application/json"}, {"workers": []}),
+        (200, {"Content-Type": "text/html", "ETag": f'W/"{"0" * 32}"'}, {"workers": []}),
+        (200, {"Content-Type": "application/json", "ETag": f'W/"{"0" * 32}"'}, {"workers": [], "more": 1}),
+        (200, {"Content-Type": "application/json", "ETag": f'W/"{"0" * 32}"'}, {"workers": [{"node_id": "w"}]}),
+        (400, {"Content-Type": "application/json"}, {"error_code": "WORKER_ALIVE", "error_message": "m"}),
+        (304, {"ETag": "1"}, None),
+    ],
+)
+def test_what_it_does_not_have_is_noticed(status: int, headers: dict[str, str], body: Any) -> None:
+    """The measure itself: an answer that is not described fails a test."""
+    with pytest.raises(AssertionError):
+        assert_described("GET", "/workers", status, headers, b"" if body is None else json.dumps(body).encode())
+
+
+@dataclass
+class WorkerInfo:
+    """The fields that Amp's own clients read of a worker in a list, and below in the other answers."""
+
+    node_id: str
+    heartbeat_at: str
+
+
+@dataclass
+class WorkersResponse:
+    workers: list[WorkerInfo]
+
+
+@dataclass
+class WorkerMetadata:
+    version: str
+    commit_sha: str
+    commit_timestamp: str
+    build_date: str
+
+
+@dataclass
+class WorkerDetailResponse:
+    node_id: str
+    info: WorkerMetadata
+    created_at: str
+    registered_at: str
+    heartbeat_at: str
+
+
+@dataclass
+class ErrorResponse:
+    error_code: str
+    error_message: str
+
+
+def parse(model: Any, value: Any) -> Any:
+    """Read JSON as these clients do: every field has to be there, with its type; others are overlooked."""
+    if typing.get_origin(model) is list:
+        assert isinstance(value, list)
+        return [parse(typing.get_args(model)[0], each) for each in value]
+    if model is str:
+        assert isinstance(value, str)
+        return value
+    return model(**{name: parse(kind, value[name]) for name, kind in typing.get_type_hints(model).items()})
+
+
+def test_the_clients_that_amp_has_can_read_it(api: FlaskClient, insert_worker: Insert) -> None:
+    insert_worker("w", info='{"version": "v1", "commit_sha": 7}')
+    insert_worker("silent", info="[]")
+    listed = parse(WorkersResponse, api.get("/workers").json)
+    assert [worker.node_id for worker in listed.workers] == ["silent", "w"]
+    page = parse(WorkersResponse, api.get("/workers?limit=1&state=active").json)
+    assert [worker.node_id for worker in page.workers] == ["silent"]
+    worker = parse(WorkerDetailResponse, api.get("/workers/w").json)
+    assert worker.info == WorkerMetadata("v1", "unknown", "unknown", "unknown")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", worker.heartbeat_at)
+    for path, code in (("/workers/1", "INVALID_WORKER_ID"), ("/workers/x", "WORKER_NOT_FOUND")):
+        assert parse(ErrorResponse, api.get(path).json).error_code == code
+
+
+class Page(HTMLParser):
+    """What a page would load, and the elements that it has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.loaded: list[str] = []
+        self.links: set[str] = set()
+        self.ids: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        for name, value in attrs:
+            if name == "id":
+                self.ids.add(value or "")
+            elif tag == "a" and name == "href":
+                self.links.add(value or "")
+            elif name in {"src", "href", "style", "action"} or name.startswith("on"):
+                self.loaded.append(f"{tag} {name}")
+
+
+def test_the_page_tells_all_of_it_and_loads_nothing(api: FlaskClient) -> None:
+    response = api.get("/docs")
+    page = Page()
+    page.feed(response.text)
+    assert not page.loaded
+    assert not page.tags & {"script", "img", "link", "iframe", "form", "object"}
+    assert page.links <= {f"#{name}" for name in page.ids} | {"/openapi.json"}
+    operations = {
+        each.get("operationId")
+        for methods in DOCUMENT["paths"].values()
+        for each in dict(methods).values()
+        if isinstance(each, dict)
+    }
+    assert operations | set(SCHEMAS) == page.ids
+    for code in SCHEMAS["ErrorCode"]["enum"]:
+        assert code in response.text
+    for each in re.findall(r"curl .*", response.text):
+        assert ("Authorization" in each) == ("-X DELETE" in each), each
+    policy = response.headers["Content-Security-Policy"]
+    style = response.text.partition("<style>")[2].partition("</style>")[0]
+    digest = base64.b64encode(sha256(style.encode()).digest()).decode()
+    assert f"style-src 'sha256-{digest}'" in policy
+    assert "default-src 'none'" in policy
+    assert "http" not in policy

@@ -1,0 +1,255 @@
+"""What the service manager is told, heard by a socket like systemd's."""
+
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from itertools import count
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from ampd.service_manager import ServiceManager
+from tests.processes import Process, Processes, eventually, free_port, freeze, get
+
+WATCHDOG_SECONDS = 2.0
+
+_numbers = count(1)
+
+UNREACHABLE = "postgresql://u:hunter2@127.0.0.1:1/d"
+
+
+class Systemd:
+    """The end of the notification socket that systemd has."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self._socket.bind("\0" + address[1:] if address.startswith("@") else address)
+        self._socket.setblocking(False)
+        self.messages: list[str] = []
+        self.senders: set[int] = set()
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        return {"NOTIFY_SOCKET": self._address, "WATCHDOG_USEC": str(round(WATCHDOG_SECONDS * 1e6))}
+
+    def hear(self) -> str:
+        """Return all messages that have come by now."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                data, ancillary, _, _ = self._socket.recvmsg(4096, socket.CMSG_SPACE(12))
+                self.messages.append(data.decode())
+                self.senders.update(int.from_bytes(sent[:4], "little") for _, _, sent in ancillary)
+        return "\n\n".join(self.messages)
+
+    def hears(self, *texts: str, seconds: float = 30.0) -> None:
+        """Wait for one message that has all of these in it."""
+
+        def look() -> bool:
+            self.hear()
+            assert any(all(text in message for text in texts) for message in self.messages), self.messages
+            return True
+
+        eventually(look, seconds)
+
+    def forget(self) -> None:
+        self.hear()
+        self.messages.clear()
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture
+def systemd(open_directory: Path) -> Iterator[Systemd]:
+    listener = Systemd(str(open_directory / f"notify-{os.getpid()}-{next(_numbers)}"))
+    yield listener
+    listener.close()
+
+
+def silence(systemd: Systemd) -> bool:
+    """Whether a whole watchdog period passes without a sign of life."""
+    time.sleep(0.5)  # what was sent just before
+    systemd.forget()
+    time.sleep(WATCHDOG_SECONDS)
+    return "WATCHDOG=1" not in systemd.hear()
+
+
+@contextlib.contextmanager
+def suspended(pid: int) -> Iterator[None]:
+    freeze(pid)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_a_worker_is_ready_when_it_has_registered_and_beats_the_watchdog(
+    processes: Processes, database: str, systemd: Systemd, sql: Callable[..., list[object]]
+) -> None:
+    worker = processes.ampd("worker", "--node-id=w", database=database, env=systemd.environment)
+    systemd.hears("READY=1", "STATUS=beats since 20", "WATCHDOG=1")
+    assert sql("SELECT node_id FROM workers") == [("w",)]
+    systemd.forget()
+    systemd.hears("WATCHDOG=1")
+    with suspended(worker.pid):
+        assert silence(systemd)
+    systemd.hears("WATCHDOG=1")
+    assert worker.stop() == 0
+    systemd.hears("STOPPING=1")
+    assert systemd.senders == {worker.pid}
+
+
+def test_a_worker_whose_loop_hangs_gives_no_sign_of_life(processes: Processes, database: str, systemd: Systemd) -> None:
+    """Its other threads go on: it is the loop that beats the watchdog."""
+    worker = processes.ampd("worker", "--node-id=w", database=database, env=systemd.environment)
+    systemd.hears("STATUS=beats")
+    with psycopg.connect(database) as holder:
+        # A beat that waits is given up after 3 s, and tried again after that: each turn takes longer than the period.
+        holder.execute("LOCK TABLE workers IN ACCESS EXCLUSIVE MODE")
+        assert silence(systemd)
+        assert worker.popen.poll() is None
+        systemd.hears("STATUS=cannot beat since 20", "did not answer", "WATCHDOG=1")
+    systemd.hears("STATUS=beats since 20")
+
+
+def test_a_worker_that_waits_for_the_database_is_up_and_says_so(processes: Processes, systemd: Systemd) -> None:
+    worker = processes.ampd("worker", "--node-id=w", database=UNREACHABLE, env=systemd.environment)
+    systemd.hears("READY=1", "STATUS=cannot beat since 20", "the metadata DB cannot be reached", "WATCHDOG=1")
+    for _ in range(2):
+        systemd.forget()
+        systemd.hears("STATUS=cannot beat since 20", "WATCHDOG=1")
+    with suspended(worker.pid):
+        assert silence(systemd)
+    assert worker.stop() == 0
+    assert "hunter2" not in systemd.hear()
+
+
+def test_a_worker_whose_table_lost_a_column_waits_for_it_and_says_so(
+    processes: Processes, database: str, systemd: Systemd, sql: Callable[..., list[object]]
+) -> None:
+    processes.ampd("worker", "--node-id=w", database=database, env=systemd.environment)
+    systemd.hears("STATUS=beats")
+    sql("ALTER TABLE workers RENAME info TO other")
+    sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ampd worker w'")
+    systemd.hears("STATUS=cannot beat since 20", "it lacks info", "WATCHDOG=1")
+    sql("ALTER TABLE workers RENAME other TO info")
+    systemd.forget()
+    systemd.hears("STATUS=beats since 20")
+
+
+def test_a_worker_whose_node_id_is_taken_never_was_ready(processes: Processes, database: str, systemd: Systemd) -> None:
+    processes.ampd("worker", "--node-id=w", database=database).says("registered")
+    assert processes.ampd("worker", "--node-id=w", database=database, env=systemd.environment).wait(30) == 1
+    assert "READY=1" not in systemd.hear()
+
+
+def test_only_the_worker_speaks_for_its_program(processes: Processes, database: str, systemd: Systemd) -> None:
+    program = ["sh", "-c", "env; exec sleep 100"]
+    worker = processes.ampd("worker", "--node-id=w", "--", *program, database=database, env=systemd.environment)
+    worker.says("AMP_NODE_ID=w")
+    systemd.hears("READY=1", "WATCHDOG=1")
+    assert worker.stop() == 128 + signal.SIGTERM
+    systemd.hears("STOPPING=1")
+    assert systemd.senders == {worker.pid}
+    assert not [name for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC") if name in worker.output]
+
+
+@pytest.fixture(params=["admin", "exporter"])
+def server(request: pytest.FixtureRequest, processes: Processes, systemd: Systemd) -> Process:
+    """A server that systemd hears of, with no database."""
+    port = free_port()
+    arguments = (request.param, "--web.listen-address", f"0.0.0.0:{port}")
+    started = processes.ampd(*arguments, database=UNREACHABLE, env=systemd.environment)
+    systemd.hears("READY=1", "STATUS=serves since 20", "WATCHDOG=1")
+    # At once: whoever waited for it to be ready may ask.
+    assert get(f"http://127.0.0.1:{port}/-/healthy") == "OK\n"
+    return started
+
+
+def test_a_server_is_ready_when_it_answers_and_stops(server: Process, systemd: Systemd) -> None:
+    systemd.forget()
+    systemd.hears("WATCHDOG=1")
+    assert server.stop() == 0
+    systemd.hears("STOPPING=1")
+    assert systemd.senders == {server.pid}
+
+
+def test_a_server_whose_child_hangs_gives_no_sign_of_life(server: Process, systemd: Systemd) -> None:
+    (child,) = server.descendants()
+    with suspended(child.pid):
+        # The kernel still takes connections for it.
+        systemd.hears("STATUS=does not answer since 20")
+        assert silence(systemd)
+    systemd.hears("STATUS=serves since 20", "WATCHDOG=1")
+
+
+def test_a_server_that_hangs_itself_gives_no_sign_of_life(server: Process, systemd: Systemd) -> None:
+    with suspended(server.pid):
+        assert silence(systemd)
+    systemd.forget()
+    systemd.hears("WATCHDOG=1")
+
+
+def test_a_manager_that_hangs_holds_nobody_up(processes: Processes, database: str, open_directory: Path) -> None:
+    """Its socket is full; the worker goes on."""
+    full = Systemd(str(open_directory / f"full-{os.getpid()}"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as peer, contextlib.suppress(BlockingIOError):
+        peer.setblocking(False)
+        while True:
+            peer.sendto(b"x", full.environment["NOTIFY_SOCKET"])
+    env = {**full.environment, "AMP_LOG": "debug"}
+    worker = processes.ampd("worker", "--node-id=w", database=database, env=env)
+    worker.says("'w' beats", times=2)
+    full.forget()
+    full.hears("READY=1")
+    assert worker.stop() == 0
+    full.close()
+
+
+def test_another_process_watchdog_is_not_beaten(systemd: Systemd) -> None:
+    environ = {**systemd.environment, "WATCHDOG_PID": str(os.getpid() + 1)}
+    manager = ServiceManager(environ)
+    assert environ == {}
+    manager.alive("works")
+    time.sleep(WATCHDOG_SECONDS / 2)
+    manager.alive("works")
+    assert systemd.hear().count("WATCHDOG=1") == 1
+
+
+def test_a_name_in_the_abstract_namespace_is_understood() -> None:
+    listener = Systemd(f"@amp-test/notify-{os.getpid()}")
+    ServiceManager({**listener.environment}).stopping()
+    assert listener.hear() == "STOPPING=1\nSTATUS=stops"
+    listener.close()
+
+
+def test_what_could_not_be_sent_is_sent_again(open_directory: Path) -> None:
+    address = str(open_directory / f"late-{os.getpid()}")
+    manager = ServiceManager({"NOTIFY_SOCKET": address})
+    manager.alive("works")
+    listener = Systemd(address)
+    manager.alive("works")
+    manager.alive("works")
+    assert listener.hear().count("READY=1") == 1
+    listener.close()
+
+
+def test_one_that_stops_says_nothing_more(systemd: Systemd) -> None:
+    manager = ServiceManager({**systemd.environment})
+    manager.stopping()
+    manager.alive("works")
+    assert systemd.hear() == "STOPPING=1\nSTATUS=stops"
+
+
+def test_where_there_is_no_manager_nothing_is_told() -> None:
+    manager = ServiceManager({})
+    manager.alive("works")
+    with manager.watching(lambda _: True):
+        pass

@@ -1,0 +1,91 @@
+"""The metadata DB's URL from a file, as systemd's credentials and mounted secrets are."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.processes import Processes, run
+
+AWAY = "postgresql://u:hunter2@127.0.0.1:1/d"
+
+
+@pytest.fixture
+def credential(tmp_path: Path) -> Path:
+    """A file with the mode that a credential shows that is given to a service's user by an access list."""
+    path = tmp_path / "metadata-db-url"
+    path.write_text(f"{AWAY}\n")
+    path.chmod(0o440)
+    return path
+
+
+def test_the_url_is_read_from_a_file(empty_database: str, tmp_path: Path) -> None:
+    file = tmp_path / "url"
+    file.write_text(f"\n{empty_database}\n")
+    done = run("ampd", "migrate", "--metadata-db-url-file", str(file))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_environment_may_name_the_file(credential: Path) -> None:
+    done = run("ampd", "migrate", env={"AMP_METADATA_DB_URL_FILE": str(credential)})
+    assert done.returncode == 1
+    assert "postgresql://u@127.0.0.1:1/d: the metadata DB cannot be reached" in done.stderr
+    assert "hunter2" not in done.stderr
+
+
+def test_a_flag_with_the_url_beats_the_file(credential: Path) -> None:
+    other = "postgresql://u@127.0.0.1:1/other"
+    done = run("ampd", "migrate", "--metadata-db-url", other, env={"AMP_METADATA_DB_URL_FILE": str(credential)})
+    assert "/other: " in done.stderr
+
+
+@pytest.mark.parametrize("name", ["AMP_METADATA_DB_URL", "AMP_CONFIG_METADATA_DB__URL"])
+def test_a_file_and_a_url_in_the_environment_are_wrong_usage(credential: Path, name: str) -> None:
+    done = run("ampd", "migrate", "--metadata-db-url-file", str(credential), env={name: AWAY})
+    assert done.returncode == 2
+    assert name in done.stderr
+    assert "hunter2" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "No such file"),
+        (b"", "not a postgresql:// URL"),
+        (b"hunter2", "not a postgresql:// URL"),
+        (b"postgresql://u:hunter2%zz@h/d", "libpq cannot read it"),
+        (b"postgresql://u:hunter2\xff@h/d", "holds no text"),
+    ],
+)
+def test_a_file_of_no_use_is_wrong_usage_and_not_quoted(tmp_path: Path, content: bytes | None, says: str) -> None:
+    file = tmp_path / "url"
+    if content is not None:
+        file.write_bytes(content)
+    done = run("ampd", "migrate", "--metadata-db-url-file", str(file))
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert (str(file) if content is not None else "--metadata-db-url-file") in done.stderr
+    assert "hunter2" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [(AWAY, "what it has is a URL, and no file"), ("host=127.0.0.1 password=hunter2", "cannot read the file")],
+)
+def test_a_url_in_place_of_a_file_is_not_shown(value: str, says: str) -> None:
+    done = run("ampd", "migrate", env={"AMP_METADATA_DB_URL_FILE": value})
+    assert done.returncode == 2
+    assert "AMP_METADATA_DB_URL_FILE" in done.stderr
+    assert says in " ".join(done.stderr.split())
+    assert "hunter2" not in done.stderr
+    assert "127.0.0.1" not in done.stderr
+
+
+def test_a_program_is_not_told_of_the_file(processes: Processes, database: str, tmp_path: Path) -> None:
+    file = tmp_path / "url"
+    file.write_text(database)
+    environment = {"AMP_METADATA_DB_URL_FILE": str(file), "NOTIFY_SOCKET": "@nobody", "WATCHDOG_USEC": "1000000"}
+    worker = processes.ampd("worker", "--node-id=w", "--", "env", env=environment)
+    assert worker.wait(30) == 0
+    assert "AMP_NODE_ID=w" in worker.output
+    for name in environment:
+        assert name not in worker.output

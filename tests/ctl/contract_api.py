@@ -1,0 +1,135 @@
+"""A small server that follows the Admin API's contract, for what a test needs to see or to break in it.
+
+It is no mock of the client's: real HTTP over a real socket. The same commands run against the real API as well, in
+every test that takes the fixture `api_url`.
+"""
+
+import contextlib
+import http.server
+import json
+import ssl
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+Worker = dict[str, Any]
+
+
+@dataclass
+class ContractApi:
+    """What it knows and what it was asked."""
+
+    workers: list[Worker]
+    token: str | None = None
+    """The Authorization header that it wants; None for no authentication, in which nothing can be removed."""
+
+    in_use: set[str] = field(default_factory=set)
+    silent: bool = False
+    """Whether it hangs up on everybody."""
+
+    says: tuple[int, Any] | None = None
+    """A status and a body, instead of every answer."""
+
+    asked: list[str] = field(default_factory=list)
+    authorizations: list[str | None] = field(default_factory=list)
+    url: str = ""
+
+    def answer(self, method: str, target: str, authorization: str | None) -> tuple[int, Any]:
+        self.asked.append(f"{method} {target}")
+        self.authorizations.append(authorization)
+        if self.says is not None:
+            return self.says
+        parts = urlsplit(target)
+        if self.token is not None and authorization != self.token:
+            return 401, _error("UNAUTHORIZED", "a token is needed")
+        if parts.path == "/openapi.json":
+            return 200, {"info": {"version": "9.8.7"}}
+        if parts.path == "/workers":
+            return 200, self._page(**{name: values[0] for name, values in parse_qs(parts.query).items()})
+        node_id = unquote(parts.path.removeprefix("/workers/"))
+        return self._get(node_id) if method == "GET" else self._delete(node_id)
+
+    def _get(self, node_id: str) -> tuple[int, Any]:
+        for worker in self.workers:
+            if worker["node_id"] == node_id:
+                return 200, worker
+        return 404, _error("WORKER_NOT_FOUND", f"no worker with node id '{node_id}' ever registered")
+
+    def _delete(self, node_id: str) -> tuple[int, Any]:
+        if self.token is None:
+            return 403, _error("AUTHENTICATION_REQUIRED", "no authentication is configured")
+        status, found = self._get(node_id)
+        if status == 404:
+            return status, found
+        if found["state"] in {"active", "stale"}:
+            return 409, _error("WORKER_ALIVE", f"worker '{node_id}' is {found['state']}")
+        if node_id in self.in_use:
+            return 409, _error("WORKER_IN_USE", f"worker '{node_id}' is still referred to")
+        self.workers.remove(found)
+        return 204, None
+
+    def _page(self, state: str = "", version: str = "", limit: str = "", after: str = "") -> dict[str, Any]:
+        found = [
+            worker
+            for worker in sorted(self.workers, key=lambda worker: str(worker["node_id"]))
+            if (not state or worker["state"] in state.split(","))
+            and version in {"", worker["info"]["version"]}
+            and worker["node_id"] > after
+        ]
+        if not limit or len(found) <= int(limit):
+            return {"workers": found}
+        return {"workers": found[: int(limit)], "next": found[int(limit) - 1]["node_id"]}
+
+
+@contextlib.contextmanager
+def serving(api: ContractApi, tls: ssl.SSLContext | None = None, port: int = 0) -> Iterator[ContractApi]:
+    """Serve an API for as long as it is needed; its `url` is set."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            if api.silent:
+                api.asked.append(f"{self.command} {self.path}")
+                self.close_connection = True
+                return
+            status, body = api.answer(self.command, self.path, self.headers["Authorization"])
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            if body is not None:
+                self.wfile.write(json.dumps(body).encode())
+
+        do_GET = do_DELETE = answer  # noqa: N815 - http.server's names
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    class Server(http.server.ThreadingHTTPServer):
+        def handle_error(self, *_: object) -> None:
+            """A client that TLS does not let in is no error of a test's."""
+
+    server = Server(("127.0.0.1", port), Handler)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    api.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{server.server_address[1]}"
+    try:
+        yield api
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _error(code: str, message: str) -> dict[str, str]:
+    return {"error_code": code, "error_message": message}
+
+
+def a_worker(node_id: str, state: str = "active", age: float = 1.0, **more: Any) -> Worker:
+    """One worker as the API shows it; `more` are other moments, and `version`."""
+    moments = {"created_at": "2025-01-01T12:00:00Z", "registered_at": "2025-01-15T16:45:30Z"}
+    moments["heartbeat_at"] = "2025-01-15T17:20:15Z"
+    info = {"version": more.pop("version", "v1"), "commit_sha": "c", "commit_timestamp": "t", "build_date": "b"}
+    return {"node_id": node_id, "state": state, "heartbeat_age_seconds": age, **moments, **more, "info": info}

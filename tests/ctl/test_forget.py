@@ -1,0 +1,160 @@
+"""`ampctl worker forget`: never without being told to, and every refusal told."""
+
+import subprocess
+from typing import Any
+
+import pytest
+
+from tests.ctl.conftest import StartTerminal, fleet
+from tests.ctl.contract_api import ContractApi, serving
+from tests.processes import run
+
+TOKEN = {"AMP_AUTH_TOKEN": "s3cret"}
+
+
+@pytest.fixture(autouse=True)
+def authenticated(contract_api: ContractApi) -> None:
+    contract_api.token = "Bearer s3cret"
+
+
+def forget(api: ContractApi, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return run("ampctl", "--admin-url", api.url, "worker", "forget", *arguments, env=TOKEN)
+
+
+def deleted(api: ContractApi) -> list[str]:
+    return [asked.rpartition("/")[2] for asked in api.asked if asked.startswith("DELETE")]
+
+
+def test_named_workers_are_listed_and_removed(contract_api: ContractApi) -> None:
+    done = forget(contract_api, "gamma", "delta", "gamma", "--yes")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["NODE", "gamma", "delta", "gamma:", "delta:"]
+    assert deleted(contract_api) == ["gamma", "delta"]
+    assert not {"gamma", "delta"} & {worker["node_id"] for worker in contract_api.workers}
+
+
+def test_workers_are_chosen_by_state_and_age(contract_api: ContractApi) -> None:
+    done = forget(contract_api, "--state", "forgotten,stopped", "--older-than", "30d", "--yes")
+    assert done.returncode == 0
+    assert deleted(contract_api) == ["delta"]
+    nobody = forget(contract_api, "--state", "forgotten", "--yes")
+    assert (nobody.returncode, nobody.stdout) == (0, "No workers to remove\n")
+
+
+def test_a_dry_run_lists_and_removes_nothing(contract_api: ContractApi) -> None:
+    done = forget(contract_api, "--state", "lost,stopped,forgotten", "--dry-run")
+    assert done.returncode == 0
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["NODE", "delta", "gamma", "zeta", "3"]
+    assert deleted(contract_api) == []
+
+
+def test_each_refusal_is_told_and_the_others_go_on(contract_api: ContractApi) -> None:
+    contract_api.in_use = {"gamma"}
+    done = forget(contract_api, "beta", "gamma", "zeta", "gama", "--yes")
+    assert done.returncode == 1
+    told = done.stderr.splitlines()
+    assert len(told) == 3
+    assert "(WORKER_NOT_FOUND). Did you mean 'gamma'?" in told[0]
+    assert "worker 'beta' is stale (WORKER_ALIVE)" in told[1]
+    assert "worker 'gamma' is still referred to (WORKER_IN_USE)" in told[2]
+    assert deleted(contract_api) == ["beta", "gamma", "zeta"]
+    assert done.stdout.endswith("zeta: removed\n")
+
+
+def test_a_node_id_that_nobody_has_is_an_exit_with_1(contract_api: ContractApi) -> None:
+    for node_ids, arguments in (
+        (["gama"], ["--yes"]),
+        (["gama"], ["--dry-run"]),
+        (["gamma", "gama"], ["--dry-run"]),
+        (["gamma", "gama"], ["--yes"]),
+    ):
+        assert deleted(contract_api) == []
+        done = forget(contract_api, *node_ids, *arguments)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert ("No workers to remove" in done.stdout) == (len(node_ids) == 1)
+    assert deleted(contract_api) == ["gamma"]
+
+
+def test_one_that_somebody_else_removes_meanwhile_is_no_failure() -> None:
+    class Racing(ContractApi):
+        def _delete(self, node_id: str) -> tuple[int, Any]:
+            super()._delete(node_id)
+            return super()._delete(node_id)
+
+    with serving(Racing(fleet().workers, token="Bearer s3cret")) as api:
+        done = forget(api, "gamma", "--yes")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("gamma: somebody else has removed it\n")
+
+
+def test_an_api_that_goes_away_ends_it_and_how_many_are_removed_is_told() -> None:
+    class GoingAway(ContractApi):
+        def _delete(self, node_id: str) -> tuple[int, Any]:
+            self.silent = node_id == "delta"
+            return super()._delete(node_id)
+
+    with serving(GoingAway(fleet().workers, token="Bearer s3cret")) as api:
+        done = forget(api, "beta", "delta", "gamma", "zeta", "--yes")
+    assert done.returncode == 1
+    refused, away = done.stderr.splitlines()
+    assert "(WORKER_ALIVE)" in refused
+    assert away.startswith("Error: cannot reach the Admin API")
+    assert away.endswith("(1 of 4 removed)")
+    assert len(deleted(api)) == 3
+
+
+@pytest.mark.parametrize(
+    ("token", "code"), [(None, "AUTHENTICATION_REQUIRED"), ("Bearer another", "UNAUTHORIZED")], ids=["none", "wrong"]
+)
+def test_what_everybody_would_be_refused_for_is_told_once(
+    contract_api: ContractApi, token: str | None, code: str
+) -> None:
+    contract_api.token = token
+    done = forget(contract_api, "gamma", "delta", "--yes")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert code in done.stderr
+    assert len(deleted(contract_api)) <= 1
+
+
+def test_the_real_api_without_authentication_removes_nothing(admin_url: str) -> None:
+    done = run("ampctl", "--admin-url", admin_url, "worker", "forget", "gamma", "delta", "--yes")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "(0 of 2 removed)" in done.stderr
+    assert run("ampctl", "--admin-url", admin_url, "worker", "inspect", "gamma").returncode == 0
+
+
+@pytest.mark.parametrize(("answer", "gone"), [("y\n", True), ("n\n", False), ("\n", False)])
+def test_at_a_terminal_it_asks(contract_api: ContractApi, terminal: StartTerminal, answer: str, gone: bool) -> None:
+    shown = terminal("ampctl", "worker", "forget", "--state", "forgotten", url=contract_api.url, env=TOKEN)
+    shown.says("Remove 1 from the metadata DB? [y/N]: ")
+    assert "delta" in shown.output
+    assert deleted(contract_api) == []
+    shown.type(answer)
+    assert shown.wait() == 0
+    assert deleted(contract_api) == (["delta"] if gone else [])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["gamma"], "give --yes to remove them, or --dry-run"),
+        (["--state", "forgotten"], "give --yes to remove them, or --dry-run"),
+        ([], "Name either workers or --state"),
+        (["gamma", "--state", "lost", "--yes"], "Name either workers or --state"),
+        (["gamma", "--older-than", "30d", "--yes"], "--older-than goes with --state"),
+        (["--state", "active", "--yes"], "'active' is not one of lost, stopped, forgotten."),
+    ],
+)
+def test_wrong_usage_asks_the_api_for_nothing(contract_api: ContractApi, arguments: list[str], told: str) -> None:
+    done = forget(contract_api, *arguments)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert contract_api.asked == []
+
+
+def test_an_input_that_is_closed_is_no_terminal(contract_api: ContractApi) -> None:
+    done = run("bash", "-c", f"ampctl --admin-url {contract_api.url} worker forget gamma <&-", env=TOKEN)
+    assert done.returncode == 2
+    assert "give --yes to remove them, or --dry-run" in done.stderr

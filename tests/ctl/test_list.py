@@ -1,0 +1,232 @@
+"""`ampctl worker list` and `inspect` beyond what the documentation has: filters, orders, formats."""
+
+import csv
+import io
+import json
+import re
+
+import pytest
+
+from ctl.client import AdminApi
+from ctl.order import ORDERS
+from ctl.table import table
+from ctl.uptime import uptime_seconds
+from tests.ctl.conftest import FLEET, StartTerminal
+from tests.ctl.contract_api import ContractApi, a_worker, serving
+from tests.processes import run
+
+WIDE = """\
+NODE ID     STATE      AGE   VERSION  UPTIME
+beta        stale      6d    v1.10.0  9d2h
+delta       forgotten  60d   unknown  -
+epsilon-10  active     1d2h  v1.9.0   4d4h
+epsilon-9   active     1d1h  v1.10.0  4d3h
+gamma       lost       12d   v1.9.0   -
+zeta        stopped    1d6h  v1.9.0   -
+"""
+
+
+def listed(url: str, *arguments: str) -> list[str]:
+    """The node ids that are printed."""
+    done = run("ampctl", "--admin-url", url, "worker", "list", *arguments)
+    assert done.returncode == 0, done.stderr
+    return [line.split(" ")[0] for line in done.stdout.splitlines()]
+
+
+def test_the_table_has_its_columns_aligned_and_no_colour_in_a_pipe(api_url: str) -> None:
+    assert run("ampctl", "--admin-url", api_url, "worker", "list", "--wide").stdout == WIDE
+
+
+def test_states_can_be_given_several_times_and_several_at_once(api_url: str) -> None:
+    assert listed(api_url, "--state", "lost,stale", "--state", "stopped") == ["beta", "gamma", "zeta"]
+
+
+def test_a_state_and_a_version_both_have_to_be(api_url: str) -> None:
+    assert listed(api_url, "--state", "active,lost", "--version", "v1.9.0") == ["epsilon-10", "gamma"]
+    assert listed(api_url, "--version", "v9") == ["No"]  # workers found
+
+
+def test_the_api_is_asked_for_no_more_than_is_printed(contract_api: ContractApi) -> None:
+    listed(contract_api.url, "--state", "active,lost", "--version", "a&b=c", "--limit", "2")
+    assert contract_api.asked == ["GET /workers?state=active,lost&version=a%26b%3Dc&limit=2"]
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [
+        ("state", ["epsilon-10", "epsilon-9", "beta", "gamma", "zeta", "delta"]),
+        ("age", ["delta", "gamma", "beta", "zeta", "epsilon-10", "epsilon-9"]),
+        ("version", ["epsilon-10", "gamma", "zeta", "beta", "epsilon-9", "delta"]),
+        ("uptime", ["epsilon-9", "epsilon-10", "beta", "delta", "gamma", "zeta"]),
+        ("created", ["delta", "gamma", "beta", "zeta", "epsilon-10", "epsilon-9"]),
+        ("node-id", [each[0] for each in FLEET]),
+    ],
+)
+def test_each_order(admin_url: str, order: str, expected: list[str]) -> None:
+    assert listed(admin_url, "--sort", order) == expected
+
+
+def test_what_the_api_does_not_know_comes_last_in_every_order() -> None:
+    odd = a_worker("a", state="odd", age=5, version="unknown", created_at="unknown", registered_at="unknown")
+    known = a_worker("b", age=5)
+    for compared in (ORDERS[name] for name in ("state", "version", "uptime", "created")):
+        assert sorted([odd, known], key=compared) == [known, odd]
+
+
+def test_a_version_of_any_length_has_its_place() -> None:
+    long, short = a_worker("a", version="9" * 5_000), a_worker("b", version="10")
+    assert sorted([long, short], key=ORDERS["version"])
+
+
+def test_a_limit_is_kept_and_what_it_leaves_out_is_told(api_url: str) -> None:
+    done = run("ampctl", "--admin-url", api_url, "worker", "list", "--wide", "--limit", "2")
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["NODE", "beta", "delta"]
+    assert done.stderr == "There are more workers: --limit is 2.\n"
+    by_age = run("ampctl", "--admin-url", api_url, "worker", "list", "--sort", "age", "--limit", "1")
+    assert by_age.stdout.startswith("delta ")
+    assert by_age.stderr == "There are more workers: --limit is 1.\n"
+    all_of_them = run("ampctl", "--admin-url", api_url, "worker", "list", "--limit", "6")
+    assert (all_of_them.stdout.count("\n"), all_of_them.stderr) == (6, "")
+
+
+def test_a_limit_larger_than_a_page_takes_several() -> None:
+    with serving(ContractApi([a_worker(f"w{number:05}") for number in range(10_003)])) as api:
+        assert len(listed(api.url, "--limit", "10002")) == 10_002
+        assert api.asked == ["GET /workers?limit=10000", "GET /workers?limit=2&after=w09999"]
+
+
+def test_an_api_that_chooses_nothing_is_chosen_from_here(contract_api: ContractApi) -> None:
+    contract_api.says = 200, {"workers": contract_api.workers}
+    assert listed(contract_api.url, "--state", "lost,stopped") == ["gamma", "zeta"]
+    assert listed(contract_api.url, "--version", "v1.10.0") == ["beta", "epsilon-9"]
+    assert listed(contract_api.url, "--limit", "2") == ["beta", "delta"]
+    assert AdminApi(contract_api.url).workers(limit=2)["next"] == "delta"
+    after = AdminApi(contract_api.url).workers(after="epsilon-10")["workers"]
+    assert [each["node_id"] for each in after] == ["epsilon-9", "gamma", "zeta"]
+
+
+def test_json_is_the_apis_answer_and_a_filtered_one_has_its_shape(contract_api: ContractApi) -> None:
+    def answer(*arguments: str) -> dict[str, object]:
+        done = run("ampctl", "--admin-url", contract_api.url, "worker", "list", *arguments)
+        found: dict[str, object] = json.loads(done.stdout)
+        return found
+
+    assert answer("--json") == {"workers": contract_api.workers}
+    assert answer("--output", "json", "--version", "unknown") == {"workers": [contract_api.workers[1]]}
+    assert answer("--json", "--limit", "1") == {"workers": [contract_api.workers[0]], "next": "beta"}
+
+
+def test_csv_has_all_fields_and_can_be_read_again(contract_api: ContractApi) -> None:
+    contract_api.workers = [a_worker("a", version='v "1",\x1b[31m\n2'), a_worker("b", "lost", 70.5)]
+    done = run("ampctl", "--admin-url", contract_api.url, "worker", "list", "--output", "csv")
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert [(row["node_id"], row["state"], row["heartbeat_age_seconds"]) for row in rows] == [
+        ("a", "active", "1.0"),
+        ("b", "lost", "70.5"),
+    ]
+    assert [row["uptime_seconds"] for row in rows] == ["2086.000", ""]
+    assert rows[0]["version"] == r'v "1",\x1b[31m\n2'
+    assert rows[0]["created_at"] == "2025-01-01T12:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("worker", "seconds"),
+    [
+        (a_worker("w", "active", 1.5), 2_086.5),
+        (a_worker("w", "stale", 30), 2_115),
+        (a_worker("w", "active", 0.2, registered_at="2025-01-15T17:20:16Z"), 0),
+        (a_worker("w", "lost", 70), None),
+        (a_worker("w", "stopped", 1), None),
+        (a_worker("w", registered_at="unknown"), None),
+        (a_worker("w", heartbeat_at="2025-01-15"), None),
+    ],
+)
+def test_uptime_is_by_the_databases_clock_alone(worker: dict[str, object], seconds: float | None) -> None:
+    assert uptime_seconds(worker) == seconds
+
+
+def test_columns_are_aligned_by_the_cells_that_a_terminal_has() -> None:
+    rows = [a_worker("a", version="版本2"), a_worker("b", version="e\u0301"), a_worker("c", version="\x1b[1m")]
+    assert table(rows, colour=False).splitlines() == [
+        "NODE ID  STATE   AGE  VERSION  UPTIME",
+        "a        active  1s   版本2    34m46s",
+        "b        active  1s   e\u0301        34m46s",
+        r"c        active  1s   \x1b[1m  34m46s",
+    ]
+
+
+def test_letters_that_the_output_has_not_are_escaped(contract_api: ContractApi) -> None:
+    contract_api.workers = [a_worker("a", version="版本")]
+    command = ("ampctl", "--admin-url", contract_api.url, "worker", "list", "--wide")
+    done = run(*command, env={"PYTHONIOENCODING": "iso-8859-1"})
+    assert done.returncode == 0, done.stderr
+    assert r"\u7248\u672c" in done.stdout
+
+
+def test_a_terminal_gets_colours_unless_it_does_not_want_them(
+    contract_api: ContractApi, terminal: StartTerminal
+) -> None:
+    command = ("ampctl", "worker", "list", "--wide")
+    plain = WIDE.replace("\n", "\r\n")
+    for env, expected in (
+        ({}, True),
+        ({"NO_COLOR": "1"}, False),
+        ({"TERM": "dumb"}, False),
+    ):
+        shown = terminal(*command, url=contract_api.url, env=env)
+        assert shown.wait() == 0
+        assert ("\x1b[31mlost\x1b[0m" in shown.output) == expected
+        assert re.sub(r"\x1b\[\d+m", "", shown.output) == plain
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["list", "list --wide", "list --json", "list --output csv", "inspect gamma --wide", "forget gamma --dry-run"],
+)
+def test_an_output_that_is_closed_gets_nothing(contract_api: ContractApi, command: str) -> None:
+    done = run("bash", "-c", f"ampctl --admin-url {contract_api.url} worker {command} >&-")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert contract_api.asked
+
+
+def test_inspect_shows_state_and_age_when_asked_to(api_url: str) -> None:
+    documented = run("ampctl", "--admin-url", api_url, "worker", "inspect", "epsilon-9").stdout
+    wide = run("ampctl", "--admin-url", api_url, "worker", "inspect", "epsilon-9", "--wide").stdout
+    assert wide.replace("State: active\nAge: 1d1h\nUptime: 4d3h\n", "") == documented
+    assert wide != documented
+
+
+def test_a_format_can_be_named_twice(contract_api: ContractApi) -> None:
+    twice = run("ampctl", "--admin-url", contract_api.url, "worker", "list", "--json", "-o", "json", "--json")
+    assert (twice.returncode, twice.stderr) == (0, "")
+    assert json.loads(twice.stdout) == {"workers": contract_api.workers}
+    two = run("ampctl", "--admin-url", contract_api.url, "worker", "inspect", "gamma", "--wide", "--json")
+    assert (two.returncode, two.stdout) == (2, "")
+    assert "either 'wide' or 'json'" in two.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            ["--state", "lots"],
+            "'lots' is not one of active, stale, lost, stopped, forgotten. Did you mean 'lost'?",
+        ),
+        (["--state", "active,"], "'' is not one of active, stale, lost, stopped, forgotten."),
+        (["--sort", "name"], "'name' is not one of"),
+        (["--limit", "0"], "--limit"),
+        (["--interval", "5s"], "--interval is how often --watch asks"),
+        (["--watch", "--json"], "--watch is for people"),
+        (["--json", "--wide"], "either 'json' or 'wide'"),
+        (["--output", "csv", "--wide"], "either 'csv' or 'wide'"),
+        (["--wide", "-o", "json", "--watch"], "either 'wide' or 'json'"),
+        (["-o", "text", "-o", "csv"], "either 'text' or 'csv'"),
+        (["-o", "xml"], "'xml' is not one of 'text', 'wide', 'json', 'csv'"),
+        (["--watch", "--interval", "0s"], "0.1s is the shortest"),
+        (["--watch", "--interval", "5"], "'5' is no duration: write 5s"),
+    ],
+)
+def test_wrong_usage_is_told(arguments: list[str], told: str) -> None:
+    done = run("ampctl", "worker", "list", *arguments)
+    assert done.returncode == 2
+    assert told in done.stderr

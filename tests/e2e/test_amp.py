@@ -1,0 +1,134 @@
+"""An existing fleet of Amp's own, shown by the real processes: docs/amp.md as printed, and every age of the schema."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.metadata_db import amp
+from tests.processes import BIN, ROOT, Processes, eventually, free_port, get, run
+from tests.secure_postgres import DEBIANS, SecurePostgres, secure_postgres
+
+PAGE = (ROOT / "docs" / "amp.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def cluster(open_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecurePostgres]:
+    processes = Processes(tmp_path_factory.mktemp("amps-own"))
+    directory = open_directory / "amps-own"
+    directory.mkdir()
+    try:
+        with secure_postgres(DEBIANS, directory, processes) as started:
+            yield started
+    finally:
+        processes.end()
+
+
+@pytest.fixture
+def server(cluster: SecurePostgres) -> Iterator[SecurePostgres]:
+    """Amp's PostgreSQL, with today's schema in a database `amp`."""
+    with psycopg.connect(cluster.of_superuser("postgres"), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE amp")
+        amp.migrate(cluster.of_superuser("amp"), amp.TODAYS)
+        yield cluster
+        connection.execute("DROP DATABASE amp WITH (FORCE)")
+
+
+def test_the_page_runs_as_printed(server: SecurePostgres, processes: Processes) -> None:
+    """But for the places where the servers of the test listen."""
+    amp.register(server.of_superuser("amp"), amp.TODAYS, "indexer-node-1")
+    before = dump(server)
+    admin, exporter = free_port(), free_port()
+    here = {
+        "postgresql://postgres@db.example.org:5432/amp": server.of_superuser("amp"),
+        "postgresql://amp_reader:secret@db.example.org:5432/amp": server.of("amp_reader", "secret", "amp"),
+        "ampd admin": f"ampd admin --web.listen-address 127.0.0.1:{admin}",
+        "ampd exporter": f"ampd exporter --web.listen-address 127.0.0.1:{exporter}",
+    }
+    blocks = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.M | re.S)
+    for printed, ours in here.items():
+        assert any(printed in block for block in blocks)
+        blocks = [block.replace(printed, ours) for block in blocks]
+    grants, serve_api, serve_metrics, look = blocks
+    environment = {
+        "PATH": f"{BIN}:{server.programs}:/usr/bin:/bin",
+        "AMP_ADMIN_URL": f"http://127.0.0.1:{admin}",
+    }
+    done = run("bash", "-euo", "pipefail", "-c", grants, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    for block in (serve_api, serve_metrics):
+        processes.start("bash", "-euo", "pipefail", "-c", block, env=environment)
+    for port in (admin, exporter):
+        eventually(lambda port=port: get(f"http://127.0.0.1:{port}/-/ready"), 30)  # type: ignore[misc]
+    seen = run("bash", "-euo", "pipefail", "-c", look, env=environment)
+    assert re.fullmatch(r"indexer-node-1 \(last heartbeat: \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\)\n", seen.stdout), seen
+    assert 'amp_worker_info{node_id="indexer-node-1"' in get(f"http://127.0.0.1:{exporter}/metrics")
+    assert dump(server) == before
+
+
+def test_workers_are_removed_as_the_page_says(server: SecurePostgres, processes: Processes, unused_port: int) -> None:
+    superuser = server.of_superuser("amp")
+    for node_id in ("lost", "busy"):
+        amp.register(superuser, amp.TODAYS, node_id, silent_for=120)
+    (rights,) = re.findall(r"^```sql\n(.*?)^```$", PAGE, re.M | re.S)
+    grants = f"ampd migrate --print-grants | psql '{superuser}'"
+    environment = {"PATH": f"{BIN}:{server.programs}:/usr/bin:/bin"}
+    token = {"AMP_AUTH_TOKEN": "a-token-of-the-operator"}
+    api = token | {"AMP_ADMIN_URL": f"http://127.0.0.1:{unused_port}"}
+    with psycopg.connect(superuser, autocommit=True) as connection:
+        connection.execute("INSERT INTO jobs (descriptor) VALUES ('{}')")
+        connection.execute("INSERT INTO jobs_status (job_id, node_id, status) SELECT id, 'busy', 'COMPLETED' FROM jobs")
+        assert run("bash", "-euo", "pipefail", "-c", grants, env=environment).returncode == 0
+        connection.execute(f"{rights}; ALTER ROLE amp_admin PASSWORD 'secret'".encode())
+        # Which is to be run again after an upgrade, and takes nothing away from that role.
+        assert run("bash", "-euo", "pipefail", "-c", grants, env=environment).returncode == 0
+        url = server.of("amp_admin", "secret", "amp")
+        processes.ampd("admin", "--web.listen-address", f"127.0.0.1:{unused_port}", database=url, env=token)
+        eventually(lambda: get(f"http://127.0.0.1:{unused_port}/-/ready"), 30)
+        done = run("ampctl", "worker", "forget", "lost", "busy", "--yes", env=api)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert "worker 'busy' is still in use: rows of jobs_status name it" in done.stderr
+        assert connection.execute("SELECT node_id FROM workers").fetchall() == [("busy",)]
+
+
+def dump(server: SecurePostgres) -> str:
+    """All of Amp's database, without the rights of our roles to it."""
+    done = run(str(server.programs / "pg_dump"), "--no-privileges", server.of_superuser("amp"))
+    assert done.returncode == 0, done.stderr
+    return re.sub(r"^\\(un)?restrict .*$", "", done.stdout, flags=re.M)  # random from dump to dump
+
+
+def test_every_age_is_shown_and_an_upgrade_of_amps_is_followed(empty_database: str, processes: Processes) -> None:
+    admin, exporter = free_port(), free_port()
+    amp.migrate(empty_database, amp.FIRST)
+    processes.ampd("admin", "--web.listen-address", f"127.0.0.1:{admin}", database=empty_database)
+    processes.ampd("exporter", "--web.listen-address", f"127.0.0.1:{exporter}", database=empty_database)
+    for port in (admin, exporter):
+        eventually(lambda port=port: get(f"http://127.0.0.1:{port}/-/ready"), 30)  # type: ignore[misc]
+    api = {"AMP_ADMIN_URL": f"http://127.0.0.1:{admin}"}
+    for age in (amp.FIRST, amp.WITH_INFO, amp.TODAYS):
+        amp.migrate(empty_database, age)
+        amp.register(empty_database, age, "alive")
+        amp.register(empty_database, age, "lost", {"version": "v1"}, silent_for=120)
+        for _ in range(2):
+            listed = json.loads(run("ampctl", "worker", "list", "--json", env=api).stdout)["workers"]
+            assert {each["node_id"]: each["state"] for each in listed} == {"alive": "active", "lost": "lost"}
+            metrics = get(f"http://127.0.0.1:{exporter}/metrics")
+            assert 'amp_workers{state="active"} 1.0\n' in metrics
+            assert 'amp_workers{state="lost"} 1.0\n' in metrics
+        shown = run("ampctl", "worker", "inspect", "alive", env=api).stdout
+        series = 'amp_worker_registered_timestamp_seconds{node_id="alive"}'
+        if age == amp.FIRST:
+            assert "Created: unknown\nRegistered: unknown\nHeartbeat: 20" in shown
+            assert "Version: unknown" in shown
+            assert series not in metrics
+            assert 'amp_worker_info{node_id="alive",version="unknown"' in metrics
+        else:
+            assert "unknown" not in shown
+            assert f"Commit Timestamp: {amp.BUILD['commit_timestamp']}\n" in shown
+            assert f"Build Date: {amp.BUILD['build_date']}\n" in shown
+            assert series in metrics
+            assert f'amp_worker_info{{node_id="alive",version="{amp.BUILD["version"]}"' in metrics

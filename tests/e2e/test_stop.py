@@ -1,0 +1,26 @@
+"""Being asked to stop."""
+
+import signal
+
+import pytest
+
+from tests.processes import Processes, eventually, free_port, get
+
+
+@pytest.mark.parametrize("command", ["worker", "admin", "exporter"])
+def test_a_process_that_was_frozen_hears_that_it_is_to_stop(processes: Processes, database: str, command: str) -> None:
+    """The kernel may give the signal to any of its threads: one process alone could be lucky."""
+    started = []
+    for number in range(3):
+        port = free_port()
+        where = f"--node-id=w{number}" if command == "worker" else f"--web.listen-address=127.0.0.1:{port}"
+        started.append((processes.ampd(command, where, database=database), port))
+    for process, port in started:
+        if command == "worker":
+            process.says("registered")
+        else:
+            eventually(lambda port=port: get(f"http://127.0.0.1:{port}/-/healthy"), 30)  # type: ignore[misc]
+        process.freeze()
+        process.signal(signal.SIGTERM)
+        process.signal(signal.SIGCONT)
+    assert [process.wait(20) for process, _ in started] == [0, 0, 0]

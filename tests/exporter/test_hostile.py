@@ -1,0 +1,50 @@
+"""Whatever anybody sends: metrics, or an answer that says what was wrong with it, and no 500."""
+
+import pytest
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, example, given, seed, settings
+from hypothesis import strategies as st
+
+from exporter import create_app
+from metadata_db import DEFAULT_THRESHOLDS, MetadataDbUrl
+from web.guard import guard
+from web.security import Security
+
+PATHS = ["/", "/metrics", "/metrics?name[]=amp_workers", "/-/healthy", "/nothing"]
+
+NAMES = ["Accept", "Accept-Encoding", "Authorization", "Cookie", "Expect", "Host", "If-None-Match", "Range"]
+NAMES += ["X-Prometheus-Scrape-Timeout-Seconds", "Content-Type", "X-Forwarded-For", "Remote-User", "Origin"]
+VALUES = (
+    st.text(st.characters(max_codepoint=255, exclude_characters="\0\r\n"))
+    | st.sampled_from(["*", "*/*", "nan", "-1", "1e400", "gzip;q=x", "Bearer x", "Basic ////"])
+    | st.from_regex(r"(application/openmetrics-text|text/plain) ?; ?version=[\x20-\xff]{0,20}", fullmatch=True)
+)
+
+
+@pytest.fixture(scope="module")
+def exporter() -> FlaskClient:
+    """One without a metadata DB, guarded as `web` guards it."""
+    url = MetadataDbUrl.parse("postgresql://u:hunter2@127.0.0.1:1/d")
+    app = create_app(url, DEFAULT_THRESHOLDS, "all", "/metrics", "9.9.9")
+    app.testing = False  # an error is an answer, as it is to a client
+    security = Security()
+    guard(app, security, security.config)
+    return app.test_client()
+
+
+@seed(7)
+@settings(
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=150,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(st.dictionaries(st.sampled_from(NAMES), VALUES), st.sampled_from(PATHS))
+@example({"Accept": "application/openmetrics-text; version=abc"}, "/metrics")
+@example({"Accept": "text/plain; version=zz"}, "/metrics")
+@example({"Accept": "application/openmetrics-text; version=1.0.0 foo"}, "/metrics")
+@example({"Accept": "text/plain; version=" + "9" * 5000}, "/metrics")
+def test_any_header(exporter: FlaskClient, headers: dict[str, str], path: str) -> None:
+    for method in ("GET", "HEAD", "POST"):
+        assert exporter.open(path, method=method, headers=headers).status_code in {200, 400, 404, 405}

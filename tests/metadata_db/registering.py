@@ -1,0 +1,15 @@
+"""Registering a worker over whoever has its node id, without asking whether that one lives."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from metadata_db import register, registration
+
+
+def enter(connection: Connection, node_id: str, info: Mapping[str, str]) -> datetime:
+    """Return the fence of the new registration."""
+    registered_at = register(connection, node_id, info, registration(connection, node_id))
+    assert registered_at is not None
+    return registered_at

@@ -1,0 +1,380 @@
+"""Every key of a web configuration file, good and bad."""
+
+import base64
+import resource
+import ssl
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    KeySerializationEncryption,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from tests.web.conftest import Authority
+from tests.web.servers import TLS
+from web.config_file import WebConfig, WebConfigError, read_web_config
+from web.tls_trial import TrialError, try_tls
+
+HASH = "$2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG"
+
+
+@pytest.fixture(autouse=True)
+def certificates(authority: Authority) -> None:
+    """server.pem, server.key and ca.pem, beside the file."""
+    authority.server()
+
+
+def read(directory: Path, text: str) -> WebConfig:
+    file = directory / "web.yml"
+    file.write_text(text)
+    return read_web_config(file)
+
+
+NULLS = """\
+tls_server_config: ~
+http_server_config: {headers: null, http2: Null}
+basic_auth_users: NULL
+rate_limit: {interval: ~, burst: ~}
+"""
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "tls_server_config:\nbasic_auth_users:\n", "{}", NULLS])
+def test_a_file_that_asks_for_nothing_changes_nothing(tmp_path: Path, text: str) -> None:
+    assert read(tmp_path, text) == WebConfig()
+
+
+def test_everything_that_is_supported_is_read(tmp_path: Path, authority: Authority) -> None:
+    config = read(
+        tmp_path,
+        TLS
+        + f"""\
+  client_auth_type: RequireAndVerifyClientCert
+  client_ca_file: {authority.file}
+  client_allowed_sans: [prometheus.example.org, "10.0.0.1"]
+  min_version: TLS13
+  max_version: TLS13
+  prefer_server_cipher_suites: true
+  cipher_suites: []
+  curve_preferences:
+http_server_config:
+  http2: true
+  headers:
+    Strict-Transport-Security: max-age=31536000; includeSubDomains
+    X-Content-Type-Options: nosniff
+    X-Frame-Options: deny
+    X-XSS-Protection: ""
+    Content-Security-Policy: default-src 'none'
+rate_limit:
+  interval: 0s
+  burst: 20
+basic_auth_users:
+  alice: {HASH}
+  007: {HASH}
+  on: {HASH}
+""",
+    )
+    assert config.tls is not None
+    assert config.tls.oldest == "tls1.3"
+    assert config.tls.chain.count(b"BEGIN CERTIFICATE") == 1
+    assert config.tls.client_ca is not None
+    assert config.tls.client_names == {"prometheus.example.org", "10.0.0.1"}
+    assert config.headers == {
+        "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "deny",
+        "Content-Security-Policy": "default-src 'none'",
+    }
+    assert list(config.users) == ["alice", "007", "on"]
+    assert config.files == {tmp_path / "server.pem", tmp_path / "server.key", authority.file}
+
+
+def test_null_in_quotes_is_a_text(tmp_path: Path) -> None:
+    with pytest.raises(WebConfigError, match="tls_server_config must be a mapping"):
+        read(tmp_path, 'tls_server_config: "~"\n')
+    assert list(read(tmp_path, f"basic_auth_users:\n  null: {HASH}\n").users) == ["null"]
+
+
+def test_names_begin_at_the_files_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    assert read(tmp_path, TLS).files == {tmp_path / "server.pem", tmp_path / "server.key"}
+
+
+def test_certificates_may_be_in_the_file_itself(tmp_path: Path, authority: Authority) -> None:
+    def inline(key: str, file: Path) -> str:
+        return f"  {key}: |\n" + "".join(f"    {line}\n" for line in file.read_text().splitlines())
+
+    text = "tls_server_config:\n" + inline("cert", tmp_path / "server.pem") + inline("key", tmp_path / "server.key")
+    config = read(tmp_path, text)
+    beside = read(tmp_path, TLS)
+    assert config.tls == beside.tls
+    assert config.files == frozenset()
+    assert (config.key_file, beside.key_file) == (tmp_path / "web.yml", tmp_path / "server.key")
+    both = read(
+        tmp_path, text + "  client_auth_type: RequireAndVerifyClientCert\n" + inline("client_ca", authority.file)
+    )
+    assert both.tls is not None
+    assert both.tls.client_ca is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("tls_config:\n", "tls_config is no key of a web configuration file"),
+        (TLS + "  key_fil: x\n", "tls_server_config.key_fil is no key"),
+        ("http_server_config:\n  http3: true\n", "http_server_config.http3 is no key"),
+        ("- a\n", "the file must be a mapping"),
+        ("tls_server_config: yes\n", "tls_server_config must be a mapping"),
+        ("basic_auth_users:\n  a: [1]\n", "basic_auth_users.a must be a text"),
+        ("a: [\n", "line 2: "),
+        ("? [a]\n: b\n", "line 1: a key must be a text"),
+        ("a: *hunter2\n", "line 1: found undefined alias '…'"),
+        ("a: !hunter2!x y\n", "line 1: found undefined tag handle '…'"),
+        ("a: &hunter2 x\nb: &hunter2 y\n", "line 2: second occurrence"),
+        (TLS.replace("server.key", "|\n    hunter2\n    hunter3"), "key_file: No such file or directory"),
+        (TLS.replace("server.key", "hunter2"), "key_file: No such file or directory"),
+        (TLS.replace("server.pem", "|\n    hunter2\n    hunter3"), "cert_file: No such file or directory"),
+        ("[" * 3000, "it is nested too deeply"),
+        ('a: "x\\0y"\n', "line 1: a text has a character in it that no path"),
+        (TLS.replace("server.pem", '"a\\0b"'), "line 2: a text has a character in it that no path"),
+        (TLS.replace("server.key", '"\\ud800"'), "line 3: a text has a character in it that no path"),
+        (TLS.replace("cert_file: server.pem", 'cert: "\\ud800"'), "line 2: a text has a character in it that no path"),
+        ('basic_auth_users:\n  "\\udfff": hunter2\n', "line 2: a text has a character in it that no path"),
+        (f"basic_auth_users:\n  a: {HASH}\n  a: {HASH}\n", "line 3: 'a' is there twice"),
+        ("tls_server_config:\n  min_version: TLS13\n", "tls_server_config.cert_file is missing"),
+        ("tls_server_config:\n  cert_file: server.pem\n", "tls_server_config.key_file is missing"),
+        (TLS + "  cert: x\n", "tls_server_config.cert and tls_server_config.cert_file are both given"),
+        (TLS.replace("server.pem", "nowhere.pem"), "nowhere.pem: No such file or directory"),
+        (TLS.replace("server.pem", "."), "Is a directory"),
+        (TLS.replace("server.key", "elsewhere"), "elsewhere: Is a directory"),
+        (TLS.replace("server.pem", "server.key"), "server.key: there is no certificate in PEM form"),
+        (TLS.replace("server.key", "server.pem"), "server.pem: there is no private key in PEM form"),
+        (TLS + "  min_version: TLS10\n", "tls_server_config.min_version: TLS10 is not supported: use TLS12 or TLS13"),
+        (TLS + "  max_version: TLS12\n", "tls_server_config.max_version: TLS12 is not supported"),
+        (TLS + "  prefer_server_cipher_suites: 3\n", "prefer_server_cipher_suites must be true or false"),
+        (TLS + "  cipher_suites: [TLS_AES_128_GCM_SHA256]\n", "tls_server_config.cipher_suites is not supported"),
+        (TLS + "  curve_preferences: [X25519]\n", "tls_server_config.curve_preferences is not supported"),
+        (TLS + "  client_allowed_sans: [a]\n", "client_allowed_sans is given, and client_auth_type is NoClientCert"),
+        (TLS + "  client_allowed_sans: a\n", "tls_server_config.client_allowed_sans must be a list of texts"),
+        (TLS + "  client_allowed_sans: [[a]]\n", "tls_server_config.client_allowed_sans must be a list of texts"),
+        (TLS + "  client_allowed_sans: ['']\n", "tls_server_config.client_allowed_sans must be a list of texts"),
+        (TLS + "  client_auth_type: RequireAndVerifyClientCert\n", "tls_server_config.client_ca_file is missing"),
+        (TLS + "  client_ca_file: ca.pem\n", "client_ca_file is given, and client_auth_type is NoClientCert"),
+        (TLS + "  client_auth_type: RequestClientCert\n", "RequestClientCert is not supported"),
+        (TLS + "  client_auth_type: RequireAnyClientCert\n", "RequireAnyClientCert is not supported"),
+        (TLS + "  client_auth_type: RequireClientCert\n", "RequireClientCert is not supported"),
+        (TLS + "  client_auth_type: VerifyClientCertIfGiven\n", "VerifyClientCertIfGiven is not supported"),
+        (TLS + "  client_auth_type: Sometimes\n", "Sometimes is none of NoClientCert and RequireAndVerifyClientCert"),
+        ("http_server_config:\n  http2: maybe\n", "http_server_config.http2 must be true or false"),
+        ("http_server_config:\n  headers:\n    X-Other: a\n", "http_server_config.headers.X-Other cannot be set"),
+        ("http_server_config:\n  headers:\n    X-Frame-Options: allow\n", "must be deny or sameorigin"),
+        ('http_server_config:\n  headers:\n    X-XSS-Protection: "a\\r\\nb: c"\n', "one line of printable ASCII"),
+        ("http_server_config:\n  headers:\n    X-XSS-Protection: é\n", "one line of printable ASCII"),
+        ("rate_limit:\n  burst: some\n", "rate_limit.burst: some is no number"),
+        ("rate_limit:\n  bursts: 1\n", "rate_limit.bursts is no key"),
+        ("rate_limit:\n  burst: -1\n", "rate_limit.burst: -1 is no number"),
+        (f"basic_auth_users:\n  alice: {HASH.replace('$2y$', '$2$')}\n", "alice must be a bcrypt hash"),
+        ("basic_auth_users:\n  alice: ~\n", "alice must be a bcrypt hash"),
+        ("rate_limit:\n  interval: 1s\n", "rate_limit.interval: 1s is not supported"),
+        ("basic_auth_users:\n  alice: hunter2\n", "basic_auth_users.alice must be a bcrypt hash"),
+        (f"basic_auth_users:\n  'a:b': {HASH}\n", "a name with a colon cannot log in"),
+        (f"basic_auth_users:\n  alice: {HASH}x\n", "alice must be a bcrypt hash"),
+        ("basic_auth_users:\n  alice: " + HASH.replace("$10$", "$1\u0660$") + "\n", "alice must be a bcrypt hash"),
+        (f"basic_auth_users:\n  alice: {HASH.replace('$10$', '$31$')}\n", "a bcrypt cost of 31 is not from 4 to 15"),
+        (f"basic_auth_users:\n  alice: {HASH.replace('$10$', '$16$')}\n", "a bcrypt cost of 16 is not from 4 to 15"),
+        (f"basic_auth_users:\n  alice: {HASH.replace('$10$', '$03$')}\n", "a bcrypt cost of 03 is not from 4 to 15"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    with pytest.raises(WebConfigError) as raised:
+        read(tmp_path, text)
+    told = str(raised.value)
+    assert told.startswith(f"{tmp_path / 'web.yml'}: ")
+    assert message in told
+    assert "\n" not in told
+    assert "hunter2" not in told
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(WebConfigError, match=r"none\.yml: No such file or directory"):
+        read_web_config(tmp_path / "none.yml")
+
+
+def test_a_file_that_is_no_text_is_told(tmp_path: Path) -> None:
+    (tmp_path / "web.yml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(WebConfigError, match=r"web\.yml: it is no YAML$"):
+        read_web_config(tmp_path / "web.yml")
+
+
+@pytest.mark.parametrize("form", [PrivateFormat.TraditionalOpenSSL, PrivateFormat.PKCS8])
+@pytest.mark.parametrize("key_type", [trustme.KeyType.RSA, trustme.KeyType.ECDSA])
+def test_a_key_may_have_any_usual_form(
+    tmp_path: Path, authority: Authority, key_type: trustme.KeyType, form: PrivateFormat
+) -> None:
+    _, file = authority.server(key_type=key_type)
+    key = load_pem_private_key(file.read_bytes(), None)
+    # As `openssl ecparam -genkey` writes it, and as some keep it: with something before the key.
+    before = b"-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
+    file.write_bytes(before + key.private_bytes(Encoding.PEM, form, NoEncryption()))
+    config = read(tmp_path, TLS)
+    assert config.tls is not None
+    assert b"BEGIN PRIVATE KEY" in config.tls.key
+
+
+def test_a_key_of_another_certificate_is_refused(tmp_path: Path, authority: Authority) -> None:
+    authority.server("other")
+    with pytest.raises(WebConfigError, match=r"key_file: .*other\.key: this is not the key of the certificate in"):
+        read(tmp_path, TLS.replace("server.key", "other.key"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("a003020102", "a003020107", "there is no certificate in PEM form that can be read"),
+        ("06082a8648ce3d030107", "06082a8648ce3d03017f", "the certificate's key, or its version, is none that can be"),
+        ("0342000", "0342007", "the certificate's key, or its version, is none that can be used"),
+    ],
+    ids=["version 8", "another curve", "no point of the curve"],
+)
+def test_a_certificate_that_makes_no_sense_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
+    file = tmp_path / "server.pem"
+    encoded = ssl.PEM_cert_to_DER_cert(file.read_text()).hex()
+    assert old in encoded
+    file.write_text(ssl.DER_cert_to_PEM_cert(bytes.fromhex(encoded.replace(old, new))))
+    with pytest.raises(WebConfigError, match=rf"cert_file: .*server\.pem: {message}"):
+        read(tmp_path, TLS)
+
+
+def test_a_certificate_of_version_1_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "server.pem"
+    encoded = bytearray(ssl.PEM_cert_to_DER_cert(file.read_text()))
+    version = encoded.index(bytes.fromhex("a003020102"))
+    del encoded[version : version + 5]
+    for length in (slice(2, 4), slice(6, 8)):  # of the whole, and of what is signed
+        encoded[length] = (int.from_bytes(encoded[length], "big") - 5).to_bytes(2, "big")
+    file.write_text(ssl.DER_cert_to_PEM_cert(bytes(encoded)))
+    with pytest.raises(WebConfigError, match=r"cert_file: .*server\.pem: .* X\.509 version 3 alone, this is version 1"):
+        read(tmp_path, TLS)
+
+
+def test_a_key_of_a_curve_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "server.key"
+    key = load_pem_private_key(file.read_bytes(), None).private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    odd = key.hex().replace("06082a8648ce3d030107", "06082a8648ce3d03017f")
+    text = base64.encodebytes(bytes.fromhex(odd)).decode()
+    file.write_text(f"-----BEGIN PRIVATE KEY-----\n{text}-----END PRIVATE KEY-----\n")
+    with pytest.raises(WebConfigError, match=r"server\.key: there is no private key in PEM form that can be read"):
+        read(tmp_path, TLS)
+
+
+Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
+
+
+def self_signed(
+    directory: Path,
+    key: Key,
+    encryption: KeySerializationEncryption | None = None,
+    extension: x509.ExtensionType | None = None,
+) -> None:
+    """Write a certificate, with a critical extension if there is one, and its key."""
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1))
+    if extension is not None:
+        builder = builder.add_extension(extension, critical=True)
+    digest = None if isinstance(key, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey) else hashes.SHA256()
+    (directory / "server.pem").write_bytes(builder.sign(key, digest).public_bytes(Encoding.PEM))
+    (directory / "server.key").write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption or NoEncryption())
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "taken"),
+    [
+        (ec.generate_private_key(ec.SECP256R1()), True),
+        (ec.generate_private_key(ec.SECP384R1()), True),
+        (ed25519.Ed25519PrivateKey.generate(), True),
+        (ec.generate_private_key(ec.SECP521R1()), False),
+        (ed448.Ed448PrivateKey.generate(), False),
+        (rsa.generate_private_key(65537, 2048), True),
+        (rsa.generate_private_key(65537, 1024), False),  # noqa: S505
+        (rsa.generate_private_key(65537, 2500), False),
+        (rsa.generate_private_key(65537, 2560), False),
+    ],
+    ids=["P-256", "P-384", "Ed25519", "P-521", "Ed448", "RSA-2048", "RSA-1024", "RSA-2500", "RSA-2560"],
+)
+def test_a_key_that_the_server_cannot_use_is_refused(tmp_path: Path, key: Key, taken: bool) -> None:
+    self_signed(tmp_path, key)
+    if taken:
+        assert read(tmp_path, TLS).tls is not None
+        return
+    with pytest.raises(WebConfigError, match="the server takes keys of RSA with 2048, 3072 or 4096 bits, P-256, P-384"):
+        read(tmp_path, TLS)
+
+
+def test_an_exponent_that_the_server_does_not_take_is_refused(tmp_path: Path) -> None:
+    self_signed(tmp_path, rsa.generate_private_key(3, 2048))
+    with pytest.raises(WebConfigError, match=r"server\.key: the server takes keys of RSA with an exponent of 65537"):
+        read(tmp_path, TLS)
+
+
+POLICIES = x509.CertificatePolicies([x509.PolicyInformation(x509.ObjectIdentifier("1.2.3.4"), None)])
+
+
+def test_what_the_server_refuses_is_found_out_before_it_has_it(tmp_path: Path) -> None:
+    self_signed(tmp_path, ec.generate_private_key(ec.SECP256R1()), extension=POLICIES)
+    with pytest.raises(WebConfigError, match=r"server\.pem, .*server\.key: the server does not take them: .*Critical"):
+        read(tmp_path, TLS)
+
+
+def test_what_the_server_refuses_is_tried_once(tmp_path: Path) -> None:
+    """A file that is wrong is read again every second, and each trial is a process."""
+    self_signed(tmp_path, ec.generate_private_key(ec.SECP256R1()), extension=POLICIES)
+    of_children = [resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt]
+    for _ in range(3):
+        with pytest.raises(WebConfigError, match="the server does not take them"):
+            read(tmp_path, TLS)
+        of_children.append(resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt)
+    assert of_children[0] < of_children[1] == of_children[2] == of_children[3]
+
+
+def test_what_openssl_refuses_is_found_out_before_it_has_it(tmp_path: Path, authority: Authority) -> None:
+    """It serves where clients' names are compared, and takes no signature with SHA-1."""
+    leaf = trustme.CA(key_type=trustme.KeyType.RSA).issue_cert("localhost")
+    encoded = ssl.PEM_cert_to_DER_cert(leaf.cert_chain_pems[0].bytes().decode()).hex()
+    sha256, sha1 = "2a864886f70d01010b", "2a864886f70d010105"
+    assert encoded.count(sha256) == 2
+    (tmp_path / "server.pem").write_text(ssl.DER_cert_to_PEM_cert(bytes.fromhex(encoded.replace(sha256, sha1))))
+    (tmp_path / "server.key").write_bytes(leaf.private_key_pem.bytes())
+    clients = TLS + "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.pem\n"
+    assert read(tmp_path, clients).tls is not None
+    with pytest.raises(WebConfigError, match=r"server\.pem, .*ca\.pem: OpenSSL does not take them: CA_MD_TOO_WEAK"):
+        read(tmp_path, clients + "  client_allowed_sans: [prometheus.example.org]\n")
+
+
+def test_the_clients_authorities_are_tried_as_well(tmp_path: Path, authority: Authority) -> None:
+    clients = TLS + "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.pem\n"
+    assert read(tmp_path, clients).tls is not None
+    with pytest.raises(TrialError):
+        try_tls((tmp_path / "server.pem").read_bytes(), (tmp_path / "server.key").read_bytes(), b"rubbish", "tls1.2")
+
+
+def test_an_encrypted_key_is_refused(tmp_path: Path) -> None:
+    self_signed(tmp_path, ec.generate_private_key(ec.SECP256R1()), BestAvailableEncryption(b"hunter2"))
+    with pytest.raises(WebConfigError, match="the key is encrypted"):
+        read(tmp_path, TLS)
+
+
+def test_a_key_is_not_shown(tmp_path: Path) -> None:
+    assert "PRIVATE" not in repr(read(tmp_path, TLS))
