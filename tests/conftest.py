@@ -15,6 +15,7 @@ import pytest
 from metadata_db import MetadataDbUrl
 from metadata_db.embedded import EmbeddedPostgres, account, find_place
 from metadata_db.migrate import upgrade
+from tests.admin.witness import witness
 from tests.processes import Processes, free_port
 
 _numbers = count(1)
@@ -110,6 +111,16 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
     started = Processes(tmp_path)
     yield started
     started.end()
+
+
+Witnessed = Callable[[int], int]
+
+
+@pytest.fixture
+def witnessed() -> Iterator[Witnessed]:
+    """Have every answer of a running Admin API held against its description: `witnessed(port)` is the port to ask."""
+    with contextlib.ExitStack() as relays:
+        yield lambda port: relays.enter_context(witness(port))
 
 
 @pytest.fixture

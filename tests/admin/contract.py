@@ -2,13 +2,16 @@
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from typing import Any
 
 from jsonschema_rs import Draft202012Validator
 
 DOCUMENT: dict[str, Any] = json.loads((files("admin") / "openapi.json").read_text())
+
+_NAMES = {"etag": "ETag", "www-authenticate": "WWW-Authenticate"}
+"""Headers as the description writes them, where that is not a capital after each hyphen."""
 
 SEEN: set[tuple[str, str, int]] = set()
 """Every operation and status that was held against the description since the process began."""
@@ -29,7 +32,7 @@ _STRICT = _strict(DOCUMENT)
 def assert_described(method: str, path: str, status: int, headers: Mapping[str, str], body: bytes) -> None:
     """Fail unless the description has this answer to this request: status, headers, media type, schema, error code.
 
-    headers: with their names as in the description. body: not packed; of a HEAD, it is not looked at.
+    headers: `named` as in the description. body: not packed; of a HEAD, it is not looked at.
     """
     where = f"{method} {path} answers {status}"
     answer = _answer(method, path, status)
@@ -47,6 +50,11 @@ def assert_described(method: str, path: str, status: int, headers: Mapping[str, 
     if method != "HEAD":
         text = body.decode()
         _check(content[media]["schema"], json.loads(text) if media == "application/json" else text, where)
+
+
+def named(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Headers from the wire, with their names as the description writes them."""
+    return {_NAMES.get(name.lower(), name.title()): value for name, value in headers}
 
 
 def _answer(method: str, path: str, status: int) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ import pytest
 from metadata_db import MetadataDbUrl
 from metadata_db.embedded import EmbeddedPostgres
 from metadata_db.migrate import upgrade
+from tests.admin.witness import witness
 from tests.conftest import fresh_database
 from tests.ctl.contract_api import ContractApi, a_worker, serving
 from tests.ctl.terminal import Terminal
@@ -49,7 +50,8 @@ def admin_url(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFacto
         port = free_port()
         processes.ampd("admin", "--web.listen-address", f"127.0.0.1:{port}", *THRESHOLDS, database=url)
         eventually(lambda: get(f"http://127.0.0.1:{port}/-/ready"), 30)
-        yield f"http://127.0.0.1:{port}"
+        with witness(port) as seen:
+            yield f"http://127.0.0.1:{seen}"
         processes.end()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.conftest import Witnessed
 from tests.metadata_db import amp
 from tests.processes import BIN, ROOT, Processes, eventually, free_port, get, run
 from tests.secure_postgres import DEBIANS, SecurePostgres, secure_postgres
@@ -37,7 +38,7 @@ def server(cluster: SecurePostgres) -> Iterator[SecurePostgres]:
         connection.execute("DROP DATABASE amp WITH (FORCE)")
 
 
-def test_the_page_runs_as_printed(server: SecurePostgres, processes: Processes) -> None:
+def test_the_page_runs_as_printed(server: SecurePostgres, processes: Processes, witnessed: Witnessed) -> None:
     """But for the places where the servers of the test listen."""
     amp.register(server.of_superuser("amp"), amp.TODAYS, "indexer-node-1")
     before = dump(server)
@@ -53,23 +54,23 @@ def test_the_page_runs_as_printed(server: SecurePostgres, processes: Processes) 
         assert any(printed in block for block in blocks)
         blocks = [block.replace(printed, ours) for block in blocks]
     grants, serve_api, serve_metrics, look = blocks
-    environment = {
-        "PATH": f"{BIN}:{server.programs}:/usr/bin:/bin",
-        "AMP_ADMIN_URL": f"http://127.0.0.1:{admin}",
-    }
+    environment = {"PATH": f"{BIN}:{server.programs}:/usr/bin:/bin"}
     done = run("bash", "-euo", "pipefail", "-c", grants, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
     for block in (serve_api, serve_metrics):
         processes.start("bash", "-euo", "pipefail", "-c", block, env=environment)
     for port in (admin, exporter):
         eventually(lambda port=port: get(f"http://127.0.0.1:{port}/-/ready"), 30)  # type: ignore[misc]
-    seen = run("bash", "-euo", "pipefail", "-c", look, env=environment)
+    api = {"AMP_ADMIN_URL": f"http://127.0.0.1:{witnessed(admin)}"}
+    seen = run("bash", "-euo", "pipefail", "-c", look, env=environment | api)
     assert re.fullmatch(r"indexer-node-1 \(last heartbeat: \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\)\n", seen.stdout), seen
     assert 'amp_worker_info{node_id="indexer-node-1"' in get(f"http://127.0.0.1:{exporter}/metrics")
     assert dump(server) == before
 
 
-def test_workers_are_removed_as_the_page_says(server: SecurePostgres, processes: Processes, unused_port: int) -> None:
+def test_workers_are_removed_as_the_page_says(
+    server: SecurePostgres, processes: Processes, unused_port: int, witnessed: Witnessed
+) -> None:
     superuser = server.of_superuser("amp")
     for node_id in ("lost", "busy"):
         amp.register(superuser, amp.TODAYS, node_id, silent_for=120)
@@ -77,7 +78,6 @@ def test_workers_are_removed_as_the_page_says(server: SecurePostgres, processes:
     grants = f"ampd migrate --print-grants | psql '{superuser}'"
     environment = {"PATH": f"{BIN}:{server.programs}:/usr/bin:/bin"}
     token = {"AMP_AUTH_TOKEN": "a-token-of-the-operator"}
-    api = token | {"AMP_ADMIN_URL": f"http://127.0.0.1:{unused_port}"}
     with psycopg.connect(superuser, autocommit=True) as connection:
         connection.execute("INSERT INTO jobs (descriptor) VALUES ('{}')")
         connection.execute("INSERT INTO jobs_status (job_id, node_id, status) SELECT id, 'busy', 'COMPLETED' FROM jobs")
@@ -88,6 +88,7 @@ def test_workers_are_removed_as_the_page_says(server: SecurePostgres, processes:
         url = server.of("amp_admin", "secret", "amp")
         processes.ampd("admin", "--web.listen-address", f"127.0.0.1:{unused_port}", database=url, env=token)
         eventually(lambda: get(f"http://127.0.0.1:{unused_port}/-/ready"), 30)
+        api = token | {"AMP_ADMIN_URL": f"http://127.0.0.1:{witnessed(unused_port)}"}
         done = run("ampctl", "worker", "forget", "lost", "busy", "--yes", env=api)
         assert (done.returncode, done.stderr.count("\n")) == (1, 1)
         assert "worker 'busy' is still in use: rows of jobs_status name it" in done.stderr
@@ -101,14 +102,16 @@ def dump(server: SecurePostgres) -> str:
     return re.sub(r"^\\(un)?restrict .*$", "", done.stdout, flags=re.M)  # random from dump to dump
 
 
-def test_every_age_is_shown_and_an_upgrade_of_amps_is_followed(empty_database: str, processes: Processes) -> None:
+def test_every_age_is_shown_and_an_upgrade_of_amps_is_followed(
+    empty_database: str, processes: Processes, witnessed: Witnessed
+) -> None:
     admin, exporter = free_port(), free_port()
     amp.migrate(empty_database, amp.FIRST)
     processes.ampd("admin", "--web.listen-address", f"127.0.0.1:{admin}", database=empty_database)
     processes.ampd("exporter", "--web.listen-address", f"127.0.0.1:{exporter}", database=empty_database)
     for port in (admin, exporter):
         eventually(lambda port=port: get(f"http://127.0.0.1:{port}/-/ready"), 30)  # type: ignore[misc]
-    api = {"AMP_ADMIN_URL": f"http://127.0.0.1:{admin}"}
+    api = {"AMP_ADMIN_URL": f"http://127.0.0.1:{witnessed(admin)}"}
     for age in (amp.FIRST, amp.WITH_INFO, amp.TODAYS):
         amp.migrate(empty_database, age)
         amp.register(empty_database, age, "alive")

@@ -12,6 +12,7 @@ import pytest
 from metadata_db import MetadataDbUrl
 from metadata_db.embedded import EmbeddedPostgres, account, find_place
 from metadata_db.migrate import upgrade
+from tests.admin.contract import assert_described, named
 from tests.e2e.secrets import (
     AUTH_TOKEN,
     DATABASE_PASSWORD,
@@ -93,16 +94,19 @@ def urls(port: int) -> dict[str, str]:
     }
 
 
-def asked(port: int) -> bytes:
-    """All that a server answers, headers and bodies, whatever the status."""
+def asked(port: int, *, is_admin: bool) -> bytes:
+    """All that a server answers, headers and bodies, whatever the status. What the Admin API does must be described."""
     answers = b""
     for path in PATHS:
         for method, headers in (("POST", HEADERS), *(("GET", each) for each in CREDENTIALS)):
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
             connection.request(method, f"{path}?token={quote(AUTH_TOKEN, safe='')}", headers=headers)
             response = connection.getresponse()
-            answers += str(response.headers).encode() + response.read()
+            body = response.read()
             connection.close()
+            if is_admin:
+                assert_described(method, path, response.status, named(response.getheaders()), body)
+            answers += str(response.headers).encode() + body
     return answers
 
 
@@ -110,7 +114,8 @@ class Fleet:
     """Each of the processes that stay, and what they have shown so far."""
 
     def __init__(self, processes: Processes, url: dict[str, str], credential: Path) -> None:
-        self.ports = [free_port(), free_port()]
+        self.admin = free_port()
+        self.ports = [self.admin, free_port()]
         listen = [f"--web.listen-address=127.0.0.1:{port}" for port in self.ports]
         credential.write_text(url["here"])
         tokens, users = credential.with_name("tokens"), credential.with_name("users.yml")
@@ -134,10 +139,13 @@ class Fleet:
     def look(self, moment: str) -> None:
         """Keep what can be read from outside at this moment."""
         for port in self.ports:
-            self.places[f"the answers on port {port} {moment}"] = asked(port)
+            self.places[f"the answers on port {port} {moment}"] = self.asked(port)
         for name, process in self.processes.items():
             pids = [process.pid, *(child.pid for child in process.descendants())]
             self.places[f"the command lines of {name} {moment}"] = command_lines(*pids).encode()
+
+    def asked(self, port: int) -> bytes:
+        return asked(port, is_admin=port == self.admin)
 
     def logs(self) -> dict[str, bytes]:
         return {f"the output of {name}": process.output.encode() for name, process in self.processes.items()}
@@ -150,7 +158,7 @@ def test_nothing_leaks_through_all_that_can_go_wrong(
     fleet = Fleet(processes, urls(relay.port), tmp_path / "metadata-db-url")
     with psycopg.connect(server.url, autocommit=True) as connection:
         for process in fleet.processes.values():
-            eventually(lambda: [asked(port) for port in fleet.ports], 30)
+            eventually(lambda: [fleet.asked(port) for port in fleet.ports], 30)
             process.says("password authentication failed", 30)
         fleet.look("with the password refused")
 

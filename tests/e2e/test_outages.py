@@ -10,6 +10,7 @@ import pytest
 from metadata_db import MetadataDbUrl
 from metadata_db.embedded import EmbeddedPostgres, account, find_place
 from metadata_db.migrate import upgrade
+from tests.admin.witness import witness
 from tests.processes import Process, Processes, command_lines, eventually, free_port, get
 
 PASSWORD = "hunter2-planted"
@@ -29,7 +30,8 @@ class Fleet:
             eventually(partial(get, f"http://127.0.0.1:{port}/-/healthy"))
 
     def works(self) -> bool:
-        assert '"state":"active"' in get(f"http://127.0.0.1:{self.admin}/workers/w")
+        with witness(self.admin) as seen:
+            assert '"state":"active"' in get(f"http://127.0.0.1:{seen}/workers/w")
         metrics = get(f"http://127.0.0.1:{self.exporter}/metrics")
         return "amp_metadata_db_up 1.0" in metrics and 'amp_workers{state="active"} 1.0' in metrics
 
@@ -38,8 +40,8 @@ class Fleet:
         metrics = get(f"http://127.0.0.1:{self.exporter}/metrics")
         assert "amp_metadata_db_up 0.0" in metrics
         assert "\namp_worker" not in metrics
-        with pytest.raises(OSError, match="503"):
-            get(f"http://127.0.0.1:{self.admin}/workers")
+        with witness(self.admin) as seen, pytest.raises(OSError, match="503"):
+            get(f"http://127.0.0.1:{seen}/workers")
         return all(get(f"http://127.0.0.1:{port}/-/healthy") for port in (self.admin, self.exporter))
 
     def warnings(self) -> list[int]:

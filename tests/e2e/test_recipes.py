@@ -10,6 +10,7 @@ import pytest
 from metadata_db import MetadataDbUrl
 from metadata_db.embedded import EmbeddedPostgres
 from metadata_db.migrate import upgrade
+from tests.admin.witness import witness
 from tests.e2e.recipes import BUILD, LIVE, RECIPES, ROWS, Recipe
 from tests.node_ids import INVALID, VALID
 from tests.processes import Processes, eventually, free_port, get, run, tool
@@ -38,8 +39,9 @@ def shell(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) 
     started.ampd("admin", "--web.listen-address", f"127.0.0.1:{port}", database=url)
     worker.says("registered")
     eventually(lambda: get(f"http://127.0.0.1:{port}/-/ready"))
-    (directory / ".curlrc").write_text(f'silent\nconnect-to = "localhost:1610:127.0.0.1:{port}"\n')
-    yield {"AMP_ADMIN_URL": f"http://localhost:{port}", "CURL_HOME": str(directory)}
+    with witness(port) as seen:
+        (directory / ".curlrc").write_text(f'silent\nconnect-to = "localhost:1610:127.0.0.1:{seen}"\n')
+        yield {"AMP_ADMIN_URL": f"http://localhost:{seen}", "CURL_HOME": str(directory)}
     started.end()
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute("DROP DATABASE recipes WITH (FORCE)")
@@ -97,7 +99,8 @@ def test_an_invalid_node_id_does_not_pass_ampctls_door(shell: dict[str, str], no
 def test_an_empty_fleet_is_told(processes: Processes, database: str, unused_port: int) -> None:
     processes.ampd("admin", "--web.listen-address", f"127.0.0.1:{unused_port}", database=database)
     eventually(lambda: get(f"http://127.0.0.1:{unused_port}/-/ready"))
-    api = {"AMP_ADMIN_URL": f"http://127.0.0.1:{unused_port}"}
-    listed = run("ampctl", "worker", "list", env=api)
-    assert (listed.returncode, listed.stdout) == (0, "No workers found\n")
-    assert run("ampctl", "worker", "list", "--json", env=api).stdout == '{\n  "workers": []\n}\n'
+    with witness(unused_port) as seen:
+        api = {"AMP_ADMIN_URL": f"http://127.0.0.1:{seen}"}
+        listed = run("ampctl", "worker", "list", env=api)
+        assert (listed.returncode, listed.stdout) == (0, "No workers found\n")
+        assert run("ampctl", "worker", "list", "--json", env=api).stdout == '{\n  "workers": []\n}\n'

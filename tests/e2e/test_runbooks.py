@@ -12,8 +12,9 @@ from grafana.builder.alerts import ALERTS
 from metadata_db import MetadataDbUrl
 from metadata_db.embedded import EmbeddedPostgres
 from metadata_db.migrate import upgrade
+from tests.admin.witness import witness
 from tests.alarm.alertmanager import start_alertmanager
-from tests.conftest import Insert, fresh_database
+from tests.conftest import Insert, Witnessed, fresh_database
 from tests.processes import ROOT, Processes, eventually, free_port, get, run, tool
 from tests.prometheus import Prometheus
 
@@ -62,8 +63,9 @@ def addresses(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFacto
             )
             eventually(lambda: get(f"http://127.0.0.1:{admin}/-/ready"))
             eventually(lambda: prometheus.query("job:amp_fleet_settled:max"), 30)
-            ports = {"1610": admin, "9610": exporter, "9090": prometheus.port, "9093": alertmanager}
-            yield Addresses(ports, prometheus)
+            with witness(admin) as seen:
+                ports = {"1610": seen, "9610": exporter, "9090": prometheus.port, "9093": alertmanager}
+                yield Addresses(ports, prometheus)
         finally:
             processes.end()
 
@@ -81,7 +83,12 @@ def test_a_command_works(addresses: Addresses, command: str) -> None:
 
 
 def test_workers_are_removed_as_the_pages_say(
-    processes: Processes, database: str, sql: Callable[..., list[Any]], insert_worker: Insert, unused_port: int
+    processes: Processes,
+    database: str,
+    sql: Callable[..., list[Any]],
+    insert_worker: Insert,
+    unused_port: int,
+    witnessed: Witnessed,
 ) -> None:
     """Through the Admin API, which refuses some; never with SQL, which does not."""
     pages = "".join(page.read_text() for page in sorted(RUNBOOKS.glob("*.md")))
@@ -91,10 +98,11 @@ def test_workers_are_removed_as_the_pages_say(
     token = {"AMP_AUTH_TOKEN": "a-token-of-the-operator"}
     processes.ampd("admin", "--web.listen-address", f"127.0.0.1:{unused_port}", database=database, env=token)
     eventually(lambda: get(f"http://127.0.0.1:{unused_port}/-/ready"))
+    api = token | {"AMP_ADMIN_URL": f"http://127.0.0.1:{witnessed(unused_port)}"}
     left = []
     for command in re.findall(r"^ampctl worker forget .*$", pages, re.M):
         strict = re.sub(r" \|\| true", "", command)
-        done = run("bash", "-c", f"{strict} --yes", env=token | {"AMP_ADMIN_URL": f"http://127.0.0.1:{unused_port}"})
+        done = run("bash", "-c", f"{strict} --yes", env=api)
         assert (done.returncode, done.stderr) == (0, "")
         left.append("".join(node_id[-1] for (node_id,) in sql("SELECT node_id FROM workers ORDER BY 1")))
     assert left == ["123", "12", "2"]

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.admin.witness import witness
 from tests.processes import Process, Processes, eventually, free_port, get, run
 
 RUNNING = "Amp worker management is running"
@@ -24,8 +25,9 @@ class Solo:
         addresses = ["--admin.listen-address", self.admin, "--exporter.listen-address", self.exporter]
         self.process: Process = processes.ampd("solo", "--data-dir", str(data), "--workers", str(workers), *addresses)
 
-    def workers(self) -> list[str]:
-        return run("ampctl", "--admin-url", f"http://{self.admin}", "worker", "list").stdout.splitlines()
+    def ampctl(self, *arguments: str) -> list[str]:
+        with witness(int(self.admin.rpartition(":")[2])) as seen:
+            return run("ampctl", "--admin-url", f"http://127.0.0.1:{seen}", *arguments).stdout.splitlines()
 
     def active(self) -> int:
         found = re.search(r'^amp_workers\{state="active"\} (\d+)', get(f"http://{self.exporter}/metrics"), re.M)
@@ -68,7 +70,7 @@ def assert_gone(family: list[psutil.Process]) -> None:
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
 def test_it_shows_what_runs_and_stops_cleanly(solo: Solo, data: Path, signal_number: int) -> None:
     eventually(lambda: solo.active() == 2)
-    assert [line.split()[0] for line in solo.workers()] == ["worker-01", "worker-02"]
+    assert [line.split()[0] for line in solo.ampctl("worker", "list")] == ["worker-01", "worker-02"]
     screen = solo.process.output
     for shown in (f"http://{solo.admin}/workers", f"http://{solo.exporter}/metrics", str(data), "worker list"):
         assert shown in screen
@@ -88,8 +90,8 @@ def test_its_workers_are_recorded_as_stopped_and_are_there_at_the_next_start(
     again = Solo(processes, data, workers=1)
     again.process.says(RUNNING, 60)
     eventually(lambda: again.active() == 1)
-    listed = run("ampctl", "--admin-url", f"http://{again.admin}", "worker", "list", "--json").stdout
-    assert re.findall(r'"state": "(\w+)"', listed) == ["active", "stopped"]
+    listed = again.ampctl("worker", "list", "--json")
+    assert re.findall(r'"state": "(\w+)"', "\n".join(listed)) == ["active", "stopped"]
 
 
 @pytest.mark.parametrize("victim", ["worker-01", "admin", "exporter", "postgres"])
@@ -99,7 +101,7 @@ def test_a_child_that_is_killed_is_started_again_and_said_so(solo: Solo, victim:
     names = {"admin": "the Admin API", "exporter": "the exporter", "postgres": "PostgreSQL"}
     solo.process.says(f"{names.get(victim, victim)} was killed by SIGKILL; starting it again in 1 s")
     eventually(lambda: solo.child(victim).pid != child.pid, 20)
-    eventually(lambda: solo.active() == 2 and len(solo.workers()) == 2, 20)
+    eventually(lambda: solo.active() == 2 and len(solo.ampctl("worker", "list")) == 2, 20)
     family = solo.process.descendants()
     assert solo.process.stop() == 0
     assert_gone(family)
@@ -115,13 +117,7 @@ def test_a_child_that_was_killed_just_before_does_not_keep_it_from_stopping(solo
 
 def test_after_kill_9_of_everything_the_data_is_there(solo: Solo, processes: Processes, data: Path) -> None:
     eventually(lambda: solo.active() == 2)
-    created = [
-        line
-        for line in run(
-            "ampctl", "--admin-url", f"http://{solo.admin}", "worker", "get", "worker-01"
-        ).stdout.splitlines()
-        if line.startswith("Created")
-    ]
+    created = [line for line in solo.ampctl("worker", "get", "worker-01") if line.startswith("Created")]
     for process in [psutil.Process(solo.process.pid), *solo.process.descendants()]:
         with contextlib.suppress(psutil.NoSuchProcess):  # it went with its parent
             process.kill()
@@ -129,8 +125,7 @@ def test_after_kill_9_of_everything_the_data_is_there(solo: Solo, processes: Pro
     again = Solo(processes, data)
     again.process.says(RUNNING, 60)
     eventually(lambda: again.active() == 2)
-    details = run("ampctl", "--admin-url", f"http://{again.admin}", "worker", "get", "worker-01").stdout
-    assert created[0] in details.splitlines()
+    assert created[0] in again.ampctl("worker", "get", "worker-01")
 
 
 def test_after_kill_9_of_it_alone_nothing_is_left_and_the_next_start_works(

@@ -11,6 +11,7 @@ import pytest
 import trustme
 from psycopg.errors import InsufficientPrivilege
 
+from tests.admin.witness import witness
 from tests.metadata_db import amp
 from tests.processes import BIN, Processes, eventually, free_port, get, run
 from tests.secure_postgres import DEBIANS, EMBEDDED, SecurePostgres, secure_postgres
@@ -126,7 +127,8 @@ def show(server: SecurePostgres, processes: Processes, reader: str, name: str) -
     url = server.of(reader, PASSWORD, name)
     processes.ampd("admin", "--web.listen-address", f"127.0.0.1:{admin}", database=url)
     processes.ampd("exporter", "--web.listen-address", f"127.0.0.1:{exporter}", database=url)
-    eventually(lambda: '"state":"active"' in get(f"http://127.0.0.1:{admin}/workers"), 30)
+    with witness(admin) as seen:
+        eventually(lambda: '"state":"active"' in get(f"http://127.0.0.1:{seen}/workers"), 30)
     eventually(lambda: 'amp_workers{state="active"} 1.0' in get(f"http://127.0.0.1:{exporter}/metrics"), 30)
 
 

@@ -5,7 +5,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.admin.contract import assert_described
+from tests.admin.contract import assert_described, named
 from tests.processes import Process, Processes, eventually, free_port, tool
 
 NO_DATABASE = "postgresql://u:hunter2@127.0.0.1:1/d"
@@ -28,10 +28,6 @@ class Answer:
     status: int
     headers: str
     body: str
-
-
-NAMES = {"etag": "ETag", "www-authenticate": "WWW-Authenticate"}
-"""Headers as the Admin API's description writes them, where that is not a capital after each hyphen."""
 
 
 class Served:
@@ -59,9 +55,9 @@ class Served:
         status = int(headers.split(" ", 2)[1]) if headers else 0
         if self._is_admin and status:
             fields = (line.partition(": ") for line in headers.splitlines()[1:])
-            named = {NAMES.get(name.lower(), name.title()): value for name, _, value in fields}
+            sent = named((name, value) for name, _, value in fields)
             method = options[options.index("-X") + 1] if "-X" in options else "GET"
-            assert_described(method, path.partition("?")[0], status, named, body.encode())
+            assert_described(method, path.partition("?")[0], status, sent, body.encode())
         return Answer(done.returncode, status, headers.lower(), body)
 
     def serving(self) -> int:
