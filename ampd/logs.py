@@ -30,6 +30,9 @@ def configure_logs() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Logfmt())
     logging.basicConfig(level=_LEVELS[name.lower()], handlers=[handler], force=True)
+    # Nobody forks while another thread writes a line: the child would have a lock of stderr that nobody releases. Its
+    # copy of the handler's own lock is made anew by `logging`.
+    os.register_at_fork(before=handler.acquire, after_in_parent=handler.release)
     # Other people's libraries: what they have to say below a warning is not about workers.
     for library in ("alembic", "sqlalchemy", "psycopg", "werkzeug"):
         logging.getLogger(library).setLevel(logging.WARNING)
