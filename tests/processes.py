@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -23,7 +24,7 @@ BIN = Path(sys.executable).parent
 Found = TypeVar("Found")
 
 
-def eventually(look: Callable[[], Found | None], seconds: float = 10.0) -> Found:
+def eventually(look: Callable[[], Found | None], seconds: float = 30.0) -> Found:
     """Return the first true answer; an assertion error or a refused connection is a false one until time is up."""
     ends = time.monotonic() + seconds
     while True:
@@ -39,10 +40,28 @@ def eventually(look: Callable[[], Found | None], seconds: float = 10.0) -> Found
         time.sleep(0.05)
 
 
+PORTS = range(15_000, 32_000)
+"""Below those that the kernel gives to clients, and to servers that ask for any."""
+
+_taken: list[socket.socket] = []
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    """Return a port of 127.0.0.1 on which nobody listens, and that no other test on this machine is given meanwhile.
+
+    Until its server listens, seconds may pass. What marks it as taken ends with the process of the tests.
+    """
+    while True:
+        port = random.choice(PORTS)  # noqa: S311 - no secret
+        mark = socket.socket(socket.AF_UNIX)
+        try:
+            mark.bind(f"\0amp-test-port-{port}")
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            mark.close()
+            continue
+        _taken.append(mark)
         return port
 
 
@@ -86,7 +105,7 @@ class Process:
     def output(self) -> str:
         return self._output.read_text(errors="replace")
 
-    def says(self, text: str, seconds: float = 15.0, times: int = 1) -> None:
+    def says(self, text: str, seconds: float = 30.0, times: int = 1) -> None:
         """Wait until the output has a text."""
 
         def look() -> bool:
@@ -101,13 +120,13 @@ class Process:
     def freeze(self) -> None:
         freeze(self.pid)
 
-    def wait(self, seconds: float = 10.0) -> int:
+    def wait(self, seconds: float = 30.0) -> int:
         try:
             return self.popen.wait(seconds)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"still running after {seconds} s:\n{self.output}") from None
 
-    def stop(self, seconds: float = 10.0) -> int:
+    def stop(self, seconds: float = 30.0) -> int:
         self.signal(signal.SIGTERM)
         return self.wait(seconds)
 
@@ -116,6 +135,8 @@ class Process:
 
     def end(self) -> None:
         """Leave nothing running, whatever the test did."""
+        if self.popen.poll() is not None:
+            return  # its number may be another process's by now
         with contextlib.suppress(psutil.NoSuchProcess):
             for child in [psutil.Process(self.pid), *self.descendants()]:
                 with contextlib.suppress(psutil.NoSuchProcess):
@@ -148,8 +169,12 @@ class Processes:
 
 
 def command_lines(*pids: int) -> str:
-    """What `ps` shows of processes, which a bare machine does not have."""
-    return "".join(Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ") + "\n" for pid in pids)
+    """What `ps` shows of processes, which a bare machine does not have. One that has ended shows nothing."""
+    shown = ""
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            shown += Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ") + "\n"
+    return shown
 
 
 def clean_environment() -> dict[str, str]:
@@ -170,8 +195,11 @@ def freeze(pid: int) -> None:
     """Stop a process with SIGSTOP, and return when it runs no more: its threads stop one by one, each when it is next
     scheduled, and may answer until then."""
     os.kill(pid, signal.SIGSTOP)
-    threads = Path(f"/proc/{pid}/task")
-    eventually(lambda: {_state(thread / "stat") for thread in threads.iterdir()} == {"T"})
+    eventually(lambda: _states(pid) == {"T"})
+
+
+def _states(pid: int) -> set[str]:
+    return {_state(thread / "stat") for thread in Path(f"/proc/{pid}/task").iterdir()}
 
 
 def _state(stat: Path) -> str:
@@ -181,10 +209,15 @@ def _state(stat: Path) -> str:
 @contextlib.contextmanager
 def frozen(pid: int) -> Iterator[None]:
     """Stop a process and its children with SIGSTOP, and let them go on afterwards."""
-    family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    for process in family:
-        freeze(process.pid)
+    family = [psutil.Process(pid)]
+    freeze(pid)
+    # What it started until then. One of them may have ended, and waits for its parent to hear of it.
+    for child in family[0].children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.suspend()
+            family.append(child)
     try:
+        eventually(lambda: all(_states(child.pid) <= {"T", "Z", "X"} for child in family if child.is_running()))
         yield
     finally:
         for process in family:
