@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,7 +26,8 @@ Found = TypeVar("Found")
 
 
 def eventually(look: Callable[[], Found | None], seconds: float = 30.0) -> Found:
-    """Return the first true answer; an assertion error or a refused connection is a false one until time is up."""
+    """Return the first true answer; an assertion error, or a connection refused or broken off, is a false one until
+    time is up."""
     ends = time.monotonic() + seconds
     while True:
         try:
@@ -33,7 +35,7 @@ def eventually(look: Callable[[], Found | None], seconds: float = 30.0) -> Found
             if found:
                 return found
             problem: object = found
-        except (AssertionError, OSError) as error:
+        except (AssertionError, OSError, HTTPException) as error:
             problem = error
         if time.monotonic() > ends:
             raise AssertionError(f"not within {seconds} s: {problem!r}")
