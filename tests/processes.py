@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from http.client import HTTPException
 from pathlib import Path
@@ -45,13 +46,16 @@ def eventually(look: Callable[[], Found | None], seconds: float = 30.0) -> Found
 PORTS = range(15_000, 32_000)
 """Below those that the kernel gives to clients, and to servers that ask for any."""
 
-_taken: list[socket.socket] = []
+_MARKS = 32
+"""So many ports are marked as given by this process: more than any test asks for before its servers listen."""
+
+_marks: deque[socket.socket] = deque()
 
 
 def free_port() -> int:
     """Return a port of 127.0.0.1 on which nobody listens, and that no other test on this machine is given meanwhile.
 
-    Until its server listens, seconds may pass. What marks it as taken ends with the process of the tests.
+    Until its server listens, seconds may pass. What marks it is in the network's own name space, and ends with us.
     """
     while True:
         port = random.choice(PORTS)  # noqa: S311 - no secret
@@ -63,7 +67,9 @@ def free_port() -> int:
         except OSError:
             mark.close()
             continue
-        _taken.append(mark)
+        _marks.append(mark)
+        if len(_marks) > _MARKS:
+            _marks.popleft().close()
         return port
 
 

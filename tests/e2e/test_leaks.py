@@ -273,6 +273,7 @@ def test_no_option_quotes_what_belongs_into_its_file(tmp_path: Path) -> None:
     assert found(places) == []
 
 
+@pytest.mark.timeout(300)
 def test_a_server_that_reads_mistakes_again_quotes_none(processes: Processes, tmp_path: Path) -> None:
     """Of all that has a secret: its files, its log, its command lines and the certificate that it shows."""
     file = tmp_path / "web.yml"
