@@ -2,7 +2,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-PIP_INSTALL := PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --disable-pip-version-check --no-input
+# For minutes, a package index may be slow or answer with an error.
+PIP_INSTALL := PIP_CONSTRAINT=constraints.txt PIP_RETRIES=10 PIP_DEFAULT_TIMEOUT=60 $(BIN)/python -m pip install --disable-pip-version-check --no-input
 
 .PHONY: solo test lint clean
 

@@ -21,7 +21,9 @@ from metadata_db import ENVIRONMENT as URL_ENVIRONMENT
 from metadata_db import MetadataDbUrl
 from web import AddressInUse, ListenAddress
 
-_STOP_SECONDS = 3.0
+_STOP_SECONDS = 5.0
+"""More than a worker takes at most to record that it stops; killed before that, it would look as if it had died."""
+
 _STOP_POSTGRES_SECONDS = 1.5
 _TICK_SECONDS = 0.1
 

@@ -16,7 +16,7 @@ from metadata_db import MetadataDbUrl
 from metadata_db.embedded import EmbeddedPostgres, account, find_place
 from metadata_db.migrate import upgrade
 from tests.admin.witness import witness
-from tests.processes import Processes, free_port
+from tests.processes import Processes, eventually, free_port
 
 _numbers = count(1)
 
@@ -38,7 +38,13 @@ def open_directory() -> Iterator[Path]:
     directory = Path(tempfile.mkdtemp(prefix="amp-test-"))
     directory.chmod(0o755)
     yield directory
-    shutil.rmtree(directory)
+    # A process that was just killed may be writing there until it is scheduled again.
+    eventually(lambda: _is_removed(directory))
+
+
+def _is_removed(directory: Path) -> bool:
+    shutil.rmtree(directory, ignore_errors=True)
+    return not directory.exists()
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +64,15 @@ def fresh_database(postgres: EmbeddedPostgres) -> Iterator[str]:
         connection.execute(f'CREATE DATABASE "{name}"')
     yield postgres.url.replace("/postgres?", f"/{name}?")
     with psycopg.connect(postgres.url, autocommit=True) as connection:
-        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+        def drop() -> bool:
+            # PostgreSQL waits 5 s for those whom it ends.
+            with contextlib.suppress(psycopg.errors.ObjectInUse):
+                connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+                return True
+            return False
+
+        eventually(drop)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -10,7 +11,9 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,8 +26,9 @@ BIN = Path(sys.executable).parent
 Found = TypeVar("Found")
 
 
-def eventually(look: Callable[[], Found | None], seconds: float = 10.0) -> Found:
-    """Return the first true answer; an assertion error or a refused connection is a false one until time is up."""
+def eventually(look: Callable[[], Found | None], seconds: float = 30.0) -> Found:
+    """Return the first true answer; an assertion error, or a connection refused or broken off, is a false one until
+    time is up."""
     ends = time.monotonic() + seconds
     while True:
         try:
@@ -32,17 +36,40 @@ def eventually(look: Callable[[], Found | None], seconds: float = 10.0) -> Found
             if found:
                 return found
             problem: object = found
-        except (AssertionError, OSError) as error:
+        except (AssertionError, OSError, HTTPException) as error:
             problem = error
         if time.monotonic() > ends:
             raise AssertionError(f"not within {seconds} s: {problem!r}")
         time.sleep(0.05)
 
 
+PORTS = range(15_000, 32_000)
+"""Below those that the kernel gives to clients, and to servers that ask for any."""
+
+_MARKS = 32
+"""So many ports are marked as given by this process: more than any test asks for before its servers listen."""
+
+_marks: deque[socket.socket] = deque()
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    """Return a port of 127.0.0.1 on which nobody listens, and that no other test on this machine is given meanwhile.
+
+    Until its server listens, seconds may pass. What marks it is in the network's own name space, and ends with us.
+    """
+    while True:
+        port = random.choice(PORTS)  # noqa: S311 - no secret
+        mark = socket.socket(socket.AF_UNIX)
+        try:
+            mark.bind(f"\0amp-test-port-{port}")
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            mark.close()
+            continue
+        _marks.append(mark)
+        if len(_marks) > _MARKS:
+            _marks.popleft().close()
         return port
 
 
@@ -86,7 +113,7 @@ class Process:
     def output(self) -> str:
         return self._output.read_text(errors="replace")
 
-    def says(self, text: str, seconds: float = 15.0, times: int = 1) -> None:
+    def says(self, text: str, seconds: float = 30.0, times: int = 1) -> None:
         """Wait until the output has a text."""
 
         def look() -> bool:
@@ -101,13 +128,13 @@ class Process:
     def freeze(self) -> None:
         freeze(self.pid)
 
-    def wait(self, seconds: float = 10.0) -> int:
+    def wait(self, seconds: float = 30.0) -> int:
         try:
             return self.popen.wait(seconds)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"still running after {seconds} s:\n{self.output}") from None
 
-    def stop(self, seconds: float = 10.0) -> int:
+    def stop(self, seconds: float = 30.0) -> int:
         self.signal(signal.SIGTERM)
         return self.wait(seconds)
 
@@ -116,6 +143,8 @@ class Process:
 
     def end(self) -> None:
         """Leave nothing running, whatever the test did."""
+        if self.popen.poll() is not None:
+            return  # its number may be another process's by now
         with contextlib.suppress(psutil.NoSuchProcess):
             for child in [psutil.Process(self.pid), *self.descendants()]:
                 with contextlib.suppress(psutil.NoSuchProcess):
@@ -148,8 +177,12 @@ class Processes:
 
 
 def command_lines(*pids: int) -> str:
-    """What `ps` shows of processes, which a bare machine does not have."""
-    return "".join(Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ") + "\n" for pid in pids)
+    """What `ps` shows of processes, which a bare machine does not have. One that has ended shows nothing."""
+    shown = ""
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            shown += Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ") + "\n"
+    return shown
 
 
 def clean_environment() -> dict[str, str]:
@@ -170,8 +203,11 @@ def freeze(pid: int) -> None:
     """Stop a process with SIGSTOP, and return when it runs no more: its threads stop one by one, each when it is next
     scheduled, and may answer until then."""
     os.kill(pid, signal.SIGSTOP)
-    threads = Path(f"/proc/{pid}/task")
-    eventually(lambda: {_state(thread / "stat") for thread in threads.iterdir()} == {"T"})
+    eventually(lambda: _states(pid) == {"T"})
+
+
+def _states(pid: int) -> set[str]:
+    return {_state(thread / "stat") for thread in Path(f"/proc/{pid}/task").iterdir()}
 
 
 def _state(stat: Path) -> str:
@@ -181,10 +217,15 @@ def _state(stat: Path) -> str:
 @contextlib.contextmanager
 def frozen(pid: int) -> Iterator[None]:
     """Stop a process and its children with SIGSTOP, and let them go on afterwards."""
-    family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    for process in family:
-        freeze(process.pid)
+    family = [psutil.Process(pid)]
+    freeze(pid)
+    # What it started until then. One of them may have ended, and waits for its parent to hear of it.
+    for child in family[0].children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.suspend()
+            family.append(child)
     try:
+        eventually(lambda: all(_states(child.pid) <= {"T", "Z", "X"} for child in family if child.is_running()))
         yield
     finally:
         for process in family:

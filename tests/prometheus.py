@@ -57,7 +57,7 @@ class Prometheus:
             f"--web.listen-address=127.0.0.1:{self.port}",
             "--log.level=warn",
         )
-        eventually(lambda: get(f"http://127.0.0.1:{self.port}/-/ready"), 30)
+        eventually(lambda: get(f"http://127.0.0.1:{self.port}/-/ready"), 60)
 
     def query(self, expression: str, at: float | None = None) -> Vector:
         """Ask for the values of now, or of a Unix time. Labels of the scrape's target are left out."""

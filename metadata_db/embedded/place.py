@@ -9,6 +9,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -131,5 +132,6 @@ def _sockets(directory: Path, account: Account) -> Path:
 def _make(directory: Path) -> None:
     """Make a directory that others can pass through, whatever the umask; leave one that is there as it is."""
     if not directory.exists():
-        directory.mkdir(parents=True)
-        directory.chmod(0o755)
+        with suppress(FileExistsError):  # another process made it in this moment
+            directory.mkdir(parents=True)
+            directory.chmod(0o755)

@@ -23,5 +23,5 @@ def start_alertmanager(processes: Processes, directory: Path, bell: int) -> int:
         "--cluster.listen-address=",
         "--log.level=warn",
     )
-    eventually(lambda: get(f"http://127.0.0.1:{port}/-/ready"), 30)
+    eventually(lambda: get(f"http://127.0.0.1:{port}/-/ready"), 60)
     return port

@@ -77,7 +77,7 @@ class Deployment:
             assert not self.prometheus.query("ALERTS")
             return True
 
-        eventually(rests, 120)
+        eventually(rests, 240)
         time.sleep(2 * INTERVAL)
 
 
@@ -92,9 +92,11 @@ def deployed(directory: Path, open_directory: Path) -> Iterator[Deployment]:
         upgrade(MetadataDbUrl.parse(server.url))
         with listening(Bell(free_port())) as bell:
             made = Deployment(directory, processes, server, bell)
-            made.await_rest()
-            yield made
-            made.relay.close()
+            try:
+                made.await_rest()
+                yield made
+            finally:
+                made.relay.close()
     finally:
         processes.end()
         server.stop(5)

@@ -24,7 +24,7 @@ from tests.processes import eventually
 
 PATIENCE_SECONDS = 60.0
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(480)
 
 
 @pytest.fixture(scope="module")

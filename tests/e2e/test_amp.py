@@ -114,7 +114,7 @@ def test_every_age_is_shown_and_an_upgrade_of_amps_is_followed(
     api = {"AMP_ADMIN_URL": f"http://127.0.0.1:{witnessed(admin)}"}
     for age in (amp.FIRST, amp.WITH_INFO, amp.TODAYS):
         amp.migrate(empty_database, age)
-        amp.register(empty_database, age, "alive")
+        amp.register(empty_database, age, "alive", silent_for=-60)  # active for a minute, in which it is looked at
         amp.register(empty_database, age, "lost", {"version": "v1"}, silent_for=120)
         for _ in range(2):
             listed = json.loads(run("ampctl", "worker", "list", "--json", env=api).stdout)["workers"]

@@ -13,6 +13,7 @@ from metadata_db import MetadataDbUrl
 from metadata_db.embedded import EmbeddedPostgres, account, find_place
 from metadata_db.migrate import upgrade
 from tests.admin.contract import assert_described, named
+from tests.e2e.passwords import ask_for_password
 from tests.e2e.secrets import (
     AUTH_TOKEN,
     DATABASE_PASSWORD,
@@ -59,8 +60,6 @@ def server(open_directory: Path) -> Iterator[EmbeddedPostgres]:
     with psycopg.connect(started.url, autocommit=True) as connection:
         connection.execute("CREATE ROLE amp LOGIN")
         connection.execute("GRANT ALL ON workers TO amp")
-        (hba,) = connection.execute("SHOW hba_file").fetchone() or ("",)
-        Path(hba).write_text("local all amp scram-sha-256\nlocal all all trust\n")
         for setting, value in (
             ("log_statement", "all"),
             ("log_connections", "on"),
@@ -69,7 +68,7 @@ def server(open_directory: Path) -> Iterator[EmbeddedPostgres]:
         ):
             connection.execute(f"ALTER SYSTEM SET {setting} = '{value}'".encode())
         set_password(connection, "another")
-        connection.execute("SELECT pg_reload_conf()")
+        ask_for_password(started, connection, "amp")
     yield started
     started.stop(5)
 
@@ -274,6 +273,7 @@ def test_no_option_quotes_what_belongs_into_its_file(tmp_path: Path) -> None:
     assert found(places) == []
 
 
+@pytest.mark.timeout(300)
 def test_a_server_that_reads_mistakes_again_quotes_none(processes: Processes, tmp_path: Path) -> None:
     """Of all that has a secret: its files, its log, its command lines and the certificate that it shows."""
     file = tmp_path / "web.yml"

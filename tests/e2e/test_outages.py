@@ -11,6 +11,7 @@ from metadata_db import MetadataDbUrl
 from metadata_db.embedded import EmbeddedPostgres, account, find_place
 from metadata_db.migrate import upgrade
 from tests.admin.witness import witness
+from tests.e2e.passwords import ask_for_password
 from tests.processes import Process, Processes, command_lines, eventually, free_port, get
 
 PASSWORD = "hunter2-planted"
@@ -67,7 +68,7 @@ def test_away_while_serving_and_back(processes: Processes, server: EmbeddedPostg
         for _ in range(3):
             assert fleet.is_down()
         server.launch()
-        eventually(fleet.works, 20)
+        eventually(fleet.works)
         fleet.processes[0].says("'w' beats after", times=outage)
         # A line for each outage, and not for each beat or request. (A worker may see it first as a server that
         # shuts down, and then as one that is not there.)
@@ -81,7 +82,7 @@ def test_away_at_the_start(processes: Processes, server: EmbeddedPostgres) -> No
     eventually(fleet.is_down)
     fleet.processes[0].says("cannot be reached")
     server.launch()
-    eventually(fleet.works, 20)
+    eventually(fleet.works)
     assert fleet.warnings() == [1, 1, 1]
 
 
@@ -91,7 +92,7 @@ def test_not_migrated(processes: Processes, empty_database: str) -> None:
     for process in fleet.processes:
         process.says("run `ampd migrate`")
     upgrade(MetadataDbUrl.parse(empty_database))
-    eventually(fleet.works, 20)
+    eventually(fleet.works)
     assert fleet.warnings() == [1, 1, 1]
 
 
@@ -102,19 +103,14 @@ def test_the_password_is_refused_and_shown_nowhere(
     with psycopg.connect(server.url, autocommit=True) as connection:
         connection.execute("CREATE ROLE amp LOGIN PASSWORD 'another'")
         connection.execute("GRANT ALL ON workers TO amp")
-        connection.execute("SELECT 1")
-        hba = connection.execute("SHOW hba_file").fetchone()
-        assert hba is not None
-        Path(hba[0]).write_text("local all amp scram-sha-256\nlocal all all trust\n")
-        connection.execute("SELECT pg_reload_conf()")
-
+        ask_for_password(server, connection, "amp")
         fleet = Fleet(processes, url)
         eventually(fleet.is_down)
         for process in fleet.processes:
             process.says("password authentication failed for user")
         shown = command_lines(*(pid for p in fleet.processes for pid in (p.pid, *(c.pid for c in p.descendants()))))
         connection.execute(f"ALTER ROLE amp PASSWORD '{PASSWORD}'".encode())
-    eventually(fleet.works, 20)
+    eventually(fleet.works)
     bodies = [get(f"http://127.0.0.1:{port}/metrics") for port in (fleet.admin, fleet.exporter)]
     for process in fleet.processes:
         assert process.stop() == 0

@@ -17,7 +17,7 @@ def workers(processes: Processes, database: str, insert_worker: Insert) -> list[
         processes.ampd("worker", "--node-id", f"live-{number}", database=database, env={"AMP_BUILD_VERSION": "v2"})
         for number in (1, 2)
     ]
-    insert_worker("stale", 20.0, '{"version": "v1"}')
+    insert_worker("stale", 6.0, '{"version": "v1"}')
     insert_worker("lost", 600.0, '{"version": "v1"}')
     insert_worker("stopped", 600.0, '{"version": "v1", "stopped_at": "2999-01-15T17:20:15+00:00"}')
     insert_worker("forgotten", 90_000.0, '{"version": "v0"}')
@@ -39,7 +39,10 @@ Ask = Callable[[str], dict[str, float]]
 
 @pytest.fixture
 def ask(processes: Processes, exporter: int, tmp_path: Path) -> Ask:
-    """Ask Prometheus: `ask("sum by (state) (amp_workers)")` returns the values by the labels' values."""
+    """Ask Prometheus: `ask("sum by (state) (amp_workers)")` returns the values by the labels' values.
+
+    There are none at a moment when the machine was too busy for the last scrape.
+    """
     prometheus = Prometheus(processes, tmp_path / "prometheus", {"amp": exporter})
 
     def query(expression: str) -> dict[str, float]:
@@ -54,35 +57,38 @@ def ask(processes: Processes, exporter: int, tmp_path: Path) -> Ask:
 def test_the_workers_by_state(ask: Ask) -> None:
     expected = {"active": 2, "stale": 1, "lost": 1, "stopped": 1, "forgotten": 1}
     eventually(lambda: ask("sum by (state) (amp_workers)") == expected)
-    assert ask("sum(amp_workers)") == {"": 6}
+    eventually(lambda: ask("sum(amp_workers)") == {"": 6})
 
 
 @pytest.mark.usefixtures("workers")
 def test_the_ages_of_heartbeats(ask: Ask) -> None:
-    assert set(ask("max by (node_id) (amp_worker_heartbeat_age_seconds > 5)")) == {"stale", "lost"}
-    fresh = ask("max by (node_id) (amp_worker_heartbeat_age_seconds < 5)")
-    assert set(fresh) == {"live-1", "live-2"}
-    assert set(ask("max by (node_id) (amp_worker_stopped_timestamp_seconds)")) == {"stopped"}
-    assert ask("sum(amp_fleet_heartbeat_age_seconds_gcount)") == {"": 4}
+    for query, node_ids in {
+        "max by (node_id) (amp_worker_heartbeat_age_seconds > 5)": {"stale", "lost"},
+        "max by (node_id) (amp_worker_heartbeat_age_seconds < 5)": {"live-1", "live-2"},
+        "max by (node_id) (amp_worker_stopped_timestamp_seconds)": {"stopped"},
+    }.items():
+        eventually(lambda query=query, node_ids=node_ids: set(ask(query)) == node_ids)  # type: ignore[misc]
+    eventually(lambda: ask("sum(amp_fleet_heartbeat_age_seconds_gcount)") == {"": 4})
 
 
 @pytest.mark.usefixtures("workers")
 def test_the_versions(ask: Ask) -> None:
     versions = {"live-1,v2", "live-2,v2", "stale,v1", "lost,v1", "stopped,v1"}
-    assert set(ask("max by (node_id, version) (amp_worker_info)")) == versions
-    assert ask("sum by (version) (amp_workers_by_version)") == {"v2": 2, "v1": 1}
-    joined = ask("amp_worker_heartbeat_age_seconds * on (node_id) group_left (version) amp_worker_info{version='v2'}")
-    assert len(joined) == 2
+    eventually(lambda: set(ask("max by (node_id, version) (amp_worker_info)")) == versions)
+    eventually(lambda: ask("sum by (version) (amp_workers_by_version)") == {"v2": 2, "v1": 1})
+    joined = "amp_worker_heartbeat_age_seconds * on (node_id) group_left (version) amp_worker_info{version='v2'}"
+    eventually(lambda: len(ask(joined)) == 2)
 
 
 def test_a_worker_that_is_killed_does_not_stay_up(ask: Ask, workers: list[Process]) -> None:
     eventually(lambda: ask("sum(amp_workers{state='active'})") == {"": 2})
     workers[0].popen.kill()
-    eventually(lambda: ask("sum(amp_workers{state='active'})") == {"": 1}, 20)
-    assert set(ask("max by (node_id) (amp_worker_heartbeat_age_seconds > 5)")) == {"live-1", "stale", "lost"}
+    eventually(lambda: ask("sum(amp_workers{state='active'})") == {"": 1})
+    silent = "max by (node_id) (amp_worker_heartbeat_age_seconds > 5)"
+    eventually(lambda: set(ask(silent)) == {"live-1", "stale", "lost"})
     # And one that stops on purpose is told apart.
     assert workers[1].stop() == 0
-    eventually(lambda: ask("sum(amp_workers{state='stopped'})") == {"": 2}, 20)
+    eventually(lambda: ask("sum(amp_workers{state='stopped'})") == {"": 2})
 
 
 @pytest.mark.usefixtures("workers")

@@ -62,7 +62,7 @@ def addresses(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFacto
                 processes, directory / "prometheus", {"amp": exporter}, rules=[RULES], alertmanager=alertmanager
             )
             eventually(lambda: get(f"http://127.0.0.1:{admin}/-/ready"))
-            eventually(lambda: prometheus.query("job:amp_fleet_settled:max"), 30)
+            eventually(lambda: prometheus.query("job:amp_fleet_settled:max"), 60)
             with witness(admin) as seen:
                 ports = {"1610": seen, "9610": exporter, "9090": prometheus.port, "9093": alertmanager}
                 yield Addresses(ports, prometheus)

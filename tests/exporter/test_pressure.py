@@ -4,9 +4,11 @@ import os
 import re
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -21,10 +23,37 @@ from tests.processes import Processes, eventually, free_port, frozen, get
 from tests.relay import Relay, socket_of
 
 TIMEOUT = 3.0
+PATIENT = 30.0
+"""The timeout of a scrape that has to have the truth, however busy the machine is."""
+
 CLIENTS = 20
 SCRAPES = 100
 
 _numbers = count(1)
+
+
+_PAUSE = 0.05
+
+
+@contextmanager
+def lateness() -> Iterator[Callable[[], float]]:
+    """By how many seconds, in all, this machine woke a thread too late until now: so late may any answer be."""
+    late, ended = 0.0, threading.Event()
+
+    def watch() -> None:
+        nonlocal late
+        while not ended.is_set():
+            before = time.monotonic()
+            time.sleep(_PAUSE)
+            late += time.monotonic() - before - _PAUSE
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        yield lambda: late
+    finally:
+        ended.set()
+        watching.join()
 
 
 class Exporter:
@@ -36,30 +65,43 @@ class Exporter:
         eventually(lambda: get(f"http://127.0.0.1:{self.port}/-/healthy"))
         self.serving = self._process.descendants()[0]
 
-    def scrape(self, timeout: float = TIMEOUT) -> tuple[float, str]:
-        """Return how long a scrape took, and what it told. Any status but 200 is an error."""
-        started = time.monotonic()
+    def scrape(self, timeout: float) -> str:
+        """Return what a scrape told. Any status but 200 is an error."""
         header = {"X-Prometheus-Scrape-Timeout-Seconds": str(timeout)}
-        text = get(f"http://127.0.0.1:{self.port}/metrics", header, timeout=30)
-        return time.monotonic() - started, text
+        return get(f"http://127.0.0.1:{self.port}/metrics", header, timeout=60)
+
+    def timed(self, timeout: float, late: Callable[[], float]) -> tuple[float, str]:
+        """Return how long a scrape took, but for what the machine was late, and what it told."""
+        started, late_before = time.monotonic(), late()
+        text = self.scrape(timeout)
+        seconds = time.monotonic() - started
+        time.sleep(2 * _PAUSE)  # until then the last of it has been seen
+        return seconds - (late() - late_before), text
 
     def scrape_by_many(self, meanwhile: Callable[[], None] = lambda: None) -> list[tuple[float, str]]:
         """100 scrapes by 20 clients at once; `meanwhile` is called again and again until they are done."""
-        with ThreadPoolExecutor(CLIENTS) as clients:
-            running = [clients.submit(self.scrape) for _ in range(SCRAPES)]
+        with lateness() as late, ThreadPoolExecutor(CLIENTS) as clients:
+            running = [clients.submit(self.timed, TIMEOUT, late) for _ in range(SCRAPES)]
             while not all(scrape.done() for scrape in running):
                 meanwhile()
                 time.sleep(0.1)
         return [scrape.result() for scrape in running]
 
     def workers(self) -> int:
-        """How many active workers it tells of; -1 where the metadata DB is down."""
-        text = self.scrape()[1]
+        """How many active workers it tells of, at once; -1 where the metadata DB is down."""
+        with lateness() as late:
+            seconds, text = self.timed(PATIENT, late)
         if "amp_metadata_db_up 1.0" not in text:
             return -1
         found = re.search(r'^amp_workers\{state="active"\} (\d+)', text, re.M)
         assert found is not None
+        assert seconds < TIMEOUT
         return int(found[1])
+
+    def clients(self) -> int:
+        """How many are connected."""
+        established = (each for each in self.serving.net_connections("tcp") if each.status == psutil.CONN_ESTABLISHED)
+        return sum(each.laddr[1] == self.port for each in established)
 
     def threads(self) -> int:
         return int(self.serving.num_threads())
@@ -189,14 +231,14 @@ def test_the_connection_limit_is_reached(processes: Processes, server: EmbeddedP
         connection.execute("GRANT SELECT ON workers TO reader")
         exporter = Exporter(processes, server.url.replace("postgres@", "reader@"))
         assert_down_in_time(exporter.scrape_by_many())
-        assert 'amp_exporter_scrape_errors_total{reason="refused"}' in exporter.scrape()[1]
+        assert 'amp_exporter_scrape_errors_total{reason="refused"}' in exporter.scrape(PATIENT)
         connection.execute("ALTER ROLE reader CONNECTION LIMIT 2")
         assert exporter.workers() == 3
 
 
 def test_scrapes_at_the_same_moment_share_one_query(exporter: Exporter, server: EmbeddedPostgres) -> None:
     def queries() -> int:
-        found = re.search(r"^amp_exporter_query_duration_seconds_count (\d+)", exporter.scrape()[1], re.M)
+        found = re.search(r"^amp_exporter_query_duration_seconds_count (\d+)", exporter.scrape(PATIENT), re.M)
         assert found is not None
         return int(found[1])
 
@@ -204,10 +246,11 @@ def test_scrapes_at_the_same_moment_share_one_query(exporter: Exporter, server: 
     with psycopg.connect(server.url) as locker:
         locker.execute("LOCK TABLE workers IN ACCESS EXCLUSIVE MODE")
         with ThreadPoolExecutor(CLIENTS) as clients:
-            running = [clients.submit(exporter.scrape, 10.0) for _ in range(CLIENTS)]
-            time.sleep(1)
+            running = [clients.submit(exporter.scrape, PATIENT) for _ in range(CLIENTS)]
+            eventually(lambda: exporter.clients() == CLIENTS, 15)
+            time.sleep(1)  # until each is read, and waits
             locker.rollback()
-        assert all("amp_metadata_db_up 1.0" in scrape.result()[1] for scrape in running)
+        assert all("amp_metadata_db_up 1.0" in scrape.result() for scrape in running)
     # Those, which shared one, and the one that tells the number.
     assert queries() - before <= 3
 
@@ -227,13 +270,13 @@ def test_a_long_scrape_is_not_ended_by_a_short_one(exporter: Exporter, server: E
                 "WHERE application_name = 'ampd exporter' AND wait_event_type = 'Lock'"
             ).fetchall()
 
-        short = clients.submit(exporter.scrape, 2.0)
+        short = clients.submit(exporter.scrape, 6.0)
         first = eventually(waits)
-        long = clients.submit(exporter.scrape, 20.0)
-        assert "amp_metadata_db_up 0.0" in short.result()[1]
+        long = clients.submit(exporter.scrape, 50.0)
+        assert "amp_metadata_db_up 0.0" in short.result()
         eventually(lambda: waits() not in ([], first))  # else the query that the short one began might answer both
         locker.rollback()
-        assert "amp_metadata_db_up 1.0" in long.result()[1]
+        assert "amp_metadata_db_up 1.0" in long.result()
 
 
 def test_health_is_answered_while_everybody_waits(exporter: Exporter, server: EmbeddedPostgres) -> None:
@@ -259,14 +302,14 @@ def test_a_restart_changes_no_value(processes: Processes, exporter: Exporter, se
             "INSERT INTO workers VALUES (DEFAULT, 'w4', now() + interval '1 hour', '{}', now(), now())",
         ):
             connection.execute(change.encode())
-            assert values(exporter.scrape()[1]) == values(Exporter(processes, server.url).scrape()[1])
+            assert values(exporter.scrape(PATIENT)) == values(Exporter(processes, server.url).scrape(PATIENT))
 
 
 def test_a_rotating_fleet_does_not_grow_the_response(exporter: Exporter, server: EmbeddedPostgres) -> None:
     """10,000 node ids over a day, 100 of them alive at any time: pods that come and go."""
 
     def lines() -> int:
-        return exporter.scrape(10)[1].count("\namp_worker_info")
+        return exporter.scrape(PATIENT).count("\namp_worker_info")
 
     with psycopg.connect(server.url, autocommit=True) as connection:
         connection.execute("TRUNCATE workers")
@@ -282,7 +325,7 @@ def test_a_rotating_fleet_does_not_grow_the_response(exporter: Exporter, server:
             "SELECT 'pod-0-' || g, now() + interval '1 hour', now(), now() FROM generate_series(1, 100) g"
         )
     assert lines() == 100
-    text = exporter.scrape(10)[1]
+    text = exporter.scrape(PATIENT)
     assert 'amp_workers{state="forgotten"} 20000.0' in text
     assert 'amp_workers{state="active"} 100.0' in text
     assert psutil.pid_exists(exporter.serving.pid)

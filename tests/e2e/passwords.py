@@ -1,0 +1,29 @@
+"""An embedded PostgreSQL that asks one role for its password."""
+
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from metadata_db.embedded import EmbeddedPostgres
+from tests.processes import eventually
+
+
+def ask_for_password(server: EmbeddedPostgres, connection: psycopg.Connection[Any], role: str) -> None:
+    """Have the server ask a role, which has another password than this one; return when it does.
+
+    It reads its configuration a while after it was told to.
+    """
+    (hba,) = connection.execute("SHOW hba_file").fetchone() or ("",)
+    Path(hba).write_text(f"local all {role} scram-sha-256\nlocal all all trust\n")
+    connection.execute("SELECT pg_reload_conf()")
+    url = server.url.replace("postgres@", f"{role}:not-this-one@")
+
+    def refuses() -> bool:
+        try:
+            psycopg.connect(url).close()
+        except psycopg.OperationalError as error:
+            return "password authentication failed" in str(error)
+        return False
+
+    eventually(refuses)
