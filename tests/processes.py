@@ -1,5 +1,6 @@
 """Running the project's commands, and other people's, as real processes that end with the test."""
 
+import atexit
 import contextlib
 import os
 import shutil
@@ -10,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -23,10 +25,12 @@ BIN = Path(sys.executable).parent
 Found = TypeVar("Found")
 
 
-def eventually(look: Callable[[], Found | None], seconds: float = 10.0) -> Found:
+def eventually(look: Callable[[], Found | None], seconds: float = 30.0) -> Found:
     """Return the first true answer; an assertion error or a refused connection is a false one until time is up."""
     ends = time.monotonic() + seconds
     while True:
+        # The last look begins when time is up: one before may have been held up for as long.
+        is_last = time.monotonic() > ends
         try:
             found = look()
             if found:
@@ -34,16 +38,34 @@ def eventually(look: Callable[[], Found | None], seconds: float = 10.0) -> Found
             problem: object = found
         except (AssertionError, OSError) as error:
             problem = error
-        if time.monotonic() > ends:
+        if is_last:
             raise AssertionError(f"not within {seconds} s: {problem!r}")
         time.sleep(0.05)
 
 
+_reserved: deque[socket.socket] = deque()
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port of 127.0.0.1 that nobody is given who asks for any, as other tests and every connection do.
+
+    A socket that is bound there sees to that. It does not listen, so that a connection is refused, and whoever sets
+    SO_REUSEADDR, as servers do, can still listen.
+    """
+    reserving = socket.socket()
+    reserving.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserving.bind(("127.0.0.1", 0))
+    _reserved.append(reserving)
+    if len(_reserved) > 100:  # more than a test has use for
+        _reserved.popleft().close()
+    port: int = reserving.getsockname()[1]
+    return port
+
+
+@atexit.register
+def _release_ports() -> None:
+    for each in _reserved:
+        each.close()
 
 
 def tool(name: str) -> str:
@@ -86,7 +108,7 @@ class Process:
     def output(self) -> str:
         return self._output.read_text(errors="replace")
 
-    def says(self, text: str, seconds: float = 15.0, times: int = 1) -> None:
+    def says(self, text: str, seconds: float = 30.0, times: int = 1) -> None:
         """Wait until the output has a text."""
 
         def look() -> bool:
@@ -101,7 +123,7 @@ class Process:
     def freeze(self) -> None:
         freeze(self.pid)
 
-    def wait(self, seconds: float = 10.0) -> int:
+    def wait(self, seconds: float = 30.0) -> int:
         try:
             return self.popen.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -116,6 +138,8 @@ class Process:
 
     def end(self) -> None:
         """Leave nothing running, whatever the test did."""
+        if self.popen.poll() is not None:
+            return  # its pid may be another process's by now
         with contextlib.suppress(psutil.NoSuchProcess):
             for child in [psutil.Process(self.pid), *self.descendants()]:
                 with contextlib.suppress(psutil.NoSuchProcess):
