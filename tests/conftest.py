@@ -16,7 +16,7 @@ from metadata_db import MetadataDbUrl
 from metadata_db.embedded import EmbeddedPostgres, account, find_place
 from metadata_db.migrate import upgrade
 from tests.admin.witness import witness
-from tests.processes import Processes, free_port
+from tests.processes import Processes, eventually, free_port
 
 _numbers = count(1)
 
@@ -47,7 +47,7 @@ def postgres(open_directory: Path) -> Iterator[EmbeddedPostgres]:
     server = EmbeddedPostgres(find_place(open_directory / "postgres", owner), owner)
     server.start(lambda _: None)
     yield server
-    server.stop(5)
+    server.stop(30)
 
 
 @contextlib.contextmanager
@@ -58,7 +58,16 @@ def fresh_database(postgres: EmbeddedPostgres) -> Iterator[str]:
         connection.execute(f'CREATE DATABASE "{name}"')
     yield postgres.url.replace("/postgres?", f"/{name}?")
     with psycopg.connect(postgres.url, autocommit=True) as connection:
-        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        eventually(lambda: _is_dropped(connection, name), 30)
+
+
+def _is_dropped(connection: psycopg.Connection[Any], name: str) -> bool:
+    """Drop a database, unless a session does not end in the 5 s that PostgreSQL gives it: a machine may be busy."""
+    try:
+        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+    except psycopg.errors.ObjectInUse:
+        return False
+    return True
 
 
 @pytest.fixture
@@ -85,6 +94,15 @@ def sql(database: str) -> Iterator[Callable[..., list[Any]]]:
             return cursor.fetchall() if cursor.description else []
 
         yield execute
+
+
+@pytest.fixture
+def stopped_clock(sql: Callable[..., list[Any]]) -> None:
+    """Have `clock_timestamp()` stand still in the test's database: in `sql`, and in each session that comes later."""
+    [(name, now)] = sql("SELECT current_database(), clock_timestamp()::text")
+    sql(f"CREATE FUNCTION clock_timestamp() RETURNS timestamptz LANGUAGE sql AS $$ SELECT timestamptz '{now}' $$")
+    sql(f'ALTER DATABASE "{name}" SET search_path = public, pg_catalog')
+    sql("SET search_path = public, pg_catalog")
 
 
 Insert = Callable[..., None]
