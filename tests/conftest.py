@@ -53,7 +53,7 @@ def postgres(open_directory: Path) -> Iterator[EmbeddedPostgres]:
     server = EmbeddedPostgres(find_place(open_directory / "postgres", owner), owner)
     server.start(lambda _: None)
     yield server
-    server.stop(5)
+    server.stop(30)
 
 
 @contextlib.contextmanager
@@ -99,6 +99,15 @@ def sql(database: str) -> Iterator[Callable[..., list[Any]]]:
             return cursor.fetchall() if cursor.description else []
 
         yield execute
+
+
+@pytest.fixture
+def stopped_clock(sql: Callable[..., list[Any]]) -> None:
+    """Have `clock_timestamp()` stand still in the test's database: in `sql`, and in each session that comes later."""
+    [(name, now)] = sql("SELECT current_database(), clock_timestamp()::text")
+    sql(f"CREATE FUNCTION clock_timestamp() RETURNS timestamptz LANGUAGE sql AS $$ SELECT timestamptz '{now}' $$")
+    sql(f'ALTER DATABASE "{name}" SET search_path = public, pg_catalog')
+    sql("SET search_path = public, pg_catalog")
 
 
 Insert = Callable[..., None]

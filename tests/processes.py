@@ -31,6 +31,8 @@ def eventually(look: Callable[[], Found | None], seconds: float = 30.0) -> Found
     time is up."""
     ends = time.monotonic() + seconds
     while True:
+        # The last look begins when time is up: one before may have been held up for as long.
+        is_last = time.monotonic() > ends
         try:
             found = look()
             if found:
@@ -38,7 +40,7 @@ def eventually(look: Callable[[], Found | None], seconds: float = 30.0) -> Found
             problem: object = found
         except (AssertionError, OSError, HTTPException) as error:
             problem = error
-        if time.monotonic() > ends:
+        if is_last:
             raise AssertionError(f"not within {seconds} s: {problem!r}")
         time.sleep(0.05)
 

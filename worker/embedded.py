@@ -52,11 +52,13 @@ class Worker:
         return isinstance(self._beating.failure, FencedOut)
 
     def __enter__(self) -> Self:
-        self._beating.start()
         try:
+            self._beating.start()
             settled = self._settled.wait(self._timeout)
         except BaseException:
-            self._beating.finish()
+            self._beating.give_up()
+            if self._beating.is_alive():
+                self._beating.finish()
             raise
         if not settled:
             self._beating.give_up()

@@ -93,7 +93,9 @@ def take_node_id(
             if holder is not None and (silent or holder == own_backend):
                 if ends is None:
                     ends = time.monotonic() + _ENDING_SECONDS
-                    _log.warning("ending the session %d, which holds '%s' and is silent", holder, node_id)
+                    # Of its own session, which may just take its time to end, the trouble that ended it has told.
+                    level = logging.INFO if holder == own_backend else logging.WARNING
+                    _log.log(level, "ending the session %d, which holds '%s' and is silent", holder, node_id)
                 end_lock_holder(connection, node_id, holder)
         if ends is not None and time.monotonic() > ends:
             raise MetadataDbError("refused", f"session {holder}, which holds node id '{node_id}', does not end")

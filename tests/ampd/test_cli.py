@@ -1,5 +1,7 @@
 import logging
 import re
+from collections.abc import Callable
+from typing import Any
 
 import click
 import pytest
@@ -111,8 +113,9 @@ def test_a_level_that_does_not_exist_is_wrong_usage(monkeypatch: pytest.MonkeyPa
         configure_logs()
 
 
-def test_the_level_is_kept(processes: Processes, database: str) -> None:
+def test_the_level_is_kept(processes: Processes, database: str, sql: Callable[..., list[Any]]) -> None:
     quiet = processes.ampd("worker", "--node-id=quiet", database=database, env={"AMP_LOG": "error"})
     loud = processes.ampd("worker", "--node-id=loud", database=database, env={"AMP_LOG": "debug"})
     loud.says("'loud' beats", times=2)
+    eventually(lambda: sql("SELECT node_id FROM workers WHERE node_id = 'quiet'"))  # it says nothing of it
     assert (quiet.stop(), quiet.output) == (0, "")

@@ -11,6 +11,7 @@ from metadata_db import MetadataDbUrl, connect, heartbeat, mark_stopped, single_
 from metadata_db.embedded import EmbeddedPostgres
 from metadata_db.registrations import BEAT
 from tests.metadata_db.registering import enter
+from tests.processes import eventually
 from tests.relay import Relay
 
 Sql = Callable[..., list[Any]]
@@ -87,10 +88,20 @@ END $$
 """
 
 
+@pytest.fixture
+def no_autovacuum(sql: Sql) -> Iterator[None]:
+    """Not even its launcher, which looks at the databases and tables: a snapshot of its keeps dead versions as well."""
+    sql("ALTER SYSTEM SET autovacuum = off")
+    sql("SELECT pg_reload_conf()")
+    eventually(lambda: sql("SELECT FROM pg_stat_activity WHERE backend_type LIKE 'autovacuum%'") == [], 30)
+    yield
+    sql("ALTER SYSTEM RESET autovacuum")
+    sql("SELECT pg_reload_conf()")
+
+
+@pytest.mark.usefixtures("no_autovacuum")
 def test_beats_touch_no_index_and_the_table_does_not_grow(sql: Sql) -> None:
     """100,000 beats of 500 workers leave what 1,000 do."""
-    # A snapshot of autovacuum's, for its statistics, would keep the versions that are dead a little longer.
-    sql("ALTER TABLE workers SET (autovacuum_enabled = off)")
     sql(
         "INSERT INTO workers (node_id, heartbeat_at, info, created_at, registered_at) SELECT 'worker-' || g, now(), "
         """'{"version": "v0.0.22-15-g8b065bde", "commit_sha": "8b065bde9c1a2f3e4d5c6b7a8e9f0a1b2c3d4e5f"}', """

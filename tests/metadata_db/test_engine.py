@@ -32,7 +32,7 @@ def connection(database: str) -> Iterator[Connection]:
 
 @pytest.fixture
 def reader() -> MakeReader:
-    return lambda url: Reader(MetadataDbUrl.parse(url), "a reader", connections=2, statement_timeout=4)
+    return lambda url: Reader(MetadataDbUrl.parse(url), "a reader", connections=2, statement_timeout=20)
 
 
 def test_every_connection_has_a_name_time_limits_and_keepalives(connection: Connection) -> None:
@@ -49,7 +49,7 @@ def test_every_connection_has_a_name_time_limits_and_keepalives(connection: Conn
 
 def test_a_reader_cannot_write(database: str, reader: MakeReader) -> None:
     with pytest.raises(MetadataDbError) as refused:
-        reader(database).query(lambda connection: connection.execute(text("DELETE FROM workers")), 2)
+        reader(database).query(lambda connection: connection.execute(text("DELETE FROM workers")), 20)
     assert refused.value.reason == "refused"
 
 
@@ -65,6 +65,8 @@ def test_no_statement_is_cancelled_for_the_one_before_it(connection: Connection)
     for _ in range(40):
         with suppress(MetadataDbError), told(), deadline(connection, 0.05):
             connection.execute(text("SELECT pg_sleep(0.049)"))
+        if connection.invalidated:  # a server that is too busy even to cancel was left
+            connection.rollback()
         connection.execute(text("SELECT pg_sleep(0.01)"))
 
 
@@ -78,7 +80,7 @@ def test_a_silent_server_is_left_after_the_deadline(connection: Connection) -> N
     finally:
         os.kill(backend, signal.SIGCONT)
     assert (left.value.reason, str(left.value)) == ("timeout", "the metadata DB did not answer within 0.3 s")
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 10
 
 
 def test_a_port_that_never_answers_is_left_after_the_connect_timeout(reader: MakeReader) -> None:
@@ -94,10 +96,10 @@ def test_a_read_after_the_session_was_ended_is_tried_again(
     database: str, reader: MakeReader, sql: Callable[..., list[Any]]
 ) -> None:
     reads = reader(database)
-    reads.query(check_schema, 2)
+    reads.query(check_schema, 20)
     ended = sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'a reader'")
     assert ended == [(True,)]
-    reads.query(check_schema, 2)
+    reads.query(check_schema, 20)
 
 
 def test_each_trouble_is_told_once(empty_database: str, reader: MakeReader, caplog: pytest.LogCaptureFixture) -> None:
@@ -105,9 +107,9 @@ def test_each_trouble_is_told_once(empty_database: str, reader: MakeReader, capl
     reads = reader(empty_database)
     for _ in range(3):
         with pytest.raises(MetadataDbError, match="run `ampd migrate`"):
-            reads.query(check_schema, 2)
+            reads.query(check_schema, 20)
     for _ in range(3):
-        reads.query(lambda connection: connection.scalar(text("SELECT 1")), 2)
+        reads.query(lambda connection: connection.scalar(text("SELECT 1")), 20)
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
 
@@ -123,7 +125,7 @@ def test_what_cannot_be_reached_is_told_in_one_line_without_the_password(
     reader: MakeReader, url: str, reason: str
 ) -> None:
     with pytest.raises(MetadataDbError) as error:
-        reader(url).query(check_schema, 3)
+        reader(url).query(check_schema, 20)
     assert error.value.reason == reason
     assert "\n" not in str(error.value)
     assert "hunter2" not in str(error.value)
@@ -131,14 +133,14 @@ def test_what_cannot_be_reached_is_told_in_one_line_without_the_password(
 
 def test_a_full_disk_is_a_refusal(database: str, reader: MakeReader) -> None:
     with pytest.raises(MetadataDbError) as full:
-        reader(database).query(lambda connection: connection.execute(text("DO 'BEGIN RAISE disk_full; END'")), 3)
+        reader(database).query(lambda connection: connection.execute(text("DO 'BEGIN RAISE disk_full; END'")), 20)
     assert full.value.reason == "refused", str(full.value)
 
 
 def test_a_database_or_a_role_that_does_not_exist_is_a_refusal(database: str, reader: MakeReader) -> None:
     for url in (database.replace("/test_", "/nowhere_"), database.replace("postgres@", "nobody_there@")):
         with pytest.raises(MetadataDbError) as error:
-            reader(url).query(check_schema, 3)
+            reader(url).query(check_schema, 20)
         assert error.value.reason == "refused", str(error.value)
 
 
@@ -190,11 +192,11 @@ from metadata_db import MetadataDbUrl, connect, deadline, single_engine
 
 engine = single_engine(MetadataDbUrl.parse(sys.argv[1]), "a test", statement_timeout=60)
 with connect(engine, 5) as connection:
-    with deadline(connection, 1.0):
+    with deadline(connection, 3.0):
         child = os.fork()
         if child == 0:
             with deadline(connection, 60):
-                time.sleep(2.5)
+                time.sleep(5)
             os._exit(0)
     os.waitpid(child, 0)
     connection.exec_driver_sql("SELECT 1")
@@ -204,5 +206,5 @@ print("it lives")
 
 def test_a_forked_process_ends_no_session_of_its_parents(processes: Processes, database: str) -> None:
     program = processes.start("python", "-c", FORK, database)
-    assert program.wait() == 0, program.output
+    assert program.wait(30) == 0, program.output
     assert "it lives" in program.output

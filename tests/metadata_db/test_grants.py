@@ -155,7 +155,7 @@ def test_on_a_database_of_its_own(server: SecurePostgres, processes: Processes) 
         second = processes.ampd("worker", "--node-id=w", database=url)
         second.says("registered as 'w'", 30)
         first.signal(signal.SIGCONT)
-        assert first.wait() == 3
+        assert first.wait(30) == 3
         show(server, processes, reader, name)
         assert rights(server, name, worker, reader) == expected(worker, reader, COLUMNS, is_ours=True)
         try_all(server, worker, reader, name)
@@ -165,7 +165,7 @@ def test_on_a_database_of_its_own(server: SecurePostgres, processes: Processes) 
                 pytest.raises(InsufficientPrivilege),
             ):
                 connection.execute("CREATE TEMPORARY TABLE mine (id int)")
-        assert second.stop() == 0
+        assert second.stop(30) == 0
 
 
 def test_what_a_superuser_migrated_becomes_the_owners(server: SecurePostgres, processes: Processes) -> None:
@@ -199,7 +199,8 @@ def test_on_amps_own_database(server: SecurePostgres, processes: Processes, age:
         if age == amp.FIRST:
             assert running.wait(30) == 1
             assert "a worker cannot register" in running.output
-            amp.register(server.of_superuser(name), age, "w")
+            # No worker beats here, and it is to be active for as long as two servers take to start.
+            amp.register(server.of_superuser(name), age, "w", silent_for=-600)
         else:
             running.says("registered as 'w'", 30)
             try_all(server, worker, reader, name)

