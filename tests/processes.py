@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -39,11 +40,25 @@ def eventually(look: Callable[[], Found | None], seconds: float = 10.0) -> Found
         time.sleep(0.05)
 
 
+_KEPT_PORTS = 64
+_kept: deque[socket.socket] = deque()
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port for a server that is about to start, or that nobody is to answer at.
+
+    It is kept until so many others were asked for: another process that asks the kernel for any port, as tests beside
+    this one do all the time, would be given it before the server starts. Two sockets with SO_REUSEADDR may both have a
+    port of which one does not listen, and every server sets that.
+    """
+    keeper = socket.socket()
+    keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    keeper.bind(("127.0.0.1", 0))
+    _kept.append(keeper)
+    if len(_kept) > _KEPT_PORTS:
+        _kept.popleft().close()
+    port: int = keeper.getsockname()[1]
+    return port
 
 
 def tool(name: str) -> str:
