@@ -286,9 +286,8 @@ def test_many_wrong_tokens(processes: Processes) -> None:
 
 
 def test_many_wrong_passwords(processes: Processes, tmp_path: Path) -> None:
-    hashed = bcrypt.hashpw(
-        b"hunter2", bcrypt.gensalt(8)
-    ).decode()  # 16 of them take less than the patience of who waits
+    # So cheap that sixteen of them take less than the patience of who waits.
+    hashed = bcrypt.hashpw(b"hunter2", bcrypt.gensalt(8)).decode()
     users = write(tmp_path / "web.yml", f"basic_auth_users:\n  alice: {hashed}\n")
     served = Served(processes, "exporter", "--web.config.file", users)
     stop = threading.Event()
