@@ -26,7 +26,11 @@ BIN = Path(sys.executable).parent
 Found = TypeVar("Found")
 
 
-def eventually(look: Callable[[], Found | None], seconds: float = 30.0) -> Found:
+PATIENCE_SECONDS = 30.0
+"""On a machine so busy that a process may have to wait seconds for the processor, several times over."""
+
+
+def eventually(look: Callable[[], Found | None], seconds: float = PATIENCE_SECONDS) -> Found:
     """Return the first true answer; an assertion error, or a connection refused or broken off, is a false one until
     time is up."""
     ends = time.monotonic() + seconds
@@ -115,7 +119,7 @@ class Process:
     def output(self) -> str:
         return self._output.read_text(errors="replace")
 
-    def says(self, text: str, seconds: float = 30.0, times: int = 1) -> None:
+    def says(self, text: str, seconds: float = PATIENCE_SECONDS, times: int = 1) -> None:
         """Wait until the output has a text."""
 
         def look() -> bool:
@@ -130,13 +134,13 @@ class Process:
     def freeze(self) -> None:
         freeze(self.pid)
 
-    def wait(self, seconds: float = 30.0) -> int:
+    def wait(self, seconds: float = PATIENCE_SECONDS) -> int:
         try:
             return self.popen.wait(seconds)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"still running after {seconds} s:\n{self.output}") from None
 
-    def stop(self, seconds: float = 30.0) -> int:
+    def stop(self, seconds: float = PATIENCE_SECONDS) -> int:
         self.signal(signal.SIGTERM)
         return self.wait(seconds)
 

@@ -1,6 +1,7 @@
 """Whoever waits for the metadata DB, or for a client that reads slowly, holds a thread: some are kept from that."""
 
 import threading
+from collections import deque
 
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import ServiceUnavailable
@@ -14,23 +15,38 @@ _PATIENCE_SECONDS = 5.0
 
 
 class _Places:
+    """Hands a place that becomes free to who has waited longest. Whoever has been handed one waits no more, even before
+    the thread runs again: as many as have places, and may wait besides, are never refused."""
+
     def __init__(self, places: int) -> None:
-        self._free = threading.BoundedSemaphore(places)
-        self._waiting = threading.BoundedSemaphore(WAITING)
+        self._lock = threading.Lock()
+        self._free = places
+        self._waiting: deque[threading.Event] = deque()
 
     def take(self) -> bool:
         """Take a place, which may become free within some seconds; false if there is none."""
-        if self._free.acquire(blocking=False):
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return True
+            if len(self._waiting) >= WAITING:
+                return False
+            handed = threading.Event()
+            self._waiting.append(handed)
+        if handed.wait(_PATIENCE_SECONDS):
             return True
-        if not self._waiting.acquire(blocking=False):
+        with self._lock:
+            if handed.is_set():
+                return True
+            self._waiting.remove(handed)
             return False
-        try:
-            return self._free.acquire(timeout=_PATIENCE_SECONDS)
-        finally:
-            self._waiting.release()
 
     def give(self) -> None:
-        self._free.release()
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().set()
+            else:
+                self._free += 1
 
 
 def bound_requests(app: Flask, places: int) -> None:

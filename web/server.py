@@ -151,6 +151,9 @@ def serve(
     _log.info("%s listens on %s", name, address.url if security.tls is None else f"https://{address}")
     with watch(security, server.signal_handler_reload, lambda: warn(name, security)):
         server.serve(target_loader=load, wrap_loader=False)
+    # Python takes its handlers away before it ends: one more signal then would be the end that the caller is told of.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
     _log.info("%s stopped", name)
 
 

@@ -62,5 +62,8 @@ def _run(arguments: Sequence[str], descriptors: Sequence[int]) -> str | None:
     if done.returncode == 0:
         return None
     found = _REASON.search(done.stderr)
-    last = done.stderr.strip().rpartition("\n")[2]
-    return found[1] if found is not None else f"a process that tried it ended with {done.returncode}: {last}"
+    if found is None:
+        # Killed for want of memory, say, or too slow: nothing that may be remembered of the certificate.
+        last = done.stderr.strip().rpartition("\n")[2]
+        raise TrialError(f"it could not be tried out: the process ended with {done.returncode}: {last}")
+    return found[1]

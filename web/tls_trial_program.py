@@ -18,7 +18,7 @@ from granian.http import HTTP1Settings
 _Worker: Any = WSGIWorker
 """Granian's declaration of it is not that of what it is."""
 
-_ENDS_WITHIN_SECONDS = 5.0
+_ENDS_WITHIN_SECONDS = 15.0
 
 
 def main(chain: str, key: str, client_ca: str, oldest: str) -> int:

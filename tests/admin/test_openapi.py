@@ -133,8 +133,9 @@ def parse(model: Any, value: Any) -> Any:
 
 
 def test_the_clients_that_amp_has_can_read_it(api: FlaskClient, insert_worker: Insert) -> None:
-    insert_worker("w", info='{"version": "v1", "commit_sha": 7}')
-    insert_worker("silent", info="[]")
+    # Their heartbeats are of some time to come, and they are active for as long as the test takes.
+    insert_worker("w", age=-600, info='{"version": "v1", "commit_sha": 7}')
+    insert_worker("silent", age=-600, info="[]")
     listed = parse(WorkersResponse, api.get("/workers").json)
     assert [worker.node_id for worker in listed.workers] == ["silent", "w"]
     page = parse(WorkersResponse, api.get("/workers?limit=1&state=active").json)

@@ -21,8 +21,8 @@ Sql = Callable[..., list[Any]]
 
 @pytest.fixture
 def fleet(insert_worker: Insert) -> None:
-    """A worker in each state, named after it, and two more."""
-    insert_worker("active", 0, '{"version": "v2"}')
+    """A worker in each state, named after it, for longer than a test takes on a busy machine."""
+    insert_worker("active", -600, '{"version": "v2"}')
     insert_worker("Stale", 30, '{"version": "v1"}')
     insert_worker("lost", 300, '{"version": "v1"}')
     insert_worker("stopped", 300, '{"version": "é,v3", "stopped_at": "2999-01-01T00:00:00Z"}')
@@ -217,7 +217,7 @@ CHANGES = [
     "UPDATE workers SET heartbeat_at = now() - interval '30 s' WHERE node_id = 'active'",
     "UPDATE workers SET heartbeat_at = now() - interval '90 s' WHERE node_id = 'Stale'",
     "UPDATE workers SET heartbeat_at = heartbeat_at + interval '1 s' WHERE node_id = 'lost'",
-    "UPDATE workers SET heartbeat_at = now() WHERE node_id = 'lost'",
+    "UPDATE workers SET heartbeat_at = now() + interval '10 min' WHERE node_id = 'lost'",
     "UPDATE workers SET heartbeat_at = now() - interval '9 days' WHERE node_id = 'lost'",
     "UPDATE workers SET info = info || '{\"stopped_at\": null}' WHERE node_id = 'active'",
     "UPDATE workers SET info = info || '{\"version\": \"v9\"}' WHERE node_id = 'active'",
@@ -237,7 +237,7 @@ def test_a_tag_does_not_outlive_anything_else(api: FlaskClient, sql: Sql) -> Non
         assert poller.poll() == 200, change
 
 
-def test_a_304_never_hides_a_state(make_api: Api, database: str, insert_worker: Insert) -> None:
+def test_a_304_never_hides_a_state(make_api: Api, database: str, insert_worker: Insert, sql: Sql) -> None:
     """Of workers that fall silent, one after the other, with the states that the clock gives them."""
     for number in range(20):
         insert_worker(f"w{number}", age=number * 0.05)
@@ -253,7 +253,10 @@ def test_a_304_never_hides_a_state(make_api: Api, database: str, insert_worker: 
     known: dict[str, list[str]] = {}
     tag: str | None = "none"
     last: list[str] = []
-    while set(last) != {"forgotten"}:
+    # They fall silent again where too little of it was seen: on a busy machine the states may change in one step.
+    while len(set(map(tuple, known.values()))) <= 3 or set(last) != {"forgotten"}:
+        if set(last) == {"forgotten"}:
+            sql("UPDATE workers SET heartbeat_at = now() - substr(node_id, 2)::int * interval '0.05 s'")
         tag, told = states()
         assert tag is not None
         if told is None:
@@ -261,7 +264,6 @@ def test_a_304_never_hides_a_state(make_api: Api, database: str, insert_worker: 
         else:
             assert known.setdefault(tag, told) == told
             last = told
-    assert len(known) > 3
 
 
 @pytest.mark.usefixtures("fleet")

@@ -1,5 +1,6 @@
 """One fleet behind two servers: the real Admin API, and the small one of contract_api.py."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
@@ -13,7 +14,7 @@ from tests.admin.witness import witness
 from tests.conftest import fresh_database
 from tests.ctl.contract_api import ContractApi, a_worker, serving
 from tests.ctl.terminal import Terminal
-from tests.processes import Processes, eventually, free_port, get
+from tests.processes import Processes, clean_environment, eventually, free_port, get
 
 DAY = 86_400
 
@@ -91,6 +92,24 @@ def api_url(request: pytest.FixtureRequest) -> str:
         return url
     api: ContractApi = request.getfixturevalue("contract_api")
     return api.url
+
+
+PATIENT = """\
+#!{python}
+import ctl.node_ids
+from ctl.cli import main
+ctl.node_ids.COMPLETION_SECONDS = ctl.node_ids.SUGGESTION_SECONDS = 30.0
+main()
+"""
+
+
+@pytest.fixture(scope="session")
+def patient(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment whose `ampctl` waits longer for node ids than people do: a second is short for a busy machine."""
+    program = tmp_path_factory.mktemp("patient") / "ampctl"
+    program.write_text(PATIENT.format(python=sys.executable))
+    program.chmod(0o755)
+    return {"PATH": f"{program.parent}:{clean_environment()['PATH']}"}
 
 
 StartTerminal = Callable[..., Terminal]

@@ -25,7 +25,8 @@ class Terminal:
         )
         self._slave = slave
         self._written = b""
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reading = threading.Thread(target=self._read, daemon=True)
+        self._reading.start()
 
     def _read(self) -> None:
         while True:
@@ -72,4 +73,7 @@ class Terminal:
             self.popen.send_signal(signal.SIGKILL)
             self.popen.wait()
         os.close(self._slave)
-        os.close(self._master)
+        # Not while it is read: the next terminal may be given the same number, and its output taken away.
+        self._reading.join(10)
+        if not self._reading.is_alive():
+            os.close(self._master)

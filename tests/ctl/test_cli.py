@@ -259,8 +259,8 @@ def test_a_mistyped_command_or_option_is_recognized(arguments: list[str], meant:
     assert f"'{meant}'" in done.stderr.splitlines()[-1]
 
 
-def test_a_mistyped_node_id_is_recognized(api_url: str) -> None:
-    done = run("ampctl", "--admin-url", api_url, "worker", "inspect", "epsilon-100")
+def test_a_mistyped_node_id_is_recognized(api_url: str, patient: dict[str, str]) -> None:
+    done = run("ampctl", "--admin-url", api_url, "worker", "inspect", "epsilon-100", env=patient)
     assert done.returncode == 1
     assert done.stderr.endswith("(WORKER_NOT_FOUND). Did you mean 'epsilon-10'?\n")
     unlike = run("ampctl", "--admin-url", api_url, "worker", "inspect", "x")
@@ -283,11 +283,12 @@ def test_that_nobody_has_a_node_id_is_told_even_if_the_others_cannot_be_read() -
 FLEET_OF_25_000 = [a_worker(f"w-{number:05}") for number in range(1, 25_001)]
 
 
-def test_a_mistyped_node_id_is_recognized_at_the_end_of_a_large_fleet() -> None:
+def test_a_mistyped_node_id_is_recognized_at_the_end_of_a_large_fleet(patient: dict[str, str]) -> None:
     with serving(ContractApi(FLEET_OF_25_000)) as api:
-        done = run("ampctl", "--admin-url", api.url, "worker", "inspect", "w-25001")
+        ampctl = ("ampctl", "--admin-url", api.url, "worker")
+        done = run(*ampctl, "inspect", "w-25001", env=patient)
         assert done.stderr.endswith("(WORKER_NOT_FOUND). Did you mean 'w-25000'?\n")
-        done = run("ampctl", "--admin-url", api.url, "worker", "forget", "w-25001", "w-2500x", "--dry-run")
+        done = run(*ampctl, "forget", "w-25001", "w-2500x", "--dry-run", env=patient)
         assert done.stderr.count("Did you mean 'w-25000'?\n") == 2
         assert len([each for each in api.asked if "?" in each]) == 6  # the pages, once a command
 
@@ -301,4 +302,4 @@ def test_of_a_fleet_that_cannot_be_read_in_time_nobody_is_suggested() -> None:
     with serving(Slow(FLEET_OF_25_000)) as api:
         done = run("ampctl", "--admin-url", api.url, "worker", "inspect", "w-25001")
     assert done.stderr.endswith("(WORKER_NOT_FOUND)\n")
-    assert len(api.asked) == 3  # the worker and two of three pages
+    assert len(api.asked) in {2, 3}  # the worker and two of three pages, or one that was slower still

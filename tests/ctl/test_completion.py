@@ -2,6 +2,8 @@
 
 import socket
 import subprocess
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,39 +13,48 @@ from tests.ctl.contract_api import ContractApi, a_worker, serving
 from tests.processes import free_port, run, tool
 
 
-def completed(url: str, line: str) -> list[str]:
+def choices(url: str, line: str, env: Mapping[str, str]) -> list[str]:
     """What bash gets to choose from after a line."""
-    env = {"AMP_ADMIN_URL": url, "_AMPCTL_COMPLETE": "bash_complete", "COMP_WORDS": line}
-    done = run("ampctl", env=env)
+    asked = {"AMP_ADMIN_URL": url, "_AMPCTL_COMPLETE": "bash_complete", "COMP_WORDS": line}
+    done = run("ampctl", env=asked | dict(env))
     assert (done.returncode, done.stderr) == (0, "")
     return [item.partition(",")[2] for item in done.stdout.splitlines() if item.startswith("plain,")]
 
 
-def test_node_ids_are_those_of_the_api(api_url: str) -> None:
+Completed = Callable[[str, str], list[str]]
+
+
+@pytest.fixture
+def completed(patient: dict[str, str]) -> Completed:
+    """What there is to choose from, for somebody who waits."""
+    return partial(choices, env=patient)
+
+
+def test_node_ids_are_those_of_the_api(completed: Completed, api_url: str) -> None:
     assert completed(api_url, "ampctl worker inspect epsilon-") == ["epsilon-10", "epsilon-9"]
     assert completed(api_url, "ampctl worker get ") == ["beta", "delta", "epsilon-10", "epsilon-9", "gamma", "zeta"]
     assert completed(api_url, "ampctl worker check beta --max-age 3s be") == []  # it is there already
     assert completed(api_url, "ampctl worker inspect 9") == []
 
 
-def test_a_whole_id_is_among_those_that_go_on_after_it() -> None:
+def test_a_whole_id_is_among_those_that_go_on_after_it(completed: Completed) -> None:
     with serving(ContractApi([a_worker(name) for name in ("worker-1", "worker-10", "worker-2")])) as api:
         assert completed(api.url, "ampctl worker inspect worker-1") == ["worker-1", "worker-10"]
         assert api.asked == ["GET /workers?limit=200&after=worker-1", "GET /workers/worker-1"]
 
 
-def test_what_is_no_node_id_does_not_get_into_the_command_line() -> None:
+def test_what_is_no_node_id_does_not_get_into_the_command_line(completed: Completed) -> None:
     with serving(ContractApi([a_worker(name) for name in ("a$(reboot)", "a;b", "a b", "a\nb", "ab")])) as api:
         assert completed(api.url, "ampctl worker inspect ") == ["ab"]
 
 
-def test_the_options_on_the_line_are_used(contract_api: ContractApi) -> None:
+def test_the_options_on_the_line_are_used(completed: Completed, contract_api: ContractApi) -> None:
     contract_api.token = "Bearer s3cret"
     line = f"ampctl --auth-token=s3cret --admin-url {contract_api.url} worker forget gam"
     assert completed(f"http://127.0.0.1:{free_port()}", line) == ["gamma"]
 
 
-def test_commands_options_and_states_are_completed() -> None:
+def test_commands_options_and_states_are_completed(completed: Completed) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     assert completed(url, "ampctl wor") == ["worker"]
     assert completed(url, "ampctl worker ") == ["check", "forget", "inspect", "list"]
@@ -69,11 +80,13 @@ def test_an_api_that_is_away_gives_nothing_and_says_nothing(contract_api: Contra
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_an_api_that_hangs_is_not_waited_for(scheme: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        assert completed(f"{scheme}://127.0.0.1:{server.getsockname()[1]}", "ampctl worker inspect b") == []
+        assert choices(f"{scheme}://127.0.0.1:{server.getsockname()[1]}", "ampctl worker inspect b", {}) == []
 
 
-def test_the_tab_key_in_a_real_bash(contract_api: ContractApi, terminal: StartTerminal) -> None:
-    env = {"PS1": "ready> ", "INPUTRC": "/dev/null", "HISTFILE": ""}
+def test_the_tab_key_in_a_real_bash(
+    contract_api: ContractApi, terminal: StartTerminal, patient: dict[str, str]
+) -> None:
+    env = patient | {"PS1": "ready> ", "INPUTRC": "/dev/null", "HISTFILE": ""}
     shell = terminal(tool("bash"), "--norc", "--noprofile", "-i", url=contract_api.url, env=env)
     shell.says("ready> ")
     shell.type('bind "set enable-bracketed-paste off"; eval "$(ampctl completion bash)"; echo loa""ded\r')
@@ -110,10 +123,12 @@ def zshrc(zsh: str) -> str:
     return f"module_path=({modules})\nfpath=({functions})\n{ZSHRC}" if modules else ZSHRC
 
 
-def test_the_tab_key_in_a_real_zsh(contract_api: ContractApi, terminal: StartTerminal, tmp_path: Path) -> None:
+def test_the_tab_key_in_a_real_zsh(
+    contract_api: ContractApi, terminal: StartTerminal, patient: dict[str, str], tmp_path: Path
+) -> None:
     zsh = tool("zsh")
     (tmp_path / ".zshrc").write_text(zshrc(zsh))
-    env = {"ZDOTDIR": str(tmp_path)}
+    env = patient | {"ZDOTDIR": str(tmp_path)}
     shell = terminal(zsh, "--no-global-rcs", "-i", url=f"http://127.0.0.1:{free_port()}", env=env)
     shell.says("ready> ")
     url = contract_api.url
@@ -133,11 +148,11 @@ def test_the_tab_key_in_a_real_zsh(contract_api: ContractApi, terminal: StartTer
     assert shell.wait() == 0
 
 
-def test_in_a_real_fish(contract_api: ContractApi, tmp_path: Path) -> None:
+def test_in_a_real_fish(contract_api: ContractApi, patient: dict[str, str], tmp_path: Path) -> None:
     lines = ("inspect eps", "list --state lost,st", "list --state=lost,sto", "ch")
     asks = "; ".join(f"complete -C 'ampctl --admin-url {contract_api.url} worker {line}'" for line in lines)
     home = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
-    done = run(tool("fish"), "--no-config", "-c", f"ampctl completion fish | source; {asks}", env=home)
+    done = run(tool("fish"), "--no-config", "-c", f"ampctl completion fish | source; {asks}", env=patient | home)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
         *("epsilon-10", "epsilon-9", "lost,stale", "lost,stopped", "--state=lost,stopped"),
@@ -170,7 +185,7 @@ def test_each_script_is_printed_with_no_api_and_asks_ampctl(shell: str) -> None:
     ],
 )
 def test_the_other_shells_get_node_ids_in_their_own_way(
-    contract_api: ContractApi, shell: str, environment: dict[str, str], expected: str
+    contract_api: ContractApi, patient: dict[str, str], shell: str, environment: dict[str, str], expected: str
 ) -> None:
     env = {"AMP_ADMIN_URL": contract_api.url, "_AMPCTL_COMPLETE": f"{shell}_complete"}
-    assert run("ampctl", env=env | environment).stdout == expected
+    assert run("ampctl", env=patient | env | environment).stdout == expected

@@ -23,7 +23,7 @@ from web import Security, SecurityError, health
 from web.certificates import Tls
 from web.config_file import WebConfig
 from web.guard import guard
-from web.passwords import Passwords, TooManyAttempts
+from web.passwords import AT_IT, Passwords, TooManyAttempts
 from web.tokens import TokenError, Tokens, read_tokens
 from web.turns import TooManyWaiting, Turns
 
@@ -249,19 +249,26 @@ def test_a_hash_that_bcrypt_does_not_take_admits_nobody(tmp_path: Path) -> None:
 
 
 def test_many_wrong_passwords_do_not_take_all_threads() -> None:
-    slow = {"alice": bcrypt.hashpw(b"hunter2", bcrypt.gensalt(10))}
+    users = {"alice": HUNTER2.encode()}
     passwords = Passwords()
+    passwords._turns._seconds = 60.0
+    refused = threading.Semaphore(0)
 
     def attempt(number: int) -> bool | None:
         try:
-            return passwords.admit(slow, "alice" if number % 2 else "nobody", f"wrong {number}")
+            return passwords.admit(users, "alice" if number % 2 else "nobody", f"wrong {number}")
         except TooManyAttempts:
+            refused.release()
             return None
 
-    with ThreadPoolExecutor(32) as many:
-        verdicts = list(many.map(attempt, range(64)))
-    assert True not in verdicts
-    assert verdicts.count(None) > verdicts.count(False) > 0
+    # Nobody's is computed until all have come.
+    with ThreadPoolExecutor(64) as many, passwords._turns.turn("somebody"):
+        attempts = [many.submit(attempt, number) for number in range(64)]
+        for _ in range(48):
+            assert refused.acquire(timeout=30)
+        assert waiting(passwords._turns) == AT_IT - 1
+    verdicts = [each.result() for each in attempts]
+    assert (verdicts.count(None), verdicts.count(False)) == (48, 16)
 
 
 @pytest.mark.parametrize(("attackers", "peer"), [(16, "attacker"), (100, "somebody")])
@@ -377,16 +384,18 @@ def test_whatever_is_wrong_takes_the_same_time() -> None:
     passwords = Passwords()
 
     def seconds(name: str) -> float:
-        """Of this thread's processor time, the least of some."""
-        spent = []
-        for _ in range(3):
-            began = time.thread_time()
-            assert not passwords.admit(users, name, "wrong")
-            spent.append(time.thread_time() - began)
-        return min(spent)
+        """Of this thread's processor time."""
+        began = time.thread_time()
+        assert not passwords.admit(users, name, "wrong")
+        return time.thread_time() - began
 
-    found = {name: seconds(name) for name in (*users, "nobody")}
-    assert max(found.values()) < 1.3 * min(found.values()), found
+    # The least of each is what it takes: what else the machine does makes it more, for one name or another.
+    found = dict.fromkeys((*users, "nobody"), float("inf"))
+    for measured in range(1, 31):
+        found = {name: min(least, seconds(name)) for name, least in found.items()}
+        if measured >= 3 and max(found.values()) < 1.3 * min(found.values()):
+            return
+    pytest.fail(repr(found))
 
 
 def test_as_many_passwords_as_there_may_be_are_remembered() -> None:

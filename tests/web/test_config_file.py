@@ -349,6 +349,17 @@ def test_what_the_server_refuses_is_tried_once(tmp_path: Path) -> None:
     assert of_children[0] < of_children[1] == of_children[2] == of_children[3]
 
 
+def test_a_trial_that_tells_no_reason_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process may be killed, or be too slow, whatever the certificate."""
+    program = tmp_path / "program.py"
+    program.write_text("raise SystemExit(1)\n")
+    with monkeypatch.context() as broken:
+        broken.setattr("web.tls_trial._PROGRAM", program)
+        with pytest.raises(WebConfigError, match="the server does not take them: it could not be tried out"):
+            read(tmp_path, TLS)
+    assert read(tmp_path, TLS).tls is not None
+
+
 def test_what_openssl_refuses_is_found_out_before_it_has_it(tmp_path: Path, authority: Authority) -> None:
     """It serves where clients' names are compared, and takes no signature with SHA-1."""
     leaf = trustme.CA(key_type=trustme.KeyType.RSA).issue_cert("localhost")

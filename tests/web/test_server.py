@@ -1,6 +1,7 @@
 """Serving as a process: two on one port, and kill -9 of either half."""
 
 import signal
+import time
 from collections.abc import Callable
 from contextlib import closing
 from http.client import HTTPConnection
@@ -52,6 +53,17 @@ def test_a_second_sigterm_does_not_hold_up_the_first(start: Start) -> None:
     assert [server.wait() for server in servers] == [0] * len(servers)
 
 
+def test_a_sigterm_at_the_very_end_changes_nothing(start: Start) -> None:
+    port = free_port()
+    server = start(port)
+    eventually(lambda: healthy(port))
+    ends = time.monotonic() + 30
+    while server.popen.poll() is None and time.monotonic() < ends:
+        server.signal(signal.SIGTERM)
+        time.sleep(0.001)
+    assert server.wait() == 0
+
+
 def test_a_port_in_use_is_one_line(start: Start) -> None:
     port = free_port()
     start(port)
@@ -83,7 +95,7 @@ def test_nothing_is_left_after_the_parent_is_killed(start: Start) -> None:
     children = server.descendants()
     server.signal(signal.SIGKILL)
     server.wait()
-    assert not psutil.wait_procs(children, 5)[1]
+    assert not psutil.wait_procs(children, 30)[1]
     start(port)
     eventually(lambda: healthy(port))
 
@@ -94,7 +106,7 @@ def test_nothing_is_left_after_the_parent_is_killed_in_the_act_of_starting(start
     children = eventually(server.descendants)
     server.signal(signal.SIGKILL)
     server.wait()
-    assert not psutil.wait_procs(children, 5)[1]
+    assert not psutil.wait_procs(children, 30)[1]
 
 
 def test_a_database_that_is_away_is_told_once(start: Start) -> None:
