@@ -21,10 +21,10 @@ from metadata_db import ENVIRONMENT as URL_ENVIRONMENT
 from metadata_db import MetadataDbUrl
 from web import AddressInUse, ListenAddress
 
-_STOP_SECONDS = 5.0
-"""More than a worker takes at most to record that it stops; killed before that, it would look as if it had died."""
-
+_STOP_SECONDS = 3.4
 _STOP_POSTGRES_SECONDS = 1.5
+"""Everything is stopped within 5 s. A worker that is killed before it recorded its stop seems to have died."""
+
 _TICK_SECONDS = 0.1
 
 _PORT_PATIENCE_SECONDS = 2.0
