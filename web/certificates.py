@@ -103,7 +103,7 @@ def openssl_context(tls: Tls) -> ssl.SSLContext:
     context.verify_mode = ssl.CERT_REQUIRED
     assert tls.client_ca is not None
     context.load_verify_locations(cadata=tls.client_ca.decode())
-    # No session is resumed: whoever connects shows a certificate.
+    # A session can be resumed as long as this context lives, which has it in memory; nobody carries it in a ticket.
     context.num_tickets = 0
     context.options |= ssl.OP_NO_TICKET
     with MemoryFile(tls.chain) as chain, MemoryFile(tls.key) as key:

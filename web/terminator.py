@@ -9,6 +9,7 @@ import tempfile
 import threading
 from asyncio.sslproto import SSLProtocol
 from contextlib import suppress
+from datetime import UTC, datetime
 from multiprocessing.util import Finalize
 from pathlib import Path
 
@@ -129,10 +130,15 @@ class Terminator:
         await self._relay(reader, writer)
 
     def _is_let_in(self, writer: asyncio.StreamWriter, client: str) -> bool:
-        shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        tls = writer.get_extra_info("ssl_object")
+        shown = tls.getpeercert(binary_form=True)
         names = names_of(shown) if shown else []
         if self._names.intersection(names):
-            return True
+            # OpenSSL verifies a certificate once in a session, and a client of TLS 1.2 may resume one for two hours.
+            if not tls.session_reused or _is_valid(shown):
+                return True
+            _log.warning("%s was refused: its certificate has expired", client)
+            return False
         _log.warning(
             "%s was refused: of client_allowed_sans, its certificate has none, but %s",
             client,
@@ -172,6 +178,11 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         while piece := await reader.read(_PIECE_BYTES):
             writer.write(piece)
             await writer.drain()
+
+
+def _is_valid(certificate: bytes) -> bool:
+    """Whether a certificate that was valid still is."""
+    return x509.load_der_x509_certificate(certificate).not_valid_after_utc > datetime.now(UTC)
 
 
 def names_of(certificate: bytes) -> list[str]:

@@ -1,5 +1,6 @@
 """Certificates, and an authority that signs them."""
 
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,9 @@ class Authority:
         """Write `NAME.pem` and `NAME.key` for localhost, and return where they are."""
         return self._write(name, self._ca.issue_cert("localhost", "127.0.0.1", key_type=key_type))
 
-    def client(self, name: str = "client", *names: str) -> tuple[Path, Path]:
+    def client(self, name: str = "client", *names: str, ends: datetime | None = None) -> tuple[Path, Path]:
         """Write `NAME.pem` and `NAME.key`, for these names or for NAME@example.org."""
-        return self._write(name, self._ca.issue_cert(*(names or (f"{name}@example.org",))))
+        return self._write(name, self._ca.issue_cert(*(names or (f"{name}@example.org",)), not_after=ends))
 
     def _write(self, name: str, leaf: trustme.LeafCert) -> tuple[Path, Path]:
         chain, key = self._directory / f"{name}.pem", self._directory / f"{name}.key"
