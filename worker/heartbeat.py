@@ -73,6 +73,7 @@ class Heartbeat:
         self._silent_since: float | None = None
         self._troubles: set[str] = set()
         self._told_of_pooler = False
+        self._told_of_unrecorded = False
 
     def run(self, stop: threading.Event, registered: Callable[[], None] = lambda: None) -> bool:
         """Beat until `stop` is set; return, at most STOP_SECONDS later, whether the metadata DB knows of the stop.
@@ -233,6 +234,10 @@ class Heartbeat:
             return False
 
     def _say_unrecorded(self, reason: str) -> None:
+        # Where `run` waited no longer, it has said so; the thread that is left behind finds out later.
+        if self._told_of_unrecorded:
+            return
+        self._told_of_unrecorded = True
         _log.error("'%s' stops, which could not be recorded: %s", self._node_id, reason)
 
     def _say_trouble(self, error: MetadataDbError) -> None:

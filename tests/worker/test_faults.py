@@ -21,7 +21,7 @@ from metadata_db.migrate import upgrade
 from tests.processes import ROOT, Process, Processes, eventually, tool
 from tests.relay import Relay, socket_of
 from tests.worker.history import keep_history
-from worker import Heartbeat
+from worker import Heartbeat, Worker
 
 Sql = Callable[..., list[Any]]
 MakeServer = Callable[[], EmbeddedPostgres]
@@ -175,6 +175,19 @@ def test_a_stop_while_the_network_swallows_everything(processes: Processes, data
     # It gives up after STOP_SECONDS; the rest is for a machine that is busy.
     assert worker.stop(10) == 1
     assert worker.output.count("'w' stops, which could not be recorded") == 1
+
+
+def test_a_stop_that_was_given_up_is_not_told_again(
+    relay: Relay, database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In a program that goes on, whose thread finds out later."""
+    with Worker(node_id="w", metadata_db_url=behind(relay, database)):
+        relay.open.clear()
+        time.sleep(1.5)  # in the middle of a beat
+    told = "'w' stops, which could not be recorded"
+    assert caplog.text.count(told) == 1
+    eventually(lambda: "heartbeat" not in [thread.name for thread in threading.enumerate()])
+    assert caplog.text.count(told) == 1
 
 
 def test_a_stop_while_the_database_is_back_is_recorded(processes: Processes, make_server: MakeServer) -> None:
