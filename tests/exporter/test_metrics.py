@@ -235,6 +235,15 @@ def test_methods(exporter: FlaskClient, path: str) -> None:
     assert exporter.post(path).status_code == 405
 
 
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nothing", 404), ("POST", "/metrics", 405)])
+def test_an_error_is_one_plain_line(exporter: FlaskClient, method: str, path: str, status: int) -> None:
+    answer = exporter.open(path, method=method)
+    assert (answer.status_code, answer.content_type) == (status, "text/plain; charset=utf-8")
+    assert answer.text.endswith(".\n")
+    assert answer.text.count("\n") == 1
+    assert ("Allow" in answer.headers) == (status == 405)
+
+
 @pytest.mark.usefixtures("fleet")
 def test_gzip_is_sent_to_whom_accepts_it(exporter: FlaskClient) -> None:
     plain = exporter.get("/metrics?name[]=amp_worker_info")
