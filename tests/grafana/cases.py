@@ -150,6 +150,11 @@ def long_dead(time: int) -> Scrape:
     return Scrape(living | {f"pod-{number}": Worker(age=10_800.0 + time) for number in (1, 2)})
 
 
+def dead_for_an_hour(time: int) -> Scrape:
+    """Three of ten were killed, an hour before the 120th second."""
+    return Scrape(FLEET | dict.fromkeys(NODE_IDS[:3], Worker(age=3480.0 + time)))
+
+
 def one_of_three_killed(time: int) -> Scrape:
     """A third of a small fleet is one worker."""
     living = {node_id: Worker() for node_id in NODE_IDS[:3]}
@@ -237,6 +242,12 @@ MUST_FIRE = [
         long_dead,
         180,
         {"AmpWorkerHeartbeatStale": (20, 180), "AmpWorkerLost": (20, 180)},
+    ),
+    Case(
+        "after an hour the dead are the fleet's loss no more",
+        dead_for_an_hour,
+        180,
+        {"AmpWorkerHeartbeatStale": (20, 180), "AmpWorkerLost": (20, 180), "AmpFleetShareLost": (20, 120)},
     ),
 ]
 
