@@ -75,6 +75,11 @@ class Prometheus:
         result: list[Any] = self._ask("query_range", query=expression, start=start, end=end, step=step)["result"]
         return result
 
+    def alerts(self) -> list[Any]:
+        """Those that are pending or fire. `ALERTS` has those from before a restart as well, for 5 minutes."""
+        alerts: list[Any] = self._ask("alerts")["alerts"]
+        return alerts
+
     def _ask(self, path: str, **parameters: object) -> dict[str, Any]:
         answer = json.loads(get(f"http://127.0.0.1:{self.port}/api/v1/{path}?{urlencode(parameters)}"))
         assert answer["status"] == "success"
