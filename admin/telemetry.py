@@ -1,11 +1,15 @@
 """`/metrics`: the API's own requests and latencies."""
 
+import re
 import time
 
 from flask import Blueprint, Flask, Response, g, request
 from prometheus_client import Counter, Histogram
 
 from web import exposition_format, server_registry
+
+_VARIABLE = re.compile("<[^>]*>")
+"""Flask's notation of a node id in a route. A label has OpenAPI's, as `/openapi.json` does."""
 
 
 def telemetry(app: Flask) -> Blueprint:
@@ -32,7 +36,7 @@ def telemetry(app: Flask) -> Blueprint:
     @app.after_request
     def count(response: Response) -> Response:
         # The route and not the path, and no method that nobody defined: a client must not be able to make series.
-        route = request.url_rule.rule if request.url_rule is not None else "none"
+        route = _VARIABLE.sub("{id}", request.url_rule.rule) if request.url_rule is not None else "none"
         method = request.method if request.method in {"GET", "HEAD", "DELETE"} else "other"
         requests.labels(route, method, str(response.status_code)).inc()
         seconds.labels(route).observe(time.perf_counter() - g.started)

@@ -11,8 +11,8 @@ _PAGE = """<!DOCTYPE html>
 <p>Prometheus metrics of an Amp fleet's workers, read from its metadata DB. Version {version}.</p>
 <ul>
 <li><a href="{path}">Metrics</a></li>
-<li><a href="/-/healthy">Health</a>: this process serves</li>
-<li><a href="/-/ready">Readiness</a>: the metadata DB answers</li>
+<li><a href="-/healthy">Health</a>: this process serves HTTP</li>
+<li><a href="-/ready">Readiness</a>: the metadata DB answers</li>
 </ul>
 </body>
 </html>
@@ -20,8 +20,11 @@ _PAGE = """<!DOCTYPE html>
 
 
 def landing(telemetry_path: str, version: str) -> Blueprint:
-    """Return the route of the landing page."""
-    page = _PAGE.format(path=escape(telemetry_path), version=escape(version))
+    """Return the route of the landing page.
+
+    Its links are relative, so that they also work behind a proxy that serves the exporter below a prefix.
+    """
+    page = _PAGE.format(path=escape(telemetry_path.removeprefix("/")), version=escape(version))
     blueprint = Blueprint("landing", __name__)
 
     @blueprint.get("/")

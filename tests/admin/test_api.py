@@ -149,7 +149,7 @@ def test_requests_are_counted_by_route_and_never_by_path(api: FlaskClient) -> No
     lines = [line for line in api.get("/metrics").text.splitlines() if line.startswith("amp_admin_requests_total")]
     assert sorted(lines) == [
         'amp_admin_requests_total{method="GET",route="/workers",status="200"} 1.0',
-        'amp_admin_requests_total{method="GET",route="/workers/<anything:node_id>",status="404"} 2.0',
+        'amp_admin_requests_total{method="GET",route="/workers/{id}",status="404"} 2.0',
         'amp_admin_requests_total{method="GET",route="none",status="404"} 2.0',
         'amp_admin_requests_total{method="other",route="none",status="405"} 1.0',
     ]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from html.parser import HTMLParser
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 import schemathesis
@@ -27,6 +28,20 @@ SCHEMAS = DOCUMENT["components"]["schemas"]
 def test_it_is_served_as_it_is_written(api: FlaskClient) -> None:
     assert api.get("/openapi.json").json == DOCUMENT
     schemathesis.openapi.from_dict(DOCUMENT).validate()
+
+
+def test_its_server_is_where_it_was_read_from() -> None:
+    """A proxy may serve the API below a prefix."""
+    (server,) = DOCUMENT["servers"]
+    assert urljoin("https://proxy.example.org/amp/openapi.json", server["url"]) == "https://proxy.example.org/amp/"
+
+
+def test_the_metrics_name_its_paths(api: FlaskClient) -> None:
+    for path in DOCUMENT["paths"]:
+        api.get(path.replace("{id}", "worker-01"))
+    assert set(re.findall(r'requests_total{method="GET",route="([^"]*)"', api.get("/metrics").text)) == set(
+        DOCUMENT["paths"]
+    )
 
 
 def test_it_has_every_route_and_no_other(api: FlaskClient) -> None:
@@ -174,7 +189,7 @@ def test_the_page_tells_all_of_it_and_loads_nothing(api: FlaskClient) -> None:
     page.feed(response.text)
     assert not page.loaded
     assert not page.tags & {"script", "img", "link", "iframe", "form", "object"}
-    assert page.links <= {f"#{name}" for name in page.ids} | {"/openapi.json"}
+    assert page.links <= {f"#{name}" for name in page.ids} | {"openapi.json"}
     operations = {
         each.get("operationId")
         for methods in DOCUMENT["paths"].values()
