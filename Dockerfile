@@ -9,6 +9,7 @@ FROM python:3.11.13-slim-bookworm AS build
 WORKDIR /source
 RUN python -m venv /opt/amp
 COPY pyproject.toml constraints.txt build_stamp.py README.md LICENSE ./
+COPY amp_workers amp_workers
 COPY admin admin
 COPY ampd ampd
 COPY ctl ctl

@@ -1,8 +1,8 @@
 """Hatchling build hook: stamps the version, the commit and the date of the build into what is built.
 
-The stamp is `worker/build_stamp.json`, an object with the four keys of a worker's `info`. A source distribution
-carries its stamp along, so that a wheel made from it, where there is no git, still tells which commit it is.
-An editable install gets none: `worker.build_info` asks git each time instead.
+The stamp is `amp_workers/worker/build_stamp.json`, an object with the four keys of a worker's `info`. A source
+distribution carries its stamp along, so that a wheel made from it, without git, still names its commit.
+An editable install gets none: `build_info` asks git each time instead.
 """
 
 import importlib.util
@@ -15,7 +15,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-STAMP = "worker/build_stamp.json"
+STAMP = "amp_workers/worker/build_stamp.json"
 
 
 class BuildStamp(BuildHookInterface[Any]):
@@ -36,8 +36,8 @@ class BuildStamp(BuildHookInterface[Any]):
 
 
 def _load_build_info(root: Path) -> ModuleType:
-    """Load `worker/build_info.py` by its path: the room's own imports are not installed in a build environment."""
-    spec = importlib.util.spec_from_file_location("build_info", root / "worker" / "build_info.py")
+    """Load the worker's `build_info.py` by its path: a build environment lacks what the room itself imports."""
+    spec = importlib.util.spec_from_file_location("build_info", root / "amp_workers" / "worker" / "build_info.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -2,14 +2,14 @@
 
 from flask import Flask
 
-from admin.docs import docs
-from admin.errors import register_errors
-from admin.openapi import openapi
-from admin.telemetry import telemetry
-from admin.transfer import register_transfer
-from admin.workers import workers
-from metadata_db import Forgetter, MetadataDbUrl, Reader, Thresholds, check_schema
-from web import health
+from amp_workers.admin.docs import docs
+from amp_workers.admin.errors import register_errors
+from amp_workers.admin.openapi import openapi
+from amp_workers.admin.telemetry import telemetry
+from amp_workers.admin.transfer import register_transfer
+from amp_workers.admin.workers import workers
+from amp_workers.metadata_db import Forgetter, MetadataDbUrl, Reader, Thresholds, check_schema
+from amp_workers.web import health
 
 CONNECTIONS = 4
 QUERY_TIMEOUT_SECONDS = 5.0
@@ -19,7 +19,7 @@ def create_app(url: MetadataDbUrl, thresholds: Thresholds) -> Flask:
     """Return the API over one metadata DB. It need not be there yet: until it is, the answers say so."""
     reader = Reader(url, "ampd admin", connections=CONNECTIONS, statement_timeout=QUERY_TIMEOUT_SECONDS)
     forgetter = Forgetter(url, "ampd admin", statement_timeout=QUERY_TIMEOUT_SECONDS)
-    app = Flask("admin", static_folder=None)
+    app = Flask("amp_workers.admin", static_folder=None)
     # A node id with two slashes is an invalid one, and not another address to redirect to.
     app.url_map.merge_slashes = False
     # What OPTIONS would tell, /openapi.json does.

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from flask import Response
 
-from metadata_db import State, Worker
+from amp_workers.metadata_db import State, Worker
 
 
 def json_response(value: Any, status: int = 200) -> Response:

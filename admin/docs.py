@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from flask import Blueprint, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from admin.openapi import DOCUMENT
+from amp_workers.admin.openapi import DOCUMENT
 
 _SERVER = "http://localhost:1610"
 
@@ -33,9 +33,13 @@ def docs() -> Blueprint:
     """Return the route of the page. It needs nothing beside itself: no script, no file, no other host."""
     document = json.loads(DOCUMENT)
     environment = Environment(
-        loader=PackageLoader("admin"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("amp_workers.admin"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    style = (files("admin") / "templates" / "docs.css").read_text()
+    style = (files("amp_workers.admin") / "templates" / "docs.css").read_text()
     page = environment.get_template("docs.html").render(
         style=style,
         info=document["info"],

@@ -5,11 +5,11 @@ import logging
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
-from admin.body import json_response
-from admin.parameters import InvalidParameter
-from metadata_db import InvalidNodeId, MetadataDbError, NotInDatabase, NotWritable, WorkerAlive, WorkerInUse
+from amp_workers.admin.body import json_response
+from amp_workers.admin.parameters import InvalidParameter
+from amp_workers.metadata_db import InvalidNodeId, MetadataDbError, NotInDatabase, NotWritable, WorkerAlive, WorkerInUse
 
-_log = logging.getLogger("admin")
+_log = logging.getLogger("amp_workers.admin")
 
 
 class WorkerNotFound(Exception):

@@ -4,7 +4,7 @@ from importlib.resources import files
 
 from flask import Blueprint, Response
 
-DOCUMENT = (files("admin") / "openapi.json").read_bytes()
+DOCUMENT = (files("amp_workers.admin") / "openapi.json").read_bytes()
 
 
 def openapi() -> Blueprint:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from werkzeug.datastructures import MultiDict
 
-from metadata_db import STATES, Selection, State
+from amp_workers.metadata_db import STATES, Selection, State
 
 MAX_LIMIT = 10_000
 

@@ -6,7 +6,7 @@ import time
 from flask import Blueprint, Flask, Response, g, request
 from prometheus_client import Counter, Histogram
 
-from web import exposition_format, server_registry
+from amp_workers.web import exposition_format, server_registry
 
 _VARIABLE = re.compile("<[^>]*>")
 """Flask's notation of a node id in a route. A label has OpenAPI's, as `/openapi.json` does."""

@@ -2,7 +2,7 @@
 
 from flask import Flask, Response, request
 
-from web import compress
+from amp_workers.web import compress
 
 _WORTH_PACKING = 1_000
 """Bytes: a smaller body fits into one packet as it is."""

@@ -7,12 +7,12 @@ from flask import Blueprint, Response, request
 from flask.sansio.blueprints import BlueprintSetupState
 from werkzeug.routing import BaseConverter
 
-from admin.body import entity_tag, json_response, workers_body
-from admin.errors import AuthenticationRequired, WorkerNotFound
-from admin.parameters import no_parameters, selection
-from metadata_db import Forgetter, Reader, Thresholds, check_node_id, get_worker, list_workers
+from amp_workers.admin.body import entity_tag, json_response, workers_body
+from amp_workers.admin.errors import AuthenticationRequired, WorkerNotFound
+from amp_workers.admin.parameters import no_parameters, selection
+from amp_workers.metadata_db import Forgetter, Reader, Thresholds, check_node_id, get_worker, list_workers
 
-_log = logging.getLogger("admin")
+_log = logging.getLogger("amp_workers.admin")
 
 
 class AnythingConverter(BaseConverter):

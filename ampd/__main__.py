@@ -1,5 +1,5 @@
-"""`python -m ampd`: the same as `ampd`."""
+"""`python -m amp_workers.ampd`: the same as `ampd`."""
 
-from ampd.cli import main
+from amp_workers.ampd.cli import main
 
 main()

@@ -6,10 +6,17 @@ from pathlib import Path
 
 import click
 
-from ampd.options import listen_option, metadata_db_option, security, threshold_options, thresholds, web_config_option
-from ampd.service_manager import ServiceManager
-from metadata_db import MetadataDbUrl
-from web import AddressInUse, ListenAddress
+from amp_workers.ampd.options import (
+    listen_option,
+    metadata_db_option,
+    security,
+    threshold_options,
+    thresholds,
+    web_config_option,
+)
+from amp_workers.ampd.service_manager import ServiceManager
+from amp_workers.metadata_db import MetadataDbUrl
+from amp_workers.web import AddressInUse, ListenAddress
 
 DEFAULT_LISTEN_ADDRESS = "127.0.0.1:1610"
 
@@ -48,8 +55,8 @@ def admin(
       AMP_METADATA_DB_URL=postgresql://amp:secret@db.example.org/amp ampd admin
       curl http://localhost:1610/workers
     """
-    from admin import create_app
-    from web import Answers, serve
+    from amp_workers.admin import create_app
+    from amp_workers.web import Answers, serve
 
     # Taken out of the environment, which Granian shows to every request.
     token = os.environ.pop(TOKEN_ENVIRONMENT, None)

@@ -6,8 +6,8 @@ from importlib.metadata import version
 
 import click
 
-from ampd.logs import configure_logs
-from ampd.process_title import hide_secrets_in_process_title
+from amp_workers.ampd.logs import configure_logs
+from amp_workers.ampd.process_title import hide_secrets_in_process_title
 
 DISTRIBUTION = "amp-worker-management"
 
@@ -25,7 +25,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - Click's signature
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"ampd.{cmd_name}"), cmd_name)
+        command: click.Command = getattr(import_module(f"amp_workers.ampd.{cmd_name}"), cmd_name)
         return command
 
 

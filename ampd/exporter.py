@@ -8,10 +8,17 @@ from pathlib import Path
 
 import click
 
-from ampd.options import listen_option, metadata_db_option, security, threshold_options, thresholds, web_config_option
-from ampd.service_manager import ServiceManager
-from metadata_db import MetadataDbUrl
-from web import AddressInUse, ListenAddress
+from amp_workers.ampd.options import (
+    listen_option,
+    metadata_db_option,
+    security,
+    threshold_options,
+    thresholds,
+    web_config_option,
+)
+from amp_workers.ampd.service_manager import ServiceManager
+from amp_workers.metadata_db import MetadataDbUrl
+from amp_workers.web import AddressInUse, ListenAddress
 
 DEFAULT_LISTEN_ADDRESS = "127.0.0.1:9610"
 
@@ -63,8 +70,8 @@ def exporter(
       AMP_METADATA_DB_URL=postgresql://amp:secret@db.example.org/amp ampd exporter
       curl http://localhost:9610/metrics
     """
-    from exporter import create_app
-    from web import Answers, serve
+    from amp_workers.exporter import create_app
+    from amp_workers.web import Answers, serve
 
     if not _TELEMETRY_PATH.fullmatch(telemetry_path):
         raise click.UsageError(f"--web.telemetry-path {telemetry_path}: use a path like /metrics, not below /-/.")

@@ -47,5 +47,6 @@ class Logfmt(logging.Formatter):
         if record.exc_info:
             message = f"{message}: {self.formatException(record.exc_info)}"
         quoted = message.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        component = record.name.removeprefix("amp_workers.").lstrip("_")
         level = "warn" if record.levelno == logging.WARNING else record.levelname.lower()
-        return f'ts={moment.replace("+00:00", "Z")} level={level} component={record.name.lstrip("_")} msg="{quoted}"'
+        return f'ts={moment.replace("+00:00", "Z")} level={level} component={component} msg="{quoted}"'

@@ -2,12 +2,12 @@
 
 import click
 
-from ampd.options import metadata_db_option
-from metadata_db import MetadataDbError, MetadataDbUrl
+from amp_workers.ampd.options import metadata_db_option
+from amp_workers.metadata_db import MetadataDbError, MetadataDbUrl
 
 
 def _print_grants(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:
-    from metadata_db.grants import grants
+    from amp_workers.metadata_db.grants import grants
 
     if asked:
         click.echo(grants(), nl=False)
@@ -35,7 +35,7 @@ def migrate(metadata_db_url: MetadataDbUrl) -> None:
       AMP_METADATA_DB_URL=postgresql://amp:secret@db.example.org/amp ampd migrate
       ampd migrate --print-grants | psql postgresql://postgres@db.example.org/amp
     """
-    from metadata_db.migrate import upgrade
+    from amp_workers.metadata_db.migrate import upgrade
 
     try:
         outcome = upgrade(metadata_db_url)

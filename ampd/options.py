@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ampd.url_file import url_file_option
-from metadata_db import DEFAULT_THRESHOLDS, ENVIRONMENT, InvalidMetadataDbUrl, MetadataDbUrl, Thresholds
+from amp_workers.ampd.url_file import url_file_option
+from amp_workers.metadata_db import DEFAULT_THRESHOLDS, ENVIRONMENT, InvalidMetadataDbUrl, MetadataDbUrl, Thresholds
 
 if TYPE_CHECKING:
-    from web import ListenAddress, Security
+    from amp_workers.web import ListenAddress, Security
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -41,7 +41,7 @@ class _ListenAddressType(click.ParamType["ListenAddress"]):
     name = "host:port"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "ListenAddress":
-        from web import ListenAddress
+        from amp_workers.web import ListenAddress
 
         try:
             return ListenAddress.parse(value)
@@ -96,7 +96,7 @@ def security(
     Raises:
         click.ClickException: a file, or the token, cannot be used.
     """
-    from web import Security, SecurityError
+    from amp_workers.web import Security, SecurityError
 
     try:
         return Security(web_config_file, auth_token_file, auth_token)

@@ -11,15 +11,15 @@ from typing import NoReturn
 
 import click
 
-from ampd.admin import DEFAULT_LISTEN_ADDRESS as ADMIN_ADDRESS
-from ampd.data_directory import DataDirectoryError, data_directory
-from ampd.exporter import DEFAULT_LISTEN_ADDRESS as EXPORTER_ADDRESS
-from ampd.logs import ENVIRONMENT as LOG_ENVIRONMENT
-from ampd.options import listen_option
-from ampd.supervisor import Command, Supervisor
-from metadata_db import ENVIRONMENT as URL_ENVIRONMENT
-from metadata_db import MetadataDbUrl
-from web import AddressInUse, ListenAddress
+from amp_workers.ampd.admin import DEFAULT_LISTEN_ADDRESS as ADMIN_ADDRESS
+from amp_workers.ampd.data_directory import DataDirectoryError, data_directory
+from amp_workers.ampd.exporter import DEFAULT_LISTEN_ADDRESS as EXPORTER_ADDRESS
+from amp_workers.ampd.logs import ENVIRONMENT as LOG_ENVIRONMENT
+from amp_workers.ampd.options import listen_option
+from amp_workers.ampd.supervisor import Command, Supervisor
+from amp_workers.metadata_db import ENVIRONMENT as URL_ENVIRONMENT
+from amp_workers.metadata_db import MetadataDbUrl
+from amp_workers.web import AddressInUse, ListenAddress
 
 _STOP_SECONDS = 3.4
 _STOP_POSTGRES_SECONDS = 1.5
@@ -77,8 +77,8 @@ def solo(data_dir: Path, workers: int, admin_address: ListenAddress, exporter_ad
 
 
 def _run(directory: Path, workers: int, admin_address: ListenAddress, exporter_address: ListenAddress) -> None:
-    from metadata_db.embedded import EmbeddedPostgres, EmbeddedPostgresError, account, find_place
-    from metadata_db.migrate import upgrade
+    from amp_workers.metadata_db.embedded import EmbeddedPostgres, EmbeddedPostgresError, account, find_place
+    from amp_workers.metadata_db.migrate import upgrade
 
     _await_free(admin_address, "--admin.listen-address")
     _await_free(exporter_address, "--exporter.listen-address")
@@ -125,11 +125,11 @@ def _run(directory: Path, workers: int, admin_address: ListenAddress, exporter_a
 
 
 def _children(url: str, workers: int, admin_address: ListenAddress, exporter_address: ListenAddress) -> list[Command]:
-    from metadata_db.embedded import die_with_parent
+    from amp_workers.metadata_db.embedded import die_with_parent
 
     environment = {LOG_ENVIRONMENT: "warn"} | dict(os.environ) | {URL_ENVIRONMENT[0]: url}
     # -P: a directory named worker or admin where the user happens to stand must not be imported for ours.
-    ampd = [*die_with_parent("TERM"), sys.executable, "-P", "-m", "ampd"]
+    ampd = [*die_with_parent("TERM"), sys.executable, "-P", "-m", "amp_workers.ampd"]
     commands = [
         ("the Admin API", ["admin", "--web.listen-address", str(admin_address)]),
         ("the exporter", ["exporter", "--web.listen-address", str(exporter_address)]),

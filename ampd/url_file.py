@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import click
 
-from metadata_db import ENVIRONMENT as URL_ENVIRONMENT
-from metadata_db import InvalidMetadataDbUrl, MetadataDbUrl, from_environment
+from amp_workers.metadata_db import ENVIRONMENT as URL_ENVIRONMENT
+from amp_workers.metadata_db import InvalidMetadataDbUrl, MetadataDbUrl, from_environment
 
 ENVIRONMENT = "AMP_METADATA_DB_URL_FILE"
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from ampd.options import metadata_db_option
-from ampd.service_manager import ServiceManager
-from ampd.url_file import ENVIRONMENT as URL_FILE_ENVIRONMENT
-from metadata_db import ENVIRONMENT as URL_ENVIRONMENT
-from metadata_db import InvalidNodeId, MetadataDbError, MetadataDbUrl, UnfitSchema, check_node_id
+from amp_workers.ampd.options import metadata_db_option
+from amp_workers.ampd.service_manager import ServiceManager
+from amp_workers.ampd.url_file import ENVIRONMENT as URL_FILE_ENVIRONMENT
+from amp_workers.metadata_db import ENVIRONMENT as URL_ENVIRONMENT
+from amp_workers.metadata_db import InvalidNodeId, MetadataDbError, MetadataDbUrl, UnfitSchema, check_node_id
 
 FENCED_OUT_EXIT_CODE = 3
 
@@ -82,7 +82,7 @@ def worker(metadata_db_url: MetadataDbUrl, node_id: str, stop_timeout: int, comm
       ampd worker --node-id worker-01
       ampd worker --node-id worker-02 -- python extract.py --chain mainnet
     """
-    from worker import FencedOut, Heartbeat, NodeIdTaken, Program, build_info
+    from amp_workers.worker import FencedOut, Heartbeat, NodeIdTaken, Program, build_info
 
     manager = ServiceManager(os.environ)
 

@@ -29,8 +29,8 @@ from typing import Any
 import psutil
 import psycopg
 
+from amp_workers.metadata_db.embedded import EmbeddedPostgres
 from bench.servers import postgres
-from metadata_db.embedded import EmbeddedPostgres
 from tests.pgbouncer import start_pgbouncer
 from tests.processes import ROOT, Process, Processes, eventually
 from tests.relay import Relay

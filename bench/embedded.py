@@ -21,8 +21,8 @@ from pathlib import Path
 
 import psycopg
 
+from amp_workers.worker import Worker
 from bench.servers import postgres
-from worker import Worker
 
 STALE_SECONDS = 5.0
 

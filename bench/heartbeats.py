@@ -26,14 +26,14 @@ from pathlib import Path
 import psutil
 import psycopg
 
+from amp_workers.metadata_db import MetadataDbUrl
+from amp_workers.metadata_db.embedded import EmbeddedPostgres
+from amp_workers.metadata_db.registrations import BEAT
+from amp_workers.worker import Heartbeat
 from bench.scrape import FILL
 from bench.servers import connect, postgres
-from metadata_db import MetadataDbUrl
-from metadata_db.embedded import EmbeddedPostgres
-from metadata_db.registrations import BEAT
 from tests.pgbouncer import start_pgbouncer
 from tests.processes import BIN, ROOT, Processes, eventually
-from worker import Heartbeat
 
 INTERVAL_SECONDS = 1.0
 STALE_SECONDS = 5.0

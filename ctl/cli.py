@@ -6,12 +6,12 @@ import sys
 
 import click
 
-from ctl.completion import VARIABLE, print_completion
-from ctl.version import show_versions
-from ctl.worker_check import check_workers
-from ctl.worker_forget import forget_workers
-from ctl.worker_inspect import inspect_worker
-from ctl.worker_list import list_workers
+from amp_workers.ctl.completion import VARIABLE, print_completion
+from amp_workers.ctl.version import show_versions
+from amp_workers.ctl.worker_check import check_workers
+from amp_workers.ctl.worker_forget import forget_workers
+from amp_workers.ctl.worker_inspect import inspect_worker
+from amp_workers.ctl.worker_list import list_workers
 
 _ALIASES = {"ls": "list", "get": "inspect"}
 
@@ -113,7 +113,7 @@ for _command in (show_versions, print_completion):
 def main() -> None:
     """Run the command line."""
     if VARIABLE in os.environ:
-        import ctl.shells  # noqa: F401 - registers itself
+        import amp_workers.ctl.shells  # noqa: F401 - registers itself
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # None where it was closed before the start
             stream.reconfigure(errors="backslashreplace")  # a version may be in letters that this terminal has not

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 
 import click
 
-from ctl.text import shown
+from amp_workers.ctl.text import shown
 
 TIMEOUT_SECONDS = 10.0
 

@@ -23,7 +23,7 @@ def print_completion(context: click.Context, shell: str) -> None:
     """
     from click.shell_completion import get_completion_class
 
-    import ctl.shells  # noqa: F401 - registers itself
+    import amp_workers.ctl.shells  # noqa: F401 - registers itself
 
     complete = get_completion_class(shell)
     assert complete is not None

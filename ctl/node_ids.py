@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ctl.client import MOST_A_PAGE, AdminApi, ApiError
-from ctl.options import admin_api
+from amp_workers.ctl.client import MOST_A_PAGE, AdminApi, ApiError
+from amp_workers.ctl.options import admin_api
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -23,7 +23,7 @@ COMPLETED_AT_MOST = 200
 SUGGESTION_SECONDS = 2.0
 """After so long no more pages are asked for, to tell which node id was meant."""
 
-_KNOWN = "ctl.node_ids"
+_KNOWN = "amp_workers.ctl.node_ids"
 
 
 class NodeIdType(click.ParamType[str]):
@@ -74,7 +74,7 @@ def _beginning_with(text: str, api: AdminApi) -> list[str]:
 
 def unknown_worker(context: click.Context, node_id: str, error: ApiError) -> ApiError:
     """Return the API's error about one worker, with the node id that is most like one that nobody has, if any."""
-    from ctl.suggestions import did_you_mean
+    from amp_workers.ctl.suggestions import did_you_mean
 
     try:
         if _KNOWN not in context.meta:  # once, however many are unknown

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ctl.client import TIMEOUT_SECONDS, AdminApi, InvalidAdminUrl, InvalidCredentials
-from ctl.durations import InvalidDuration, parse_duration
+from amp_workers.ctl.client import TIMEOUT_SECONDS, AdminApi, InvalidAdminUrl, InvalidCredentials
+from amp_workers.ctl.durations import InvalidDuration, parse_duration
 
 if TYPE_CHECKING:
     from click.parser import _OptionParser
@@ -43,7 +43,7 @@ class StatesType(click.ParamType[list[str]]):
         states = str(value).split(",")
         for state in states:
             if state not in self._states:
-                from ctl.suggestions import did_you_mean
+                from amp_workers.ctl.suggestions import did_you_mean
 
                 known = ", ".join(self._states)
                 self.fail(f"{state!r} is not one of {known}.{did_you_mean(state, self._states)}", param, ctx)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from ctl.uptime import uptime_seconds
+from amp_workers.ctl.uptime import uptime_seconds
 
 STATES = ("active", "stale", "lost", "stopped", "forgotten")
 

@@ -1,4 +1,4 @@
-"""docs/ampctl.md, made from what `--help` prints: `python -m ctl.reference` writes it.
+"""docs/ampctl.md, made from what `--help` prints: `python -m amp_workers.ctl.reference` writes it.
 
 The file is committed, for those who read before they install; a test fails when it is not what this makes.
 """
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from ctl.cli import ampctl
+from amp_workers.ctl.cli import ampctl
 
 PATH = Path(__file__).resolve().parents[1] / "docs" / "ampctl.md"
 
@@ -19,7 +19,7 @@ _HEAD = """\
 
 `ampctl` shows, checks and removes the workers of a fleet, through the Admin API. It is in the same Python package as
 `ampd`, and needs of it only Click. What follows is what `--help` prints, command by command: this file is made by
-`python -m ctl.reference`.
+`python -m amp_workers.ctl.reference`.
 """
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ctl.durations import duration_text
-from ctl.text import shown
-from ctl.uptime import uptime_seconds
+from amp_workers.ctl.durations import duration_text
+from amp_workers.ctl.text import shown
+from amp_workers.ctl.uptime import uptime_seconds
 
 COLOURS = {"active": 32, "stale": 33, "lost": 31, "stopped": 2, "forgotten": 2}
 """The states' SGR parameters: green, yellow, red, faint."""

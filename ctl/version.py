@@ -2,8 +2,8 @@
 
 import click
 
-from ctl.options import admin_api
-from ctl.text import shown
+from amp_workers.ctl.options import admin_api
+from amp_workers.ctl.text import shown
 
 
 @click.command("version")

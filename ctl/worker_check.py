@@ -4,11 +4,11 @@ from typing import Any
 
 import click
 
-from ctl.client import AdminApi, ApiError
-from ctl.durations import duration_text
-from ctl.node_ids import NodeIdType
-from ctl.options import DurationType, admin_api
-from ctl.text import shown
+from amp_workers.ctl.client import AdminApi, ApiError
+from amp_workers.ctl.durations import duration_text
+from amp_workers.ctl.node_ids import NodeIdType
+from amp_workers.ctl.options import DurationType, admin_api
+from amp_workers.ctl.text import shown
 
 EXPECTED = ("active", "stale", "lost")
 """The states in which a heartbeat is expected. A stopped worker ended on purpose, and a forgotten one is long gone."""

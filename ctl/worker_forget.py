@@ -5,11 +5,11 @@ from typing import Any
 
 import click
 
-from ctl.client import AdminApi, ApiError
-from ctl.node_ids import NodeIdType, unknown_worker
-from ctl.options import DurationType, admin_api, states_option
-from ctl.table import table
-from ctl.text import is_coloured, shown
+from amp_workers.ctl.client import AdminApi, ApiError
+from amp_workers.ctl.node_ids import NodeIdType, unknown_worker
+from amp_workers.ctl.options import DurationType, admin_api, states_option
+from amp_workers.ctl.table import table
+from amp_workers.ctl.text import is_coloured, shown
 
 _SAME_FOR_ALL = {
     "UNAUTHORIZED",

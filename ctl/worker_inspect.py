@@ -4,10 +4,10 @@ import json
 
 import click
 
-from ctl.client import ApiError
-from ctl.node_ids import NodeIdType, unknown_worker
-from ctl.options import admin_api, output_options
-from ctl.text import shown, worker_details
+from amp_workers.ctl.client import ApiError
+from amp_workers.ctl.node_ids import NodeIdType, unknown_worker
+from amp_workers.ctl.options import admin_api, output_options
+from amp_workers.ctl.text import shown, worker_details
 
 
 @click.command("inspect")
@@ -34,8 +34,8 @@ def inspect_worker(context: click.Context, node_id: str, output: str) -> None:
     if output == "json":
         click.echo(json.dumps(answer, indent=2))
     elif output == "wide":
-        from ctl.durations import duration_text
-        from ctl.table import uptime_text
+        from amp_workers.ctl.durations import duration_text
+        from amp_workers.ctl.table import uptime_text
 
         age = duration_text(answer["heartbeat_age_seconds"])
         more = f"State: {shown(answer['state'])}\nAge: {age}\nUptime: {uptime_text(answer)}\n"

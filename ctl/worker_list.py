@@ -5,10 +5,10 @@ from typing import Any
 
 import click
 
-from ctl.client import TIMEOUT_SECONDS
-from ctl.options import DurationType, admin_api, output_options, states_option
-from ctl.order import ORDERS, STATES
-from ctl.text import is_coloured, worker_line
+from amp_workers.ctl.client import TIMEOUT_SECONDS
+from amp_workers.ctl.options import DurationType, admin_api, output_options, states_option
+from amp_workers.ctl.order import ORDERS, STATES
+from amp_workers.ctl.text import is_coloured, worker_line
 
 WATCHED_SECONDS = 5.0
 """After so long without an answer the screen tells that what it shows is old."""
@@ -73,7 +73,7 @@ def list_workers(
         return answer
 
     if watch:
-        from ctl.watch import watch as show_again_and_again
+        from amp_workers.ctl.watch import watch as show_again_and_again
 
         def look_again() -> tuple[str, str]:
             answer = look()
@@ -94,13 +94,13 @@ def list_workers(
 
 def _rendered(workers: list[dict[str, Any]], output: str) -> str:
     if output == "csv":
-        from ctl.table import csv
+        from amp_workers.ctl.table import csv
 
         return csv(workers)
     if not workers:
         return "No workers found"
     if output == "wide":
-        from ctl.table import table
+        from amp_workers.ctl.table import table
 
         return table(workers, colour=is_coloured())
     return "\n".join(worker_line(worker) for worker in workers)

@@ -8,11 +8,11 @@ from prometheus_client import Gauge
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as WerkzeugResponse
 
-from exporter.exposition import expose
-from exporter.families import AGE_BOUNDS, BUILD_INFO
-from exporter.landing import landing
-from exporter.scrape import Scraper
-from metadata_db import (
+from amp_workers.exporter.exposition import expose
+from amp_workers.exporter.families import AGE_BOUNDS, BUILD_INFO
+from amp_workers.exporter.landing import landing
+from amp_workers.exporter.scrape import Scraper
+from amp_workers.metadata_db import (
     Group,
     Key,
     Learn,
@@ -24,7 +24,7 @@ from metadata_db import (
     check_schema,
     read_fleet,
 )
-from web import compress, health, server_registry
+from amp_workers.web import compress, health, server_registry
 
 CONNECTIONS = 2
 """At most, ever: one for the scrapes, one for `/-/ready`."""
@@ -60,7 +60,7 @@ def create_app(
         )
 
     scraper = Scraper(read, own)
-    app = Flask("exporter", static_folder=None)
+    app = Flask("amp_workers.exporter", static_folder=None)
     app.register_blueprint(health(lambda: reader.query(check_schema, DEFAULT_TIMEOUT_SECONDS)))
     app.register_blueprint(landing(telemetry_path, version))
 

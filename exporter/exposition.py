@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry
 from prometheus_client.registry import Collector
 
-from exporter.worker_families import Texts, header
-from web import exposition_format
+from amp_workers.exporter.worker_families import Texts, header
+from amp_workers.web import exposition_format
 
 _EOF = b"# EOF\n"
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from prometheus_client.core import GaugeHistogramMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from exporter.families import (
+from amp_workers.exporter.families import (
     AGE_BOUNDS,
     FLEET_HEARTBEAT_AGE,
     METADATA_DB_UP,
@@ -14,7 +14,7 @@ from exporter.families import (
     WORKERS_BY_VERSION,
     Family,
 )
-from metadata_db import Group, State
+from amp_workers.metadata_db import Group, State
 
 _EXPECTED = (State.ACTIVE, State.STALE, State.LOST)
 

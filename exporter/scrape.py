@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.registry import Collector
 
-from exporter.families import QUERY_DURATION, SCRAPE_ERRORS
-from exporter.fleet_families import DownCollector, FleetCollector
-from exporter.worker_families import Texts, WorkerFamilies
-from metadata_db import REASONS, Group, Key, Learn, MetadataDbError
+from amp_workers.exporter.families import QUERY_DURATION, SCRAPE_ERRORS
+from amp_workers.exporter.fleet_families import DownCollector, FleetCollector
+from amp_workers.exporter.worker_families import Texts, WorkerFamilies
+from amp_workers.metadata_db import REASONS, Group, Key, Learn, MetadataDbError
 
 Read = Callable[[Mapping[Key, str], Learn, float], list[Group]]
 """Reads the fleet, as `read_fleet` does, within so many seconds; raises MetadataDbError."""

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
 
-from exporter.families import (
+from amp_workers.exporter.families import (
     WORKER,
     WORKER_CREATED_TIMESTAMP,
     WORKER_HEARTBEAT_AGE,
@@ -23,7 +23,7 @@ from exporter.families import (
     WORKER_STOPPED_TIMESTAMP,
     Family,
 )
-from metadata_db import RUNNING, Details, Group, Key, Member, State
+from amp_workers.metadata_db import RUNNING, Details, Group, Key, Member, State
 
 Texts = Mapping[Family, Sequence[bytes]]
 """The series of each worker family, in pieces. A family of no series has none."""

@@ -1,6 +1,6 @@
 """The metadata DB: the only room that knows SQL."""
 
-from metadata_db.engine import (
+from amp_workers.metadata_db.engine import (
     CONNECT_TIMEOUT_SECONDS,
     backend_of,
     connect,
@@ -9,12 +9,12 @@ from metadata_db.engine import (
     through_pooler,
     told,
 )
-from metadata_db.errors import REASONS, MetadataDbError, UnfitSchema
-from metadata_db.fleet import RUNNING, Details, Group, Key, Learn, Member, read_fleet
-from metadata_db.forget import Forgetter, NotWritable, WorkerAlive, WorkerInUse
-from metadata_db.node_id import InvalidNodeId, check_node_id
-from metadata_db.reader import Reader
-from metadata_db.registrations import (
+from amp_workers.metadata_db.errors import REASONS, MetadataDbError, UnfitSchema
+from amp_workers.metadata_db.fleet import RUNNING, Details, Group, Key, Learn, Member, read_fleet
+from amp_workers.metadata_db.forget import Forgetter, NotWritable, WorkerAlive, WorkerInUse
+from amp_workers.metadata_db.node_id import InvalidNodeId, check_node_id
+from amp_workers.metadata_db.reader import Reader
+from amp_workers.metadata_db.registrations import (
     Registration,
     check_writable,
     end_lock_holder,
@@ -25,9 +25,9 @@ from metadata_db.registrations import (
     registration,
     try_lock,
 )
-from metadata_db.schema import DEFAULT_THRESHOLDS, STATES, UNKNOWN, State, Thresholds
-from metadata_db.url import ENVIRONMENT, InvalidMetadataDbUrl, MetadataDbUrl, from_environment
-from metadata_db.workers import NotInDatabase, Selection, Worker, check_schema, get_worker, list_workers
+from amp_workers.metadata_db.schema import DEFAULT_THRESHOLDS, STATES, UNKNOWN, State, Thresholds
+from amp_workers.metadata_db.url import ENVIRONMENT, InvalidMetadataDbUrl, MetadataDbUrl, from_environment
+from amp_workers.metadata_db.workers import NotInDatabase, Selection, Worker, check_schema, get_worker, list_workers
 
 __all__ = [
     "CONNECT_TIMEOUT_SECONDS",

@@ -19,9 +19,9 @@ from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine, e
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from metadata_db.errors import MetadataDbError, explain
-from metadata_db.layout import adapt
-from metadata_db.url import MetadataDbUrl
+from amp_workers.metadata_db.errors import MetadataDbError, explain
+from amp_workers.metadata_db.layout import adapt
+from amp_workers.metadata_db.url import MetadataDbUrl
 
 CONNECT_TIMEOUT_SECONDS = 3
 """libpq's own lower bound is 2 s."""

@@ -29,9 +29,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from metadata_db.engine import in_transaction, transaction
-from metadata_db.layout import layout_of
-from metadata_db.schema import (
+from amp_workers.metadata_db.engine import in_transaction, transaction
+from amp_workers.metadata_db.layout import layout_of
+from amp_workers.metadata_db.schema import (
     INFO_KEYS,
     STATES,
     Clock,

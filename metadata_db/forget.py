@@ -6,11 +6,11 @@ from psycopg.errors import ForeignKeyViolation, InsufficientPrivilege, ReadOnlyS
 from sqlalchemy import Connection, column, delete, exists, false, func, select, table, true
 from sqlalchemy.exc import DBAPIError
 
-from metadata_db.engine import connect, deadline, single_engine, told
-from metadata_db.errors import MetadataDbError
-from metadata_db.layout import layout_of
-from metadata_db.schema import State, Thresholds, clock_of, clock_reading, state, workers
-from metadata_db.url import MetadataDbUrl
+from amp_workers.metadata_db.engine import connect, deadline, single_engine, told
+from amp_workers.metadata_db.errors import MetadataDbError
+from amp_workers.metadata_db.layout import layout_of
+from amp_workers.metadata_db.schema import State, Thresholds, clock_of, clock_reading, state, workers
+from amp_workers.metadata_db.url import MetadataDbUrl
 
 _JOBS_STATUS = table("jobs_status", column("node_id"))
 """Who has which job, in Amp from its migration 20260304000000 on. No foreign key holds it to the workers, as one holds

@@ -5,4 +5,4 @@ from importlib.resources import files
 
 def grants() -> str:
     """Return a script for psql that makes a role for each use of a metadata DB, with no more rights than it needs."""
-    return (files("metadata_db") / "grants.sql").read_text()
+    return (files("amp_workers.metadata_db") / "grants.sql").read_text()

@@ -27,8 +27,8 @@ from sqlalchemy import (
     text,
 )
 
-from metadata_db.errors import UnfitSchema
-from metadata_db.schema import workers
+from amp_workers.metadata_db.errors import UnfitSchema
+from amp_workers.metadata_db.schema import workers
 
 _COLUMNS = """
 SELECT attname, format_type(atttypid, NULL) FROM pg_attribute

@@ -10,10 +10,10 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, func, inspect, select
 
-from metadata_db.engine import CONNECT_TIMEOUT_SECONDS, connect, deadline, single_engine, told
-from metadata_db.errors import MetadataDbError
-from metadata_db.schema import workers
-from metadata_db.url import MetadataDbUrl
+from amp_workers.metadata_db.engine import CONNECT_TIMEOUT_SECONDS, connect, deadline, single_engine, told
+from amp_workers.metadata_db.errors import MetadataDbError
+from amp_workers.metadata_db.schema import workers
+from amp_workers.metadata_db.url import MetadataDbUrl
 
 Result = TypeVar("Result")
 
@@ -99,6 +99,6 @@ def _with_lock(url: MetadataDbUrl, run: Callable[[Connection], Result]) -> Resul
 
 def _config(connection: Connection) -> Config:
     config = Config()
-    config.set_main_option("script_location", "metadata_db:migrations")
+    config.set_main_option("script_location", "amp_workers.metadata_db:migrations")
     config.attributes["connection"] = connection
     return config

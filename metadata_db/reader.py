@@ -10,14 +10,14 @@ from typing import TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from metadata_db.engine import connect, deadline, pooled_engine, through_pooler, told, transaction
-from metadata_db.errors import MetadataDbError, UnfitSchema, explain
-from metadata_db.layout import forget_layout
-from metadata_db.url import MetadataDbUrl
+from amp_workers.metadata_db.engine import connect, deadline, pooled_engine, through_pooler, told, transaction
+from amp_workers.metadata_db.errors import MetadataDbError, UnfitSchema, explain
+from amp_workers.metadata_db.layout import forget_layout
+from amp_workers.metadata_db.url import MetadataDbUrl
 
 Result = TypeVar("Result")
 
-_log = logging.getLogger("metadata_db")
+_log = logging.getLogger("amp_workers.metadata_db")
 
 
 class Reader:

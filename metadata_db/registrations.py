@@ -13,10 +13,10 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.sql.dml import ReturningInsert
 
-from metadata_db.engine import session_of
-from metadata_db.errors import MetadataDbError
-from metadata_db.layout import Layout, forget_layout, layout_of
-from metadata_db.schema import epoch, moment, stopped_at, workers
+from amp_workers.metadata_db.engine import session_of
+from amp_workers.metadata_db.errors import MetadataDbError
+from amp_workers.metadata_db.layout import Layout, forget_layout, layout_of
+from amp_workers.metadata_db.schema import epoch, moment, stopped_at, workers
 
 # The setting is that of this one transaction, so that a beat does not wait for the disk and all else does: a beat that
 # a crash of PostgreSQL takes back is made up for by the next. It needs no session, which a pooler would not keep.

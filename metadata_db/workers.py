@@ -9,8 +9,8 @@ from psycopg.errors import UntranslatableCharacter
 from sqlalchemy import CTE, ColumnElement, Connection, Select, bindparam, func, select, text, true
 from sqlalchemy.exc import DBAPIError
 
-from metadata_db.layout import layout_of
-from metadata_db.schema import (
+from amp_workers.metadata_db.layout import layout_of
+from amp_workers.metadata_db.schema import (
     INFO_KEYS,
     UNKNOWN,
     State,

@@ -12,9 +12,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from metadata_db import MetadataDbUrl
-from metadata_db.embedded import EmbeddedPostgres, account, find_place
-from metadata_db.migrate import upgrade
+from amp_workers.metadata_db import MetadataDbUrl
+from amp_workers.metadata_db.embedded import EmbeddedPostgres, account, find_place
+from amp_workers.metadata_db.migrate import upgrade
 from tests.admin.witness import witness
 from tests.processes import Processes, eventually, free_port
 

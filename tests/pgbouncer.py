@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from metadata_db.embedded import EmbeddedPostgres, account
+from amp_workers.metadata_db.embedded import EmbeddedPostgres, account
 from tests.processes import Process, Processes, free_port, tool
 
 

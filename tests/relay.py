@@ -6,7 +6,7 @@ import socket
 import threading
 from typing import Any
 
-from metadata_db.embedded import EmbeddedPostgres
+from amp_workers.metadata_db.embedded import EmbeddedPostgres
 
 
 def socket_of(server: EmbeddedPostgres) -> str:

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import psycopg
 import trustme
 
-from metadata_db.embedded import account, find_place
+from amp_workers.metadata_db.embedded import account, find_place
 from tests.processes import Processes, free_port, tool
 
 DEBIANS, EMBEDDED = 15, 18

@@ -3,7 +3,7 @@
 import socket
 import ssl
 
-from web.listen import ListenAddress
+from amp_workers.web.listen import ListenAddress
 
 _REQUEST = b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 

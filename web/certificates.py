@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.utils import CryptographyDeprecationWarning
 
-from web.memory_file import MemoryFile
-from web.tls_trial import TrialError, try_tls
+from amp_workers.web.memory_file import MemoryFile
+from amp_workers.web.tls_trial import TrialError, try_tls
 
 # Of a serial number that is negative or zero. Nobody can do anything about it in a server's log, where it would be a
 # line of a form of its own.

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from web.certificates import CertificateError, Tls, read_tls
+from amp_workers.web.certificates import CertificateError, Tls, read_tls
 
 
 class WebConfigError(Exception):

@@ -4,9 +4,9 @@ import ipaddress
 import logging
 import socket
 
-from web.security import Security
+from amp_workers.web.security import Security
 
-_log = logging.getLogger("web")
+_log = logging.getLogger("amp_workers.web")
 
 
 def is_exposed(listener: socket.socket) -> bool:

@@ -7,10 +7,10 @@ from flask import Flask, Response, request
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import ServiceUnavailable, TooManyRequests, Unauthorized
 
-from web.config_file import WebConfig
-from web.health import OPEN_PATHS
-from web.passwords import Passwords, TooManyAttempts
-from web.security import Security
+from amp_workers.web.config_file import WebConfig
+from amp_workers.web.health import OPEN_PATHS
+from amp_workers.web.passwords import Passwords, TooManyAttempts
+from amp_workers.web.security import Security
 
 _LOOK_SECONDS = 1.0
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from flask import Blueprint, Response
 
-from web.readiness import Readiness
+from amp_workers.web.readiness import Readiness
 
 OPEN_PATHS = frozenset({"/-/healthy", "/-/ready"})
 """What everybody may ask: a kubelet has no credentials."""

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import bcrypt
 
-from web.turns import TooManyWaiting, Turns
+from amp_workers.web.turns import TooManyWaiting, Turns
 
 AT_IT = 17
 """How many requests may be at it: one computes, the others wait, each with a thread of the server's."""

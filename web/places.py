@@ -6,7 +6,7 @@ from collections import deque
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import ServiceUnavailable
 
-from web.health import OPEN_PATHS
+from amp_workers.web.health import OPEN_PATHS
 
 WAITING = 48
 """How many requests may wait for a place, as they do in a burst. Each has a thread as well."""

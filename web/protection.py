@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from web.config_file import WebConfig
+from amp_workers.web.config_file import WebConfig
 
 _PROTECTIONS: tuple[tuple[str, Callable[[WebConfig], object]], ...] = (
     ("TLS", lambda config: config.tls),

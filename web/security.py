@@ -4,13 +4,13 @@ import logging
 import stat
 from pathlib import Path
 
-from web.certificates import Tls
-from web.config_file import WebConfig, WebConfigError, read_web_config
-from web.protection import authenticates, taken_away
-from web.tokens import TokenError, Tokens, check_token, read_tokens
-from web.watched import Watched
+from amp_workers.web.certificates import Tls
+from amp_workers.web.config_file import WebConfig, WebConfigError, read_web_config
+from amp_workers.web.protection import authenticates, taken_away
+from amp_workers.web.tokens import TokenError, Tokens, check_token, read_tokens
+from amp_workers.web.watched import Watched
 
-_log = logging.getLogger("web")
+_log = logging.getLogger("amp_workers.web")
 
 
 class SecurityError(Exception):

@@ -18,17 +18,17 @@ from granian.log import LogLevels
 from granian.net import SocketHolder  # type: ignore[attr-defined] # it is there for this
 from granian.server.mp import MPServer
 
-from web.alert import Alert
-from web.certificates import openssl_context
-from web.exposure import is_exposed, warn
-from web.guard import guard
-from web.listen import BACKLOG, ListenAddress
-from web.memory_file import MemoryFile
-from web.passwords import AT_IT
-from web.places import WAITING, bound_requests
-from web.security import Security
-from web.terminator import PrivateListener, Terminator
-from web.watch import watch
+from amp_workers.web.alert import Alert
+from amp_workers.web.certificates import openssl_context
+from amp_workers.web.exposure import is_exposed, warn
+from amp_workers.web.guard import guard
+from amp_workers.web.listen import BACKLOG, ListenAddress
+from amp_workers.web.memory_file import MemoryFile
+from amp_workers.web.passwords import AT_IT
+from amp_workers.web.places import WAITING, bound_requests
+from amp_workers.web.security import Security
+from amp_workers.web.terminator import PrivateListener, Terminator
+from amp_workers.web.watch import watch
 
 _HEADER_READ_TIMEOUT_MS = 10_000
 _HEADER_BYTES = 64 * 1024
@@ -44,7 +44,7 @@ _HANDOVER_SECONDS = 1.0
 _STOP_SECONDS = 3
 _PR_SET_PDEATHSIG = 1
 
-_log = logging.getLogger("web")
+_log = logging.getLogger("amp_workers.web")
 
 
 class _Server(MPServer):

@@ -15,14 +15,14 @@ from pathlib import Path
 
 from cryptography import x509
 
-from web.listen import BACKLOG
+from amp_workers.web.listen import BACKLOG
 
 _HANDSHAKE_SECONDS = 10
 _DRAIN_SECONDS = 1.0
 _PAUSE_SECONDS = 1.0
 _PIECE_BYTES = 256 * 1024
 
-_log = logging.getLogger("web")
+_log = logging.getLogger("amp_workers.web")
 
 
 class _Tls(SSLProtocol):

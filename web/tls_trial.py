@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from web.memory_file import MemoryFile
+from amp_workers.web.memory_file import MemoryFile
 
 _PROGRAM = Path(__file__).with_name("tls_trial_program.py")
 _SECONDS = 20.0

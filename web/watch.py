@@ -8,12 +8,12 @@ from contextlib import contextmanager, suppress
 
 import psutil
 
-from web.security import Security
+from amp_workers.web.security import Security
 
 _LOOK_SECONDS = 1.0
 _SPARE_FILES = 8
 
-_log = logging.getLogger("web")
+_log = logging.getLogger("amp_workers.web")
 
 
 @contextmanager

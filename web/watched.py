@@ -10,7 +10,7 @@ Value = TypeVar("Value")
 
 _Signature = dict[Path, tuple[int, int, int] | None]
 
-_log = logging.getLogger("web")
+_log = logging.getLogger("amp_workers.web")
 
 
 class Watched(Generic[Value]):

@@ -6,13 +6,13 @@ import threading
 from types import TracebackType
 from typing import Self
 
-from metadata_db import MetadataDbUrl, check_node_id
-from worker.beating import Beating
-from worker.build_info import build_info
-from worker.heartbeat import Heartbeat
-from worker.node_id import FencedOut
+from amp_workers.metadata_db import MetadataDbUrl, check_node_id
+from amp_workers.worker.beating import Beating
+from amp_workers.worker.build_info import build_info
+from amp_workers.worker.heartbeat import Heartbeat
+from amp_workers.worker.node_id import FencedOut
 
-_log = logging.getLogger("worker")
+_log = logging.getLogger("amp_workers.worker")
 
 
 class Worker:

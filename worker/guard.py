@@ -16,7 +16,7 @@ import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
-from worker.descendants import adopt_orphans, reap, signal_all, signal_with_parent
+from amp_workers.worker.descendants import adopt_orphans, reap, signal_all, signal_with_parent
 
 START = 0
 """The order to start the program, given once the worker has registered. That to pass a signal on is its number."""
@@ -53,7 +53,7 @@ _KILL_AGAIN_SECONDS = 0.1
 KILL_PATIENCE_SECONDS = 5.0
 """How long a process may take to die of SIGKILL. One that hangs in the kernel is left to it then."""
 
-_log = logging.getLogger("worker")
+_log = logging.getLogger("amp_workers.worker")
 
 
 class Guard:

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from metadata_db import (
+from amp_workers.metadata_db import (
     CONNECT_TIMEOUT_SECONDS,
     MetadataDbError,
     MetadataDbUrl,
@@ -30,7 +30,7 @@ from metadata_db import (
     through_pooler,
     told,
 )
-from worker.node_id import BEAT_TIMEOUT_SECONDS, NodeIdTaken, take_node_id, taken_over
+from amp_workers.worker.node_id import BEAT_TIMEOUT_SECONDS, NodeIdTaken, take_node_id, taken_over
 
 INTERVAL_SECONDS = 1.0
 
@@ -46,7 +46,7 @@ _POOLED = (
     "first beats. What is lost: a worker of Amp's own finds no lock, and takes the node id over at once."
 )
 
-_log = logging.getLogger("worker")
+_log = logging.getLogger("amp_workers.worker")
 
 
 class Heartbeat:

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from metadata_db import (
+from amp_workers.metadata_db import (
     DEFAULT_THRESHOLDS,
     MetadataDbError,
     Registration,
@@ -28,7 +28,7 @@ SILENT_SECONDS = DEFAULT_THRESHOLDS.stale_after
 _LOOK_SECONDS = 0.1
 _ENDING_SECONDS = 3.0
 
-_log = logging.getLogger("worker")
+_log = logging.getLogger("amp_workers.worker")
 
 
 class NodeIdTaken(Exception):

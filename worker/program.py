@@ -11,17 +11,17 @@ from typing import NoReturn
 
 from setproctitle import setproctitle
 
-from worker.beating import Beating
-from worker.descendants import adopt_orphans, reap, signal_all
-from worker.guard import END, FROM_TERMINAL, HEARD, KILL_PATIENCE_SECONDS, START, Guard
-from worker.heartbeat import Heartbeat
+from amp_workers.worker.beating import Beating
+from amp_workers.worker.descendants import adopt_orphans, reap, signal_all
+from amp_workers.worker.guard import END, FROM_TERMINAL, HEARD, KILL_PATIENCE_SECONDS, START, Guard
+from amp_workers.worker.heartbeat import Heartbeat
 
 _SI_KERNEL = 0x80
 """The `si_code` of a terminal's signals, and of those of a timer or a limit, which go to one process."""
 
 _OF_TERMINALS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH)
 
-_log = logging.getLogger("worker")
+_log = logging.getLogger("amp_workers.worker")
 
 
 class Program:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from metadata_db.embedded.account import Account
+from amp_workers.metadata_db.embedded.account import Account
 
 ROOTS_PLACE = Path("/var/lib/amp")
 

@@ -19,8 +19,8 @@ from urllib.parse import quote
 import psutil
 import psycopg
 
-from metadata_db.embedded.account import Account
-from metadata_db.embedded.place import EmbeddedPostgresError, Place
+from amp_workers.metadata_db.embedded.account import Account
+from amp_workers.metadata_db.embedded.place import EmbeddedPostgresError, Place
 
 _SUPERUSER = "postgres"
 _ORPHAN_STOP_SECONDS = 10.0

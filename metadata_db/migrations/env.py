@@ -2,8 +2,8 @@
 
 from alembic import context
 
-from metadata_db.migrate import VERSION_TABLE
-from metadata_db.schema import metadata
+from amp_workers.metadata_db.migrate import VERSION_TABLE
+from amp_workers.metadata_db.schema import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -6,8 +6,8 @@ import pytest
 from flask import Flask, Response, request
 from flask.testing import FlaskClient
 
-from admin import create_app
-from metadata_db import DEFAULT_THRESHOLDS, MetadataDbUrl, Thresholds
+from amp_workers.admin import create_app
+from amp_workers.metadata_db import DEFAULT_THRESHOLDS, MetadataDbUrl, Thresholds
 from tests.admin.contract import assert_described
 
 Api = Callable[..., FlaskClient]

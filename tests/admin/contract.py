@@ -8,7 +8,7 @@ from typing import Any
 
 from jsonschema_rs import Draft202012Validator
 
-DOCUMENT: dict[str, Any] = json.loads((files("admin") / "openapi.json").read_text())
+DOCUMENT: dict[str, Any] = json.loads((files("amp_workers.admin") / "openapi.json").read_text())
 
 _NAMES = {"etag": "ETag", "www-authenticate": "WWW-Authenticate"}
 """Headers as the description writes them, where that is not a capital after each hyphen."""

@@ -8,7 +8,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.exceptions import HTTPException, ServiceUnavailable, TooManyRequests
 
-from admin.errors import register_errors
+from amp_workers.admin.errors import register_errors
 from tests.admin.contract import assert_described
 from tests.conftest import Insert
 from tests.node_ids import INVALID, VALID
@@ -114,7 +114,7 @@ def test_a_failure_of_its_own_is_for_the_log_alone(
     def fail(*_: object) -> None:
         raise ValueError("hunter2")
 
-    monkeypatch.setattr("admin.workers.get_worker", fail)
+    monkeypatch.setattr("amp_workers.admin.workers.get_worker", fail)
     response = api.get("/workers/w")
     assert error(response) == (500, "INTERNAL_ERROR")
     assert "hunter2" not in response.text

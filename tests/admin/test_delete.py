@@ -11,9 +11,9 @@ import psycopg
 import pytest
 from flask.testing import FlaskClient
 
-from metadata_db import MetadataDbUrl
-from metadata_db.embedded import EmbeddedPostgres, account, find_place
-from metadata_db.migrate import upgrade
+from amp_workers.metadata_db import MetadataDbUrl
+from amp_workers.metadata_db.embedded import EmbeddedPostgres, account, find_place
+from amp_workers.metadata_db.migrate import upgrade
 from tests.admin.conftest import Api
 from tests.admin.test_api import error
 from tests.conftest import Insert
@@ -46,11 +46,11 @@ def test_a_worker_that_is_gone_is_deleted(
 ) -> None:
     insert_worker("w", age, info)
     insert_worker("other", age, info)
-    with caplog.at_level(logging.INFO, "admin"):
+    with caplog.at_level(logging.INFO, "amp_workers.admin"):
         response = operator.delete("/workers/w")
     assert (response.status_code, response.data) == (204, b"")
     assert remaining(sql) == ["other"]
-    told = [record.getMessage() for record in caplog.records if record.name == "admin"]
+    told = [record.getMessage() for record in caplog.records if record.name == "amp_workers.admin"]
     assert len(told) == 1
     assert "'w'" in told[0]
     assert "'ann'" in told[0]

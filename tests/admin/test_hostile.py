@@ -14,15 +14,15 @@ from hypothesis import HealthCheck, example, given, seed, settings
 from hypothesis import strategies as st
 from schemathesis import Case
 
-from admin import create_app
-from metadata_db import DEFAULT_THRESHOLDS, MetadataDbUrl
-from metadata_db.embedded import EmbeddedPostgres
-from metadata_db.migrate import upgrade
-from metadata_db.schema import INFO_KEYS
+from amp_workers.admin import create_app
+from amp_workers.metadata_db import DEFAULT_THRESHOLDS, MetadataDbUrl
+from amp_workers.metadata_db.embedded import EmbeddedPostgres
+from amp_workers.metadata_db.migrate import upgrade
+from amp_workers.metadata_db.schema import INFO_KEYS
+from amp_workers.web.guard import guard
+from amp_workers.web.security import Security
 from tests.admin.contract import DOCUMENT
 from tests.conftest import fresh_database
-from web.guard import guard
-from web.security import Security
 
 Sql = Callable[..., list[Any]]
 

@@ -14,10 +14,10 @@ import pytest
 import schemathesis
 from flask.testing import FlaskClient
 
-from admin.errors import ERRORS, HTTP_ERRORS
-from admin.parameters import MAX_LIMIT
-from metadata_db import STATES, check_node_id
-from metadata_db.node_id import MAX_LENGTH
+from amp_workers.admin.errors import ERRORS, HTTP_ERRORS
+from amp_workers.admin.parameters import MAX_LIMIT
+from amp_workers.metadata_db import STATES, check_node_id
+from amp_workers.metadata_db.node_id import MAX_LENGTH
 from tests.admin.contract import DOCUMENT, assert_described, error_codes
 from tests.conftest import Insert
 from tests.node_ids import INVALID, VALID

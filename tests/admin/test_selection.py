@@ -9,9 +9,9 @@ import psycopg
 import pytest
 from flask.testing import FlaskClient
 
-from metadata_db import MetadataDbUrl, Thresholds
-from metadata_db.embedded import EmbeddedPostgres
-from metadata_db.migrate import upgrade
+from amp_workers.metadata_db import MetadataDbUrl, Thresholds
+from amp_workers.metadata_db.embedded import EmbeddedPostgres
+from amp_workers.metadata_db.migrate import upgrade
 from tests.admin.conftest import Api
 from tests.admin.test_api import error
 from tests.conftest import Insert

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import psutil
 
-from metadata_db import MetadataDbUrl
-from metadata_db.embedded import EmbeddedPostgres, account, find_place
-from metadata_db.migrate import upgrade
+from amp_workers.metadata_db import MetadataDbUrl
+from amp_workers.metadata_db.embedded import EmbeddedPostgres, account, find_place
+from amp_workers.metadata_db.migrate import upgrade
 from tests.alarm.alertmanager import start_alertmanager
 from tests.alarm.bell import Bell, listening
 from tests.processes import ROOT, Process, Processes, eventually, free_port, get

@@ -6,8 +6,8 @@ from typing import Any
 import click
 import pytest
 
-from ampd.logs import Logfmt, configure_logs
-from ampd.process_title import process_title
+from amp_workers.ampd.logs import Logfmt, configure_logs
+from amp_workers.ampd.process_title import process_title
 from tests.processes import Processes, command_lines, eventually, run
 
 

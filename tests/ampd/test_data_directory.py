@@ -1,7 +1,7 @@
 import os
 from pathlib import Path
 
-from ampd.data_directory import data_directory
+from amp_workers.ampd.data_directory import data_directory
 
 
 def test_the_lock_names_its_holder_alone(tmp_path: Path) -> None:

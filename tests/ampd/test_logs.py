@@ -14,10 +14,10 @@ from tests.processes import ROOT, clean_environment, eventually
 
 FORKS = """
 import logging, os, threading
-from ampd.logs import configure_logs
+from amp_workers.ampd.logs import configure_logs
 
 configure_logs()
-log = logging.getLogger("web")
+log = logging.getLogger("amp_workers.web")
 threading.Thread(target=log.info, args=("x" * 100_000,)).start()
 os.read(0, 1)
 child = os.fork()

@@ -3,8 +3,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from ampd import supervisor
-from ampd.supervisor import Command, Supervisor
+from amp_workers.ampd import supervisor
+from amp_workers.ampd.supervisor import Command, Supervisor
 from tests.processes import eventually
 
 

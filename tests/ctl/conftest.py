@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from metadata_db import MetadataDbUrl
-from metadata_db.embedded import EmbeddedPostgres
-from metadata_db.migrate import upgrade
+from amp_workers.metadata_db import MetadataDbUrl
+from amp_workers.metadata_db.embedded import EmbeddedPostgres
+from amp_workers.metadata_db.migrate import upgrade
 from tests.admin.witness import witness
 from tests.conftest import fresh_database
 from tests.ctl.contract_api import ContractApi, a_worker, serving
@@ -96,9 +96,9 @@ def api_url(request: pytest.FixtureRequest) -> str:
 
 PATIENT = """\
 #!{python}
-import ctl.node_ids
-from ctl.cli import main
-ctl.node_ids.COMPLETION_SECONDS = ctl.node_ids.SUGGESTION_SECONDS = 30.0
+import amp_workers.ctl.node_ids
+from amp_workers.ctl.cli import main
+amp_workers.ctl.node_ids.COMPLETION_SECONDS = amp_workers.ctl.node_ids.SUGGESTION_SECONDS = 30.0
 main()
 """
 

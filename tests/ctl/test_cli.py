@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from ctl.node_ids import NODE_ID
-from metadata_db import InvalidNodeId, check_node_id
+from amp_workers.ctl.node_ids import NODE_ID
+from amp_workers.metadata_db import InvalidNodeId, check_node_id
 from tests.ctl.contract_api import ContractApi, a_worker, serving
 from tests.node_ids import INVALID, VALID
 from tests.processes import free_port, get, run

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ctl.client import AdminApi, InvalidCredentials
+from amp_workers.ctl.client import AdminApi, InvalidCredentials
 from tests.ctl.conftest import fleet
 from tests.ctl.contract_api import ContractApi, serving
 from tests.processes import free_port, run, tool

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ctl.durations import InvalidDuration, duration_text, parse_duration
+from amp_workers.ctl.durations import InvalidDuration, duration_text, parse_duration
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ import re
 
 import pytest
 
-from ctl.client import AdminApi
-from ctl.order import ORDERS
-from ctl.table import table
-from ctl.uptime import uptime_seconds
+from amp_workers.ctl.client import AdminApi
+from amp_workers.ctl.order import ORDERS
+from amp_workers.ctl.table import table
+from amp_workers.ctl.uptime import uptime_seconds
 from tests.ctl.conftest import FLEET, StartTerminal
 from tests.ctl.contract_api import ContractApi, a_worker, serving
 from tests.processes import run

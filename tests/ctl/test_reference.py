@@ -5,14 +5,14 @@ from collections.abc import Iterator
 import click
 import pytest
 
-from ctl.cli import ampctl
-from ctl.reference import COLUMNS, PATH, reference
+from amp_workers.ctl.cli import ampctl
+from amp_workers.ctl.reference import COLUMNS, PATH, reference
 from tests.processes import run
 
 
 def test_the_committed_file_is_what_help_prints(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")  # nor does it depend on a terminal
-    assert PATH.read_text() == reference(), "run: .venv/bin/python -m ctl.reference"
+    assert PATH.read_text() == reference(), "run: .venv/bin/python -m amp_workers.ctl.reference"
 
 
 def commands(group: click.Group = ampctl, *path: str) -> Iterator[tuple[str, ...]]:

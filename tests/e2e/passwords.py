@@ -5,7 +5,7 @@ from typing import Any
 
 import psycopg
 
-from metadata_db.embedded import EmbeddedPostgres
+from amp_workers.metadata_db.embedded import EmbeddedPostgres
 from tests.processes import eventually
 
 

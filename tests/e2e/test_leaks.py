@@ -9,9 +9,9 @@ from urllib.parse import quote
 import psycopg
 import pytest
 
-from metadata_db import MetadataDbUrl
-from metadata_db.embedded import EmbeddedPostgres, account, find_place
-from metadata_db.migrate import upgrade
+from amp_workers.metadata_db import MetadataDbUrl
+from amp_workers.metadata_db.embedded import EmbeddedPostgres, account, find_place
+from amp_workers.metadata_db.migrate import upgrade
 from tests.admin.contract import assert_described, named
 from tests.e2e.passwords import ask_for_password
 from tests.e2e.secrets import (

@@ -7,9 +7,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from metadata_db import MetadataDbUrl
-from metadata_db.embedded import EmbeddedPostgres, account, find_place
-from metadata_db.migrate import upgrade
+from amp_workers.metadata_db import MetadataDbUrl
+from amp_workers.metadata_db.embedded import EmbeddedPostgres, account, find_place
+from amp_workers.metadata_db.migrate import upgrade
 from tests.admin.witness import witness
 from tests.e2e.passwords import ask_for_password
 from tests.processes import Process, Processes, command_lines, eventually, free_port, get

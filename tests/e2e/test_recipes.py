@@ -7,14 +7,14 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from metadata_db import MetadataDbUrl
-from metadata_db.embedded import EmbeddedPostgres
-from metadata_db.migrate import upgrade
+from amp_workers.metadata_db import MetadataDbUrl
+from amp_workers.metadata_db.embedded import EmbeddedPostgres
+from amp_workers.metadata_db.migrate import upgrade
+from amp_workers.worker.build_info import ENVIRONMENT
 from tests.admin.witness import witness
 from tests.e2e.recipes import BUILD, LIVE, RECIPES, ROWS, Recipe
 from tests.node_ids import INVALID, VALID
 from tests.processes import Processes, eventually, free_port, get, run, tool
-from worker.build_info import ENVIRONMENT
 
 
 @pytest.fixture(scope="module")

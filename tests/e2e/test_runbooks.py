@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from amp_workers.metadata_db import MetadataDbUrl
+from amp_workers.metadata_db.embedded import EmbeddedPostgres
+from amp_workers.metadata_db.migrate import upgrade
 from grafana.builder.alerts import ALERTS
-from metadata_db import MetadataDbUrl
-from metadata_db.embedded import EmbeddedPostgres
-from metadata_db.migrate import upgrade
 from tests.admin.witness import witness
 from tests.alarm.alertmanager import start_alertmanager
 from tests.conftest import Insert, Witnessed, fresh_database

@@ -5,10 +5,10 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, example, given, seed, settings
 from hypothesis import strategies as st
 
-from exporter import create_app
-from metadata_db import DEFAULT_THRESHOLDS, MetadataDbUrl
-from web.guard import guard
-from web.security import Security
+from amp_workers.exporter import create_app
+from amp_workers.metadata_db import DEFAULT_THRESHOLDS, MetadataDbUrl
+from amp_workers.web.guard import guard
+from amp_workers.web.security import Security
 
 PATHS = ["/", "/metrics", "/metrics?name[]=amp_workers", "/-/healthy", "/nothing"]
 

@@ -10,9 +10,9 @@ from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from exporter import create_app
-from exporter.families import AGE_BOUNDS, ALL, EXPORTER, FLEET, WORKER
-from metadata_db import MetadataDbUrl, Thresholds
+from amp_workers.exporter import create_app
+from amp_workers.exporter.families import AGE_BOUNDS, ALL, EXPORTER, FLEET, WORKER
+from amp_workers.metadata_db import MetadataDbUrl, Thresholds
 from tests.conftest import Insert
 from tests.processes import ROOT
 

@@ -16,9 +16,9 @@ import psutil
 import psycopg
 import pytest
 
-from metadata_db import MetadataDbUrl
-from metadata_db.embedded import EmbeddedPostgres, account, find_place
-from metadata_db.migrate import upgrade
+from amp_workers.metadata_db import MetadataDbUrl
+from amp_workers.metadata_db.embedded import EmbeddedPostgres, account, find_place
+from amp_workers.metadata_db.migrate import upgrade
 from tests.processes import Processes, eventually, free_port, frozen, get
 from tests.relay import Relay, socket_of
 

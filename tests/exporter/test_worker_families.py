@@ -1,7 +1,7 @@
 """What the exporter keeps from scrape to scrape."""
 
-from exporter.worker_families import WorkerFamilies
-from metadata_db import Details, Group, Member, State
+from amp_workers.exporter.worker_families import WorkerFamilies
+from amp_workers.metadata_db import Details, Group, Member, State
 
 
 def test_nothing_is_kept_of_workers_that_are_gone() -> None:

@@ -16,11 +16,11 @@ import psycopg
 import pytest
 import yaml
 
+from amp_workers.metadata_db import MetadataDbUrl
+from amp_workers.metadata_db.embedded import EmbeddedPostgres
+from amp_workers.metadata_db.migrate import upgrade
 from grafana.builder.alerts import ALERTS
 from grafana.builder.recording_rules import RECORDING_RULES
-from metadata_db import MetadataDbUrl
-from metadata_db.embedded import EmbeddedPostgres
-from metadata_db.migrate import upgrade
 from tests.conftest import fresh_database
 from tests.processes import ROOT, Process, Processes, eventually, free_port, get
 from tests.prometheus import Prometheus, Vector, labelled

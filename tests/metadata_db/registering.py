@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from metadata_db import register, registration
+from amp_workers.metadata_db import register, registration
 
 
 def enter(connection: Connection, node_id: str, info: Mapping[str, str]) -> datetime:

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from metadata_db import MetadataDbUrl, connect, heartbeat, mark_stopped, single_engine
-from metadata_db.embedded import EmbeddedPostgres
-from metadata_db.registrations import BEAT
+from amp_workers.metadata_db import MetadataDbUrl, connect, heartbeat, mark_stopped, single_engine
+from amp_workers.metadata_db.embedded import EmbeddedPostgres
+from amp_workers.metadata_db.registrations import BEAT
 from tests.metadata_db.registering import enter
 from tests.processes import eventually
 from tests.relay import Relay

@@ -12,7 +12,16 @@ import psycopg
 import pytest
 from sqlalchemy import Connection, text
 
-from metadata_db import MetadataDbError, MetadataDbUrl, Reader, check_schema, connect, deadline, single_engine, told
+from amp_workers.metadata_db import (
+    MetadataDbError,
+    MetadataDbUrl,
+    Reader,
+    check_schema,
+    connect,
+    deadline,
+    single_engine,
+    told,
+)
 from tests.processes import Processes, eventually, freeze
 
 MakeReader = Callable[[str], Reader]
@@ -103,7 +112,7 @@ def test_a_read_after_the_session_was_ended_is_tried_again(
 
 
 def test_each_trouble_is_told_once(empty_database: str, reader: MakeReader, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, logger="metadata_db")
+    caplog.set_level(logging.INFO, logger="amp_workers.metadata_db")
     reads = reader(empty_database)
     for _ in range(3):
         with pytest.raises(MetadataDbError, match="run `ampd migrate`"):
@@ -188,7 +197,7 @@ def test_a_session_that_cannot_be_set_up_is_closed(database: str, sql: Callable[
 
 FORK = """
 import os, sys, time
-from metadata_db import MetadataDbUrl, connect, deadline, single_engine
+from amp_workers.metadata_db import MetadataDbUrl, connect, deadline, single_engine
 
 engine = single_engine(MetadataDbUrl.parse(sys.argv[1]), "a test", statement_timeout=60)
 with connect(engine, 5) as connection:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from metadata_db import (
+from amp_workers.metadata_db import (
     DEFAULT_THRESHOLDS,
     Details,
     Group,
@@ -19,7 +19,7 @@ from metadata_db import (
     read_fleet,
     single_engine,
 )
-from metadata_db.fleet import GROUP_SIZE
+from amp_workers.metadata_db.fleet import GROUP_SIZE
 from tests.conftest import Insert
 from tests.metadata_db.registering import enter
 

@@ -8,8 +8,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from metadata_db import DEFAULT_THRESHOLDS, Forgetter, MetadataDbError, MetadataDbUrl
-from metadata_db.embedded import EmbeddedPostgres
+from amp_workers.metadata_db import DEFAULT_THRESHOLDS, Forgetter, MetadataDbError, MetadataDbUrl
+from amp_workers.metadata_db.embedded import EmbeddedPostgres
 from tests.conftest import Insert
 from tests.processes import eventually
 from tests.relay import Relay, socket_of

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from sqlalchemy import Connection, select
 
-from metadata_db import (
+from amp_workers.metadata_db import (
     DEFAULT_THRESHOLDS,
     MetadataDbError,
     MetadataDbUrl,
@@ -29,10 +29,10 @@ from metadata_db import (
     registration,
     single_engine,
 )
-from metadata_db.embedded import EmbeddedPostgres
-from metadata_db.engine import pooled_engine
-from metadata_db.layout import layout_of
-from metadata_db.schema import workers
+from amp_workers.metadata_db.embedded import EmbeddedPostgres
+from amp_workers.metadata_db.engine import pooled_engine
+from amp_workers.metadata_db.layout import layout_of
+from amp_workers.metadata_db.schema import workers
 from tests.metadata_db import amp
 from tests.metadata_db.amp import AGES, BUILD, FIRST, TODAYS, WITH_INFO, WITHOUT_ZONES, migrate
 from tests.metadata_db.registering import enter

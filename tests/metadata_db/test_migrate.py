@@ -4,8 +4,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from metadata_db import MetadataDbError, MetadataDbUrl
-from metadata_db.migrate import Outcome, downgrade, upgrade
+from amp_workers.metadata_db import MetadataDbError, MetadataDbUrl
+from amp_workers.metadata_db.migrate import Outcome, downgrade, upgrade
 from tests.processes import Processes
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from metadata_db import InvalidNodeId, check_node_id
+from amp_workers.metadata_db import InvalidNodeId, check_node_id
 from tests.node_ids import INVALID, VALID
 
 

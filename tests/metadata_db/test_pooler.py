@@ -6,9 +6,9 @@ import psycopg
 import pytest
 from sqlalchemy import delete, text
 
-from metadata_db import DEFAULT_THRESHOLDS, MetadataDbError, MetadataDbUrl, Reader, list_workers
-from metadata_db.embedded import EmbeddedPostgres
-from metadata_db.schema import workers
+from amp_workers.metadata_db import DEFAULT_THRESHOLDS, MetadataDbError, MetadataDbUrl, Reader, list_workers
+from amp_workers.metadata_db.embedded import EmbeddedPostgres
+from amp_workers.metadata_db.schema import workers
 from tests.conftest import Insert, Witnessed
 from tests.metadata_db.test_fleet import read
 from tests.pgbouncer import start_pgbouncer

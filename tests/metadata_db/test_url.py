@@ -1,6 +1,6 @@
 import pytest
 
-from metadata_db import InvalidMetadataDbUrl, MetadataDbUrl, from_environment
+from amp_workers.metadata_db import InvalidMetadataDbUrl, MetadataDbUrl, from_environment
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from sqlalchemy import Connection
 
-from metadata_db import (
+from amp_workers.metadata_db import (
     DEFAULT_THRESHOLDS,
     MetadataDbUrl,
     State,
@@ -27,7 +27,7 @@ from metadata_db import (
     single_engine,
     try_lock,
 )
-from metadata_db.embedded import EmbeddedPostgres
+from amp_workers.metadata_db.embedded import EmbeddedPostgres
 from tests.conftest import Insert, fresh_database
 from tests.metadata_db.registering import enter
 from tests.metadata_db.test_fleet import read

@@ -7,7 +7,7 @@ from tests.processes import ROOT
 
 FORKS = """
 import os
-from web.alert import Alert
+from amp_workers.web.alert import Alert
 
 alert = Alert()
 child = os.fork()

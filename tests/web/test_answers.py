@@ -5,10 +5,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from amp_workers.web import Answers, ListenAddress
 from tests.processes import Processes, eventually, frozen
 from tests.web.conftest import Authority
 from tests.web.servers import CLIENTS, TLS, Served, write
-from web import Answers, ListenAddress
 
 FILES = {
     "HTTP": "",

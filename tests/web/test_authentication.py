@@ -16,16 +16,16 @@ from flask import Flask, request
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from amp_workers.web import Security, SecurityError, health
+from amp_workers.web.certificates import Tls
+from amp_workers.web.config_file import WebConfig
+from amp_workers.web.guard import guard
+from amp_workers.web.passwords import AT_IT, Passwords, TooManyAttempts
+from amp_workers.web.tokens import TokenError, Tokens, read_tokens
+from amp_workers.web.turns import TooManyWaiting, Turns
 from tests.processes import Processes, command_lines, eventually, free_port, tool
 from tests.web.conftest import Authority
 from tests.web.servers import CLIENTS, HUNTER2, TLS, Served, shown_certificate, write
-from web import Security, SecurityError, health
-from web.certificates import Tls
-from web.config_file import WebConfig
-from web.guard import guard
-from web.passwords import AT_IT, Passwords, TooManyAttempts
-from web.tokens import TokenError, Tokens, read_tokens
-from web.turns import TooManyWaiting, Turns
 
 TOKEN = "a-token-of-an-operator"
 OTHER = "another-of-somebody-else"

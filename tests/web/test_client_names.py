@@ -20,10 +20,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from amp_workers.web.terminator import names_of
 from tests.processes import Processes, eventually, free_port, run, tool
 from tests.web.conftest import Authority
 from tests.web.servers import CLIENTS, NO_DATABASE, Served, shown_certificate, write
-from web.terminator import names_of
 
 
 def allow(*names: str) -> str:

@@ -20,10 +20,10 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from amp_workers.web.config_file import WebConfig, WebConfigError, read_web_config
+from amp_workers.web.tls_trial import TrialError, try_tls
 from tests.web.conftest import Authority
 from tests.web.servers import TLS
-from web.config_file import WebConfig, WebConfigError, read_web_config
-from web.tls_trial import TrialError, try_tls
 
 HASH = "$2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG"
 
@@ -354,7 +354,7 @@ def test_a_trial_that_tells_no_reason_is_made_again(tmp_path: Path, monkeypatch:
     program = tmp_path / "program.py"
     program.write_text("raise SystemExit(1)\n")
     with monkeypatch.context() as broken:
-        broken.setattr("web.tls_trial._PROGRAM", program)
+        broken.setattr("amp_workers.web.tls_trial._PROGRAM", program)
         with pytest.raises(WebConfigError, match="the server does not take them: it could not be tried out"):
             read(tmp_path, TLS)
     assert read(tmp_path, TLS).tls is not None

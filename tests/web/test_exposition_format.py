@@ -2,7 +2,7 @@
 
 import pytest
 
-from web import exposition_format
+from amp_workers.web import exposition_format
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 TEXT_1 = "text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8"

@@ -2,8 +2,8 @@ import socket
 
 import pytest
 
+from amp_workers.web import AddressInUse, ListenAddress
 from tests.processes import free_port
-from web import AddressInUse, ListenAddress
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from amp_workers.web import places
+from amp_workers.web.places import _Places
 from tests.processes import eventually
-from web import places
-from web.places import _Places
 
 
 def test_a_place_that_becomes_free_is_of_who_has_waited_longest(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,8 @@ from itertools import repeat
 import pytest
 from werkzeug.exceptions import ServiceUnavailable
 
+from amp_workers.web.readiness import Readiness
 from tests.processes import eventually
-from web.readiness import Readiness
 
 
 class Question:
@@ -89,7 +89,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("web.readiness.time", clock)
+    monkeypatch.setattr("amp_workers.web.readiness.time", clock)
     return clock
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from amp_workers.web.watched import Watched
 from tests.web.servers import write
-from web.watched import Watched
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from metadata_db import DEFAULT_THRESHOLDS, MetadataDbUrl, Reader, State, list_workers
-from metadata_db.embedded import EmbeddedPostgres
+from amp_workers.metadata_db import DEFAULT_THRESHOLDS, MetadataDbUrl, Reader, State, list_workers
+from amp_workers.metadata_db.embedded import EmbeddedPostgres
 from tests.metadata_db import amp
 from tests.pgbouncer import start_pgbouncer
 from tests.processes import Processes, eventually

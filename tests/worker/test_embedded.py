@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from metadata_db import InvalidMetadataDbUrl, InvalidNodeId, MetadataDbUrl
-from metadata_db.migrate import upgrade
+from amp_workers.metadata_db import InvalidMetadataDbUrl, InvalidNodeId, MetadataDbUrl
+from amp_workers.metadata_db.migrate import upgrade
+from amp_workers.worker import FencedOut, NodeIdTaken, Worker
 from tests.processes import ROOT, Process, Processes, eventually
-from worker import FencedOut, NodeIdTaken, Worker
 
 Sql = Callable[..., list[Any]]
 Start = Callable[[str], Process]
@@ -23,7 +23,7 @@ EXAMPLE = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), r
 
 PRELUDE = """
 import os, signal, sys, threading, time
-from worker import Worker
+from amp_workers.worker import Worker
 url = os.environ["AMP_METADATA_DB_URL"]
 worker = Worker(node_id="w", metadata_db_url=url)
 """
@@ -122,7 +122,7 @@ def test_one_that_is_replaced_in_its_last_moment_hears_of_it(database: str, sql:
 def test_a_stop_that_finds_no_row_is_told(
     database: str, sql: Sql, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.heartbeat.INTERVAL_SECONDS", 3600.0)  # a beat would register it again
+    monkeypatch.setattr("amp_workers.worker.heartbeat.INTERVAL_SECONDS", 3600.0)  # a beat would register it again
     with Worker(node_id="w", metadata_db_url=database):
         sql("DELETE FROM workers")
     assert "'w' stops, which could not be recorded: its row was deleted" in caplog.text
@@ -153,7 +153,7 @@ def test_entering_waits_no_longer_than_asked() -> None:
 
 
 def test_not_even_for_a_server_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("metadata_db.engine.CONNECT_TIMEOUT_SECONDS", 60)
+    monkeypatch.setattr("amp_workers.metadata_db.engine.CONNECT_TIMEOUT_SECONDS", 60)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"postgresql://u@127.0.0.1:{silent.getsockname()[1]}/d"
         started = time.monotonic()
@@ -164,7 +164,7 @@ def test_not_even_for_a_server_that_says_nothing(monkeypatch: pytest.MonkeyPatch
 
 
 BUSY = """
-from worker.beating import Beating
+from amp_workers.worker.beating import Beating
 start = Beating.start
 Beating.start = lambda self: (start(self), time.sleep(60))
 """

@@ -15,13 +15,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from metadata_db import MetadataDbError, MetadataDbUrl
-from metadata_db.embedded import EmbeddedPostgres, account, find_place
-from metadata_db.migrate import upgrade
+from amp_workers.metadata_db import MetadataDbError, MetadataDbUrl
+from amp_workers.metadata_db.embedded import EmbeddedPostgres, account, find_place
+from amp_workers.metadata_db.migrate import upgrade
+from amp_workers.worker import Heartbeat, Worker
 from tests.processes import ROOT, Process, Processes, eventually, tool
 from tests.relay import Relay, socket_of
 from tests.worker.history import keep_history
-from worker import Heartbeat, Worker
 
 Sql = Callable[..., list[Any]]
 MakeServer = Callable[[], EmbeddedPostgres]

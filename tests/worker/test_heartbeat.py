@@ -216,8 +216,8 @@ def test_each_outage_is_told_with_its_own_length(start: Callable[..., Process], 
 
 
 def test_a_database_that_is_not_there_at_the_start_is_waited_for(processes: Processes, empty_database: str) -> None:
-    from metadata_db import MetadataDbUrl
-    from metadata_db.migrate import upgrade
+    from amp_workers.metadata_db import MetadataDbUrl
+    from amp_workers.metadata_db.migrate import upgrade
 
     worker = processes.ampd("worker", "--node-id=w", database=empty_database)
     worker.says("run `ampd migrate`")

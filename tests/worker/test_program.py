@@ -15,8 +15,8 @@ from typing import Any
 import psutil
 import pytest
 
-from metadata_db import MetadataDbUrl
-from metadata_db.migrate import upgrade
+from amp_workers.metadata_db import MetadataDbUrl
+from amp_workers.metadata_db.migrate import upgrade
 from tests.processes import BIN, Process, Processes, clean_environment, command_lines, eventually, run
 
 Sql = Callable[..., list[Any]]

@@ -16,14 +16,14 @@ from typing import Any
 
 import pytest
 
-from metadata_db import MetadataDbUrl, backend_of, connect, registration, single_engine, try_lock
-from metadata_db.embedded import EmbeddedPostgres
+from amp_workers.metadata_db import MetadataDbUrl, backend_of, connect, registration, single_engine, try_lock
+from amp_workers.metadata_db.embedded import EmbeddedPostgres
+from amp_workers.worker.node_id import SILENT_SECONDS, take_node_id
 from tests.metadata_db.registering import enter
 from tests.pgbouncer import start_pgbouncer
 from tests.processes import Process, Processes, eventually, freeze
 from tests.relay import Relay, socket_of
 from tests.worker.history import keep_history, reigns
-from worker.node_id import SILENT_SECONDS, take_node_id
 
 Sql = Callable[..., list[Any]]
 
@@ -116,7 +116,7 @@ def test_ones_own_old_session_is_ended_though_its_last_beat_is_young(
     database: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """And that is nothing to warn of: it may have been about to end."""
-    caplog.set_level(logging.INFO, logger="worker")
+    caplog.set_level(logging.INFO, logger="amp_workers.worker")
     engine = single_engine(MetadataDbUrl.parse(database), "w", statement_timeout=5)
     with connect(engine, 5) as old, connect(engine, 5) as new:
         assert try_lock(old, "w")

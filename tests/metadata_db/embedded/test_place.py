@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from metadata_db.embedded import EmbeddedPostgres, EmbeddedPostgresError, account, find_place
+from amp_workers.metadata_db.embedded import EmbeddedPostgres, EmbeddedPostgresError, account, find_place
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as another account")
 
@@ -26,7 +26,7 @@ def closed_home(open_directory: Path) -> Iterator[Path]:
 
 def test_no_directory_that_is_not_ours_changes_its_mode(closed_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As root, in a closed home: PostgreSQL's data goes to another place, and works there."""
-    monkeypatch.setattr("metadata_db.embedded.place.ROOTS_PLACE", closed_home.parent / "var")
+    monkeypatch.setattr("amp_workers.metadata_db.embedded.place.ROOTS_PLACE", closed_home.parent / "var")
     wanted = closed_home / "project" / ".amp" / "postgres"
     before = modes(closed_home)
     owner = account()

@@ -12,7 +12,7 @@ import psutil
 import psycopg
 import pytest
 
-from metadata_db.embedded import EmbeddedPostgres, EmbeddedPostgresError, account, find_place
+from amp_workers.metadata_db.embedded import EmbeddedPostgres, EmbeddedPostgresError, account, find_place
 from tests.processes import eventually, freeze
 
 

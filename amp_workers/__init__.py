@@ -1,0 +1,30 @@
+"""Worker management for an Amp fleet. The public API is `Worker`, which embeds a worker in a Python program, and its
+errors.
+
+The rooms of this package are links to the folders of the repository. An installation has the folders themselves.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from amp_workers.metadata_db import InvalidMetadataDbUrl, InvalidNodeId, MetadataDbError, UnfitSchema
+    from amp_workers.worker import FencedOut, NodeIdTaken, Worker
+
+__all__ = [
+    "FencedOut",
+    "InvalidMetadataDbUrl",
+    "InvalidNodeId",
+    "MetadataDbError",
+    "NodeIdTaken",
+    "UnfitSchema",
+    "Worker",
+]
+
+
+def __getattr__(name: str) -> object:
+    # Imported on first use: `ampctl` imports this package too, and starts in a fraction of SQLAlchemy's import time.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from amp_workers import metadata_db, worker
+
+    return getattr(worker if hasattr(worker, name) else metadata_db, name)
