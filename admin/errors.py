@@ -7,16 +7,17 @@ from werkzeug.exceptions import HTTPException
 
 from amp_workers.admin.body import json_response
 from amp_workers.admin.parameters import InvalidParameter
+from amp_workers.errors import AmpError
 from amp_workers.metadata_db import InvalidNodeId, MetadataDbError, NotInDatabase, NotWritable, WorkerAlive, WorkerInUse
 
 _log = logging.getLogger("amp_workers.admin")
 
 
-class WorkerNotFound(Exception):
+class WorkerNotFound(AmpError):
     """No worker has that node id."""
 
 
-class AuthenticationRequired(Exception):
+class AuthenticationRequired(AmpError):
     """The request would change something, and nobody knows who sent it."""
 
     def __init__(self) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from werkzeug.datastructures import MultiDict
 
+from amp_workers.errors import AmpError
 from amp_workers.metadata_db import STATES, Selection, State
 
 MAX_LIMIT = 10_000
@@ -12,7 +13,7 @@ MAX_LIMIT = 10_000
 _LIMIT = re.compile(r"[1-9][0-9]{0,4}")
 
 
-class InvalidParameter(Exception):
+class InvalidParameter(AmpError):
     """A parameter that there is not, or a value that it cannot have; the message names it and what is allowed."""
 
 

@@ -6,11 +6,14 @@ The rooms of this package are links to the folders of the repository. An install
 
 from typing import TYPE_CHECKING
 
+from amp_workers.errors import AmpError
+
 if TYPE_CHECKING:
     from amp_workers.metadata_db import InvalidMetadataDbUrl, InvalidNodeId, MetadataDbError, UnfitSchema
     from amp_workers.worker import FencedOut, NodeIdTaken, Worker
 
 __all__ = [
+    "AmpError",
     "FencedOut",
     "InvalidMetadataDbUrl",
     "InvalidNodeId",

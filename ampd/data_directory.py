@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from amp_workers.errors import AmpError
 
-class DataDirectoryError(Exception):
+
+class DataDirectoryError(AmpError):
     """The directory cannot be used; the message says why."""
 
 

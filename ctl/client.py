@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 import click
 
 from amp_workers.ctl.text import shown
+from amp_workers.errors import AmpError
 
 TIMEOUT_SECONDS = 10.0
 
@@ -37,11 +38,11 @@ class ApiError(click.ClickException):
         self.code = code
 
 
-class InvalidAdminUrl(ValueError):
+class InvalidAdminUrl(AmpError, ValueError):
     """The URL of the API is none; the message says why."""
 
 
-class InvalidCredentials(ValueError):
+class InvalidCredentials(AmpError, ValueError):
     """The token or the certificate cannot be used so; the message says why, and has no secret in it."""
 
 

@@ -2,10 +2,12 @@
 
 import re
 
+from amp_workers.errors import AmpError
+
 _SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 
 
-class InvalidDuration(ValueError):
+class InvalidDuration(AmpError, ValueError):
     """The text is no duration; the message says what one is."""
 
 

@@ -5,6 +5,8 @@ from psycopg import errors as pg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from amp_workers.errors import AmpError
+
 REASONS = ("unreachable", "refused", "schema", "timeout", "query")
 """Every `MetadataDbError.reason`, in the order in which they are told apart."""
 
@@ -19,7 +21,7 @@ _REFUSALS = (
 )
 
 
-class MetadataDbError(Exception):
+class MetadataDbError(AmpError):
     """The metadata DB did not do what it was asked.
 
     `reason` is one of REASONS: `unreachable` (no connection, or it broke), `refused` (the server does not let us in,

@@ -6,6 +6,7 @@ from psycopg.errors import ForeignKeyViolation, InsufficientPrivilege, ReadOnlyS
 from sqlalchemy import Connection, column, delete, exists, false, func, select, table, true
 from sqlalchemy.exc import DBAPIError
 
+from amp_workers.errors import AmpError
 from amp_workers.metadata_db.engine import connect, deadline, single_engine, told
 from amp_workers.metadata_db.errors import MetadataDbError
 from amp_workers.metadata_db.layout import layout_of
@@ -19,15 +20,15 @@ _JOBS_STATUS = table("jobs_status", column("node_id"))
 FORGETTABLE = (State.LOST, State.STOPPED, State.FORGOTTEN)
 
 
-class WorkerAlive(Exception):
+class WorkerAlive(AmpError):
     """The worker is active or stale: it beats, or may any moment."""
 
 
-class WorkerInUse(Exception):
+class WorkerInUse(AmpError):
     """Another table's rows still name the worker."""
 
 
-class NotWritable(Exception):
+class NotWritable(AmpError):
     """The metadata DB, or the role there, does not let anything be deleted."""
 
 

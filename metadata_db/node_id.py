@@ -2,13 +2,15 @@
 
 import re
 
+from amp_workers.errors import AmpError
+
 MAX_LENGTH = 255
 
 # [a-zA-Z] and not \w, and fullmatch and not $: neither a letter outside ASCII nor a trailing newline may pass.
 _PATTERN = re.compile(r"[a-zA-Z][a-zA-Z0-9_\-.]*")
 
 
-class InvalidNodeId(ValueError):
+class InvalidNodeId(AmpError, ValueError):
     """A node id that no worker may have; the message names it and says what is wrong with it."""
 
 

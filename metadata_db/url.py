@@ -7,6 +7,8 @@ from typing import Self
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from amp_workers.errors import AmpError
+
 ENVIRONMENT = ("AMP_METADATA_DB_URL", "AMP_CONFIG_METADATA_DB__URL")
 """Where the URL may come from, first one first. The second is the name that Amp's own `ampd` reads."""
 
@@ -14,7 +16,7 @@ _EXPECTED = "expected postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
 _UNREADABLE = f"libpq cannot read it (are @ : / ? # % in the password percent-encoded?); {_EXPECTED}"
 
 
-class InvalidMetadataDbUrl(ValueError):
+class InvalidMetadataDbUrl(AmpError, ValueError):
     """The URL cannot be used; the message says why and holds no part of the URL, which may hold a password."""
 
 

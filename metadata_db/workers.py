@@ -9,6 +9,7 @@ from psycopg.errors import UntranslatableCharacter
 from sqlalchemy import CTE, ColumnElement, Connection, Select, bindparam, func, select, text, true
 from sqlalchemy.exc import DBAPIError
 
+from amp_workers.errors import AmpError
 from amp_workers.metadata_db.layout import layout_of
 from amp_workers.metadata_db.schema import (
     INFO_KEYS,
@@ -66,7 +67,7 @@ class Selection:
 EVERY_WORKER = Selection()
 
 
-class NotInDatabase(Exception):
+class NotInDatabase(AmpError):
     """A text that is asked for has a character that the metadata DB's encoding has not; the message names both."""
 
 

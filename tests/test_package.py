@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 import click
 import pytest
 
+import amp_workers
 from tests.processes import ROOT, Processes, eventually, run
 
 PACKAGE = "amp_workers"
@@ -158,3 +159,12 @@ def test_a_fleet_of_the_wheel_runs_from_a_directory_with_such_modules(
         return True
 
     eventually(look)
+
+
+def test_one_base_class_catches_every_error_of_the_public_api() -> None:
+    errors = {name: getattr(amp_workers, name) for name in amp_workers.__all__ if name != "Worker"}
+    assert {name for name, error in errors.items() if not issubclass(error, amp_workers.AmpError)} == set()
+    with pytest.raises(amp_workers.AmpError):
+        amp_workers.Worker(node_id="1-worker", metadata_db_url="postgresql://localhost/amp")
+    with pytest.raises(amp_workers.AmpError):
+        amp_workers.Worker(node_id="w", metadata_db_url="localhost")

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from amp_workers.errors import AmpError
 from amp_workers.metadata_db import (
     DEFAULT_THRESHOLDS,
     MetadataDbError,
@@ -31,11 +32,11 @@ _ENDING_SECONDS = 3.0
 _log = logging.getLogger("amp_workers.worker")
 
 
-class NodeIdTaken(Exception):
+class NodeIdTaken(AmpError):
     """Another process holds the node id and beats; the message names it."""
 
 
-class FencedOut(Exception):
+class FencedOut(AmpError):
     """Another process registered under the node id while this one was cut off or frozen."""
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from amp_workers.errors import AmpError
 from amp_workers.metadata_db.embedded.account import Account
 
 ROOTS_PLACE = Path("/var/lib/amp")
@@ -26,7 +27,7 @@ _SOCKET_PATH_LENGTH = 107
 """sockaddr_un.sun_path holds 108 bytes on Linux, the last of which is 0."""
 
 
-class EmbeddedPostgresError(Exception):
+class EmbeddedPostgresError(AmpError):
     """The embedded PostgreSQL cannot run; the message says why, and what to do."""
 
 
