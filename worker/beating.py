@@ -4,8 +4,8 @@ import signal
 import threading
 from collections.abc import Callable
 
-from amp_workers.worker.guard import HEARD
 from amp_workers.worker.heartbeat import Heartbeat
+from amp_workers.worker.reaper import HEARD
 
 
 class Beating(threading.Thread):

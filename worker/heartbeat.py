@@ -30,7 +30,7 @@ from amp_workers.metadata_db import (
     through_pooler,
     told,
 )
-from amp_workers.worker.node_id import BEAT_TIMEOUT_SECONDS, NodeIdTaken, take_node_id, taken_over
+from amp_workers.worker.takeover import BEAT_TIMEOUT_SECONDS, NodeIdTaken, take_node_id, taken_over
 
 INTERVAL_SECONDS = 1.0
 

@@ -12,9 +12,9 @@ from typing import NoReturn
 from setproctitle import setproctitle
 
 from amp_workers.worker.beating import Beating
-from amp_workers.worker.descendants import adopt_orphans, reap, signal_all
-from amp_workers.worker.guard import END, FROM_TERMINAL, HEARD, KILL_PATIENCE_SECONDS, START, Guard
 from amp_workers.worker.heartbeat import Heartbeat
+from amp_workers.worker.process_tree import adopt_orphans, reap, signal_all
+from amp_workers.worker.reaper import END, FROM_TERMINAL, HEARD, KILL_PATIENCE_SECONDS, START, Guard
 
 _SI_KERNEL = 0x80
 """The `si_code` of a terminal's signals, and of those of a timer or a limit, which go to one process."""

@@ -406,7 +406,7 @@ def test_a_worker_that_is_killed_by_name_takes_the_program_with_it(start: Start,
 
 def test_a_guard_whose_worker_died_at_once_ends(processes: Processes) -> None:
     """Before the guard could have the kernel signal it: all that tells of it is another parent."""
-    guard = "import os, signal, sys; from worker.guard import HEARD, Guard; orders, other = os.pipe()"
+    guard = "import os, signal, sys; from amp_workers.worker.reaper import HEARD, Guard; orders, other = os.pipe()"
     guard += "; mask = signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)"
     guard += "; sys.exit(Guard(['true'], {}, 1, 2**22 + 1, orders, mask).run())"
     assert processes.start(sys.executable, "-c", guard).wait() == 137

@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 
 from amp_workers.worker.heartbeat import BACKOFF_SECONDS, INTERVAL_SECONDS, STOP_SECONDS, Backoff, next_due
-from amp_workers.worker.node_id import BEAT_TIMEOUT_SECONDS, SILENT_SECONDS
+from amp_workers.worker.takeover import BEAT_TIMEOUT_SECONDS, SILENT_SECONDS
 
 
 def test_the_waits_leave_room_for_what_is_promised() -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from amp_workers.metadata_db import MetadataDbUrl, backend_of, connect, registration, single_engine, try_lock
 from amp_workers.metadata_db.embedded import EmbeddedPostgres
-from amp_workers.worker.node_id import SILENT_SECONDS, take_node_id
+from amp_workers.worker.takeover import SILENT_SECONDS, take_node_id
 from tests.metadata_db.registering import enter
 from tests.pgbouncer import start_pgbouncer
 from tests.processes import Process, Processes, eventually, freeze

@@ -16,7 +16,7 @@ import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
-from amp_workers.worker.descendants import adopt_orphans, reap, signal_all, signal_with_parent
+from amp_workers.worker.process_tree import adopt_orphans, reap, signal_all, signal_with_parent
 
 START = 0
 """The order to start the program, given once the worker has registered. That to pass a signal on is its number."""

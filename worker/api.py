@@ -10,7 +10,7 @@ from amp_workers.metadata_db import MetadataDbUrl, check_node_id
 from amp_workers.worker.beating import Beating
 from amp_workers.worker.build_info import build_info
 from amp_workers.worker.heartbeat import Heartbeat
-from amp_workers.worker.node_id import FencedOut
+from amp_workers.worker.takeover import FencedOut
 
 _log = logging.getLogger("amp_workers.worker")
 
