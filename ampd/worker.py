@@ -66,7 +66,7 @@ def worker(metadata_db_url: MetadataDbUrl, node_id: str, stop_timeout: int, comm
     \b
     Exit codes:
       0  stopped, and the metadata DB knows
-      1  another process holds the node id, or the metadata DB is of an Amp too old for this worker (COMMAND was not
+      1  another process holds the node id, or the schema of the metadata DB is too old or not Amp's (COMMAND was not
          started), or the stop could not be recorded
       2  wrong usage, such as a node id that is not valid
       3  another process took the node id over while this one was cut off or frozen (COMMAND was stopped)

@@ -93,17 +93,17 @@ def header(family: Family) -> bytes:
 def _keep(group: Group, details: Details) -> _Kept:
     members = details.members
     labels = [f'{{node_id="{escape(member.node_id)}"}} '.encode() for member in members]
-    # A group is of one state and of one table: a moment is either known of all its members, or of none.
     moments = {
         WORKER_REGISTERED_TIMESTAMP: [member.registered_at for member in members],
         WORKER_CREATED_TIMESTAMP: [member.created_at for member in members],
-        WORKER_STOPPED_TIMESTAMP: [member.stopped_at for member in members],
+        # A group is of one state: either all its members have a `stopped_at`, or none has.
+        WORKER_STOPPED_TIMESTAMP: [member.stopped_at for member in members if member.stopped_at is not None],
     }
-    texts = {}
-    for family, values in moments.items():
-        known = [value.encode() for value in values if value is not None]
-        if known:
-            texts[family] = _series(family, labels, known)
+    texts = {
+        family: _series(family, labels, [value.encode() for value in values])
+        for family, values in moments.items()
+        if values
+    }
     if members:
         texts[WORKER_INFO] = "".join(_info(member) for member in members).encode()
     return _Kept(group.fingerprint, details.versions, labels, texts)

@@ -16,7 +16,6 @@ from amp_workers.metadata_db.node_id import InvalidNodeId, check_node_id
 from amp_workers.metadata_db.reader import Reader
 from amp_workers.metadata_db.registrations import (
     Registration,
-    check_writable,
     end_lock_holder,
     heartbeat,
     lock_holder,
@@ -26,6 +25,7 @@ from amp_workers.metadata_db.registrations import (
     try_lock,
 )
 from amp_workers.metadata_db.schema import DEFAULT_THRESHOLDS, STATES, UNKNOWN, State, Thresholds
+from amp_workers.metadata_db.schema_compat import check_compatible
 from amp_workers.metadata_db.url import ENVIRONMENT, InvalidMetadataDbUrl, MetadataDbUrl, from_environment
 from amp_workers.metadata_db.workers import NotInDatabase, Selection, Worker, check_schema, get_worker, list_workers
 
@@ -59,9 +59,9 @@ __all__ = [
     "WorkerAlive",
     "WorkerInUse",
     "backend_of",
+    "check_compatible",
     "check_node_id",
     "check_schema",
-    "check_writable",
     "connect",
     "deadline",
     "end_lock_holder",

@@ -15,12 +15,11 @@ from typing import Any, LiteralString, Self, cast
 import psycopg
 from psycopg import sql
 from psycopg.pq import TransactionStatus
-from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine, event
+from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from amp_workers.metadata_db.errors import MetadataDbError, explain
-from amp_workers.metadata_db.layout import adapt
 from amp_workers.metadata_db.url import MetadataDbUrl
 
 CONNECT_TIMEOUT_SECONDS = 3
@@ -54,8 +53,6 @@ def pooled_engine(url: MetadataDbUrl, application_name: str, *, connections: int
 
     statement_timeout: in seconds, held by the server. Through a connection pooler, that and the ban on writing hold in
     a `transaction` alone.
-
-    What is executed may be written for today's `workers` table, and reads the one that is there: see `layout`.
     """
     settings = {
         "statement_timeout": _milliseconds(statement_timeout),
@@ -64,7 +61,7 @@ def pooled_engine(url: MetadataDbUrl, application_name: str, *, connections: int
         "jit": "off",  # a statement that is over in a fraction of a second has no time to be compiled first
         "work_mem": "64MB",
     }
-    engine = create_engine(
+    return create_engine(
         "postgresql+psycopg://",
         creator=lambda: _open(url, application_name, settings),
         poolclass=QueuePool,
@@ -74,8 +71,6 @@ def pooled_engine(url: MetadataDbUrl, application_name: str, *, connections: int
         isolation_level="AUTOCOMMIT",
         hide_parameters=True,
     )
-    event.listen(engine, "before_execute", adapt, retval=True)
-    return engine
 
 
 def single_engine(url: MetadataDbUrl, application_name: str, *, statement_timeout: float) -> Engine:

@@ -30,7 +30,6 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from amp_workers.metadata_db.engine import in_transaction, transaction
-from amp_workers.metadata_db.layout import layout_of
 from amp_workers.metadata_db.schema import (
     INFO_KEYS,
     STATES,
@@ -102,10 +101,8 @@ class Member:
     """One worker, without its heartbeat. Moments are Unix times, as text."""
 
     node_id: str
-    registered_at: str | None
-    """None where the table has no such column, as an old one of Amp's; `created_at` likewise."""
-
-    created_at: str | None
+    registered_at: str
+    created_at: str
     stopped_at: str | None
     info: tuple[str, ...]
     """`version`, `commit_sha`, `commit_timestamp` and `build_date`, `unknown` where the worker did not say."""
@@ -261,18 +258,7 @@ def _read_members(connection: Connection, ids: Sequence[int]) -> dict[int, Membe
             *(func.left(info_text(key), LABEL_LENGTH) for key in INFO_KEYS),
         ).where(workers.c.id == any_(literal(ids, ARRAY(BigInteger))))
     )
-    unknown = layout_of(connection).unknown_moments
-    registered_is_known, created_is_known = ("registered_at" not in unknown, "created_at" not in unknown)
-    return {
-        row[0]: Member(
-            row[1],
-            row[2] if registered_is_known else None,
-            row[3] if created_is_known else None,
-            row[4],
-            tuple(row[5:]),
-        )
-        for row in rows
-    }
+    return {row[0]: Member(row[1], row[2], row[3], row[4], tuple(row[5:])) for row in rows}
 
 
 def _read_versions(connection: Connection, clock: Clock, keys: Sequence[Key]) -> dict[Key, dict[str, int]]:

@@ -9,8 +9,8 @@ from sqlalchemy.exc import DBAPIError
 from amp_workers.errors import AmpError
 from amp_workers.metadata_db.engine import connect, deadline, single_engine, told
 from amp_workers.metadata_db.errors import MetadataDbError
-from amp_workers.metadata_db.layout import layout_of
 from amp_workers.metadata_db.schema import State, Thresholds, clock_of, clock_reading, state, workers
+from amp_workers.metadata_db.schema_compat import check_compatible
 from amp_workers.metadata_db.url import MetadataDbUrl
 
 _JOBS_STATUS = table("jobs_status", column("node_id"))
@@ -60,13 +60,7 @@ class Forgetter:
 
 
 def _forget(connection: Connection, node_id: str, thresholds: Thresholds) -> State | None:
-    layout = layout_of(connection)
-    layout.check_readable()
-    if layout.types and not layout.is_todays:
-        raise NotWritable(
-            "the metadata DB's workers table is of an Amp from before its migration 20251219050000: it is only read "
-            "here, upgrade Amp first"
-        )
+    check_compatible(connection)
     # One statement looks and deletes. Where a heartbeat comes in between, PostgreSQL looks at the row again before it
     # deletes, and the worker stays.
     reading = clock_reading(thresholds)

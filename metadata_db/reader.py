@@ -11,8 +11,8 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from amp_workers.metadata_db.engine import connect, deadline, pooled_engine, through_pooler, told, transaction
-from amp_workers.metadata_db.errors import MetadataDbError, UnfitSchema, explain
-from amp_workers.metadata_db.layout import forget_layout
+from amp_workers.metadata_db.errors import MetadataDbError
+from amp_workers.metadata_db.schema_compat import check_compatible
 from amp_workers.metadata_db.url import MetadataDbUrl
 
 Result = TypeVar("Result")
@@ -55,7 +55,7 @@ class Reader:
             seconds = max(0.0, ends - time.monotonic())
             try:
                 with told(), connect(self._engine, seconds) as connection, deadline(connection, seconds):
-                    return self._read(connection, run)
+                    return self._run(connection, run)
             except MetadataDbError as error:
                 # A pooled connection whose server was restarted. SQLAlchemy has emptied the pool by now, so that
                 # a second try gets a new one, and a read may be tried again without harm.
@@ -64,21 +64,13 @@ class Reader:
                 if not broken or time.monotonic() >= ends - seconds / 2:
                     raise
 
-    def _read(self, connection: Connection, run: Callable[[Connection], Result]) -> Result:
-        try:
-            return self._run(connection, run)
-        except (DBAPIError, UnfitSchema) as error:
-            unfit = isinstance(error, UnfitSchema) or explain(error).reason == "schema"
-            # What was known of the table is of before a migration of Amp's.
-            if not unfit or forget_layout(connection) is None:
-                raise
-        return self._run(connection, run)
-
     @staticmethod
     def _run(connection: Connection, run: Callable[[Connection], Result]) -> Result:
         if not through_pooler(connection):
+            check_compatible(connection)
             return run(connection)
         with transaction(connection, "BEGIN READ ONLY"):
+            check_compatible(connection)
             return run(connection)
 
     def _note(self, trouble: str | None, message: str) -> None:

@@ -1,21 +1,18 @@
 """What a worker writes: its registration and its heartbeat; and who holds a node id."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 from typing import Any
 
 from psycopg.errors import InsufficientPrivilege
-from psycopg.sql import SQL
-from sqlalchemy import ColumnElement, Connection, DateTime, Update, false, func, literal, select, text, update
+from sqlalchemy import ColumnElement, Connection, Update, false, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.sql.dml import ReturningInsert
 
 from amp_workers.metadata_db.engine import session_of
 from amp_workers.metadata_db.errors import MetadataDbError
-from amp_workers.metadata_db.layout import Layout, forget_layout, layout_of
 from amp_workers.metadata_db.schema import epoch, moment, stopped_at, workers
 
 # The setting is that of this one transaction, so that a beat does not wait for the disk and all else does: a beat that
@@ -25,11 +22,6 @@ UPDATE workers SET heartbeat_at = now() WHERE node_id = %s AND registered_at = %
 RETURNING set_config('synchronous_commit', 'off', true)
 """
 """The heartbeat, as psycopg takes it: of a node id, while `registered_at` is still the one that its process wrote."""
-
-_BEAT_WITHOUT_ZONES = SQL("""
-UPDATE workers SET heartbeat_at = {now} WHERE node_id = %s AND registered_at = {registered_at} AND {unchanged}
-RETURNING set_config('synchronous_commit', 'off', true)
-""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +34,6 @@ class Registration:
     """Since the last heartbeat; negative where that lies in the future."""
 
     stopped: bool
-
-
-def check_writable(connection: Connection) -> None:
-    """Raise UnfitSchema where no worker can register: the table is of an old Amp, and lacks columns."""
-    layout_of(connection).check_writable()
 
 
 def try_lock(connection: Connection, node_id: str) -> bool:
@@ -105,68 +92,37 @@ def register(
 
     seen: who had the node id when it was found to be free. None where another worker has registered or beaten since.
     """
-    layout = layout_of(connection)
-    last = moment(layout.aware(workers.c.heartbeat_at, "heartbeat_at"))
-    unchanged = false() if seen is None else last == seen.heartbeat_at
-    registered_at: datetime | None = connection.execute(_entry(layout, node_id, info, unchanged)).scalar()
+    unchanged = false() if seen is None else moment(workers.c.heartbeat_at) == seen.heartbeat_at
+    registered_at: datetime | None = connection.execute(_entry(node_id, info, unchanged)).scalar()
     return registered_at
 
 
-def _entry(
-    layout: Layout, node_id: str, info: Mapping[str, str], renew_where: ColumnElement[bool]
-) -> ReturningInsert[Any]:
-    now = {name: layout.stored(func.now(), name) for name in ("registered_at", "heartbeat_at")}
-    entry = insert(workers).values(
-        node_id=node_id, info=dict(info), created_at=layout.stored(func.now(), "created_at"), **now
-    )
+def _entry(node_id: str, info: Mapping[str, str], renew_where: ColumnElement[bool]) -> ReturningInsert[Any]:
+    now = {"registered_at": func.now(), "heartbeat_at": func.now()}
+    entry = insert(workers).values(node_id=node_id, info=dict(info), created_at=func.now(), **now)
     renewed = entry.on_conflict_do_update(
         index_elements=[workers.c.node_id], set_={"info": entry.excluded.info, **now}, where=renew_where
     )
-    return renewed.returning(layout.aware(workers.c.registered_at, "registered_at"))
+    return renewed.returning(workers.c.registered_at)
 
 
 def heartbeat(connection: Connection, node_id: str, registered_at: datetime) -> bool:
     """Renew a heartbeat in one round trip; False where the registration is no longer this process's own."""
-    session = session_of(connection)
-    return _write(
-        connection,
-        lambda layout: session.execute(_beat(layout), (node_id, registered_at), prepare=True).rowcount,
-    )
-
-
-def _beat(layout: Layout) -> str | bytes:
-    if layout.is_todays:
-        return BEAT
-    return _beat_without_zones(layout.is_naive("heartbeat_at"), layout.is_naive("registered_at"))
-
-
-@cache
-def _beat_without_zones(heartbeat_at: bool, registered_at: bool) -> bytes:
-    """The heartbeat for columns of which one or both are without a time zone, which means UTC."""
-    return _BEAT_WITHOUT_ZONES.format(
-        now=SQL("timezone('UTC', now())" if heartbeat_at else "now()"),
-        registered_at=SQL("timezone('UTC', %s)" if registered_at else "%s"),
-        unchanged=SQL("pg_typeof(heartbeat_at) = 'timestamp'::regtype" if heartbeat_at else "true"),
-    ).as_bytes()
+    return session_of(connection).execute(BEAT, (node_id, registered_at), prepare=True).rowcount == 1
 
 
 def mark_stopped(connection: Connection, node_id: str, registered_at: datetime) -> bool:
     """Record that a worker stops on purpose; False where the registration is no longer this process's own."""
     stopped = func.jsonb_build_object(text("'stopped_at'"), func.now())
-
-    def stop(layout: Layout) -> int:
-        values = {"heartbeat_at": layout.stored(func.now(), "heartbeat_at"), "info": workers.c.info.op("||")(stopped)}
-        return connection.execute(_own_row(layout, node_id, registered_at).values(values)).rowcount
-
-    return _write(connection, stop)
+    values = {"heartbeat_at": func.now(), "info": workers.c.info.op("||")(stopped)}
+    return connection.execute(_own_row(node_id, registered_at).values(values)).rowcount == 1
 
 
 def registration(connection: Connection, node_id: str) -> Registration | None:
     """Return who registered last under a node id; None where there is no row."""
-    layout = layout_of(connection)
-    heartbeat_at = moment(layout.aware(workers.c.heartbeat_at, "heartbeat_at"))
+    heartbeat_at = moment(workers.c.heartbeat_at)
     found = select(
-        moment(layout.aware(workers.c.registered_at, "registered_at")),
+        moment(workers.c.registered_at),
         heartbeat_at,
         epoch(func.clock_timestamp() - heartbeat_at),
         stopped_at().is_not(None),
@@ -175,23 +131,6 @@ def registration(connection: Connection, node_id: str) -> Registration | None:
     return None if row is None else Registration(*row)
 
 
-def _write(connection: Connection, write: Callable[[Layout], int]) -> bool:
-    """Write to the process's own row; False where there is none."""
-    layout = layout_of(connection)
-    if write(layout) == 1:
-        return True
-    if layout.is_todays:
-        return False
-    # A migration of Amp's may have given a column its time zone meanwhile.
-    forget_layout(connection)
-    return layout_of(connection) != layout and write(layout_of(connection)) == 1
-
-
-def _own_row(layout: Layout, node_id: str, registered_at: datetime) -> Update:
+def _own_row(node_id: str, registered_at: datetime) -> Update:
     """The fence: whoever registers later changes `registered_at`, and every older process writes to no row."""
-    fence = layout.stored(literal(registered_at, DateTime(timezone=True)), "registered_at")
-    own = update(workers).where(workers.c.node_id == node_id, workers.c.registered_at == fence)
-    if layout.is_naive("heartbeat_at"):
-        # A moment of UTC without its zone, written to a column with one, would be read as one of the session's zone.
-        own = own.where(func.pg_typeof(workers.c.heartbeat_at) == text("'timestamp'::regtype"))
-    return own
+    return update(workers).where(workers.c.node_id == node_id, workers.c.registered_at == registered_at)

@@ -10,10 +10,8 @@ from sqlalchemy import CTE, ColumnElement, Connection, Select, bindparam, func, 
 from sqlalchemy.exc import DBAPIError
 
 from amp_workers.errors import AmpError
-from amp_workers.metadata_db.layout import layout_of
 from amp_workers.metadata_db.schema import (
     INFO_KEYS,
-    UNKNOWN,
     State,
     Thresholds,
     clock_of,
@@ -34,7 +32,6 @@ class Worker(TypedDict):
     much as all that the API does with them.
 
     The moments are `2025-01-15T17:20:15Z`: UTC and whole seconds, truncated; jq's fromdateiso8601 reads nothing else.
-    One for which an old table of Amp's has no column is `unknown`.
     """
 
     node_id: str
@@ -97,14 +94,13 @@ def list_workers(connection: Connection, thresholds: Thresholds, selection: Sele
         if isinstance(error.orig, UntranslatableCharacter):
             raise NotInDatabase(f"the metadata DB cannot have that: {error.orig.diag.message_primary}") from error
         raise
-    unknown = layout_of(connection).unknown_moments
-    return [_worker(row, unknown) for row in rows]
+    return [_worker(row) for row in rows]
 
 
 def get_worker(connection: Connection, node_id: str, thresholds: Thresholds) -> Worker | None:
     """Return one worker, or None where no worker ever registered under that node id."""
     row = connection.execute(_select_worker(thresholds), {"wanted": node_id}).one_or_none()
-    return None if row is None else _worker(row, layout_of(connection).unknown_moments)
+    return None if row is None else _worker(row)
 
 
 @lru_cache
@@ -128,11 +124,8 @@ def _shown(column: ColumnElement[Any]) -> ColumnElement[str]:
     return func.to_char(func.timezone(text("'UTC'"), moment(column)), text(_SHOWN))
 
 
-def _worker(row: Sequence[Any], unknown: Collection[str]) -> Worker:
+def _worker(row: Sequence[Any]) -> Worker:
     node_id, its_state, age, created_at, registered_at, heartbeat_at, version, sha, committed, built = row
-    if unknown:
-        created_at = UNKNOWN if "created_at" in unknown else created_at
-        registered_at = UNKNOWN if "registered_at" in unknown else registered_at
     return {
         "node_id": node_id,
         "state": its_state,

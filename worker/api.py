@@ -32,7 +32,7 @@ class Worker:
     Raises:
         InvalidNodeId, InvalidMetadataDbUrl: at once; both are ValueErrors.
         NodeIdTaken: on entering, another process holds the node id.
-        UnfitSchema: on entering, the metadata DB is of an Amp too old for a worker of this project.
+        UnfitSchema: on entering, the `workers` table is too old (upgrade Amp), or is not Amp's.
         TimeoutError: on entering, not registered in time.
         FencedOut: on leaving, whatever the block itself raised: another process took the node id over.
     """

@@ -19,7 +19,7 @@ from amp_workers.metadata_db import (
     Registration,
     UnfitSchema,
     backend_of,
-    check_writable,
+    check_compatible,
     connect,
     deadline,
     heartbeat,
@@ -150,7 +150,7 @@ class Heartbeat:
             self._told_of_pooler = True
             _log.warning(_POOLED, self._node_id)
         with deadline(connection, BEAT_TIMEOUT_SECONDS):
-            check_writable(connection)
+            check_compatible(connection)
         seen = take_node_id(connection, self._node_id, registered_at=self._registered_at, own_backend=self._backend)
         self._backend = None if pooled else backend_of(connection)
         with deadline(connection, BEAT_TIMEOUT_SECONDS):

@@ -1,7 +1,9 @@
-"""An existing fleet of Amp's own, shown by the real processes: docs/amp.md as printed, and every age of the schema."""
+"""An existing fleet of Amp's own, shown by the real processes: docs/amp.md as printed, and an upgrade of the schema."""
 
 import json
 import re
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,36 +104,39 @@ def dump(server: SecurePostgres) -> str:
     return re.sub(r"^\\(un)?restrict .*$", "", done.stdout, flags=re.M)  # random from dump to dump
 
 
-def test_every_age_is_shown_and_an_upgrade_of_amps_is_followed(
+def test_an_old_schema_is_refused_until_amp_is_upgraded(
     empty_database: str, processes: Processes, witnessed: Witnessed
 ) -> None:
     admin, exporter = free_port(), free_port()
     amp.migrate(empty_database, amp.FIRST)
+    amp.register(empty_database, amp.FIRST, "alive", silent_for=-60)  # active for a minute, in which it is looked at
     processes.ampd("admin", "--web.listen-address", f"127.0.0.1:{admin}", database=empty_database)
     processes.ampd("exporter", "--web.listen-address", f"127.0.0.1:{exporter}", database=empty_database)
     for port in (admin, exporter):
-        eventually(lambda port=port: get(f"http://127.0.0.1:{port}/-/ready"), 30)  # type: ignore[misc]
+        eventually(lambda port=port: get(f"http://127.0.0.1:{port}/-/healthy"), 30)  # type: ignore[misc]
     api = {"AMP_ADMIN_URL": f"http://127.0.0.1:{witnessed(admin)}"}
-    for age in (amp.FIRST, amp.WITH_INFO, amp.TODAYS):
+    advice = "before Amp's migration 20251219050000: upgrade Amp"
+    for age in amp.TOO_OLD:
         amp.migrate(empty_database, age)
-        amp.register(empty_database, age, "alive", silent_for=-60)  # active for a minute, in which it is looked at
-        amp.register(empty_database, age, "lost", {"version": "v1"}, silent_for=120)
-        for _ in range(2):
-            listed = json.loads(run("ampctl", "worker", "list", "--json", env=api).stdout)["workers"]
-            assert {each["node_id"]: each["state"] for each in listed} == {"alive": "active", "lost": "lost"}
-            metrics = get(f"http://127.0.0.1:{exporter}/metrics")
-            assert 'amp_workers{state="active"} 1.0\n' in metrics
-            assert 'amp_workers{state="lost"} 1.0\n' in metrics
-        shown = run("ampctl", "worker", "inspect", "alive", env=api).stdout
-        series = 'amp_worker_registered_timestamp_seconds{node_id="alive"}'
-        if age == amp.FIRST:
-            assert "Created: unknown\nRegistered: unknown\nHeartbeat: 20" in shown
-            assert "Version: unknown" in shown
-            assert series not in metrics
-            assert 'amp_worker_info{node_id="alive",version="unknown"' in metrics
-        else:
-            assert "unknown" not in shown
-            assert f"Commit Timestamp: {amp.BUILD['commit_timestamp']}\n" in shown
-            assert f"Build Date: {amp.BUILD['build_date']}\n" in shown
-            assert series in metrics
-            assert f'amp_worker_info{{node_id="alive",version="{amp.BUILD["version"]}"' in metrics
+        assert advice in run("ampctl", "worker", "list", env=api).stderr
+        metrics = get(f"http://127.0.0.1:{exporter}/metrics")
+        assert "amp_metadata_db_up 0.0\n" in metrics
+        assert "amp_workers{" not in metrics
+        for port in (admin, exporter):
+            assert advice in ready(port)[1]
+    amp.migrate(empty_database, amp.TODAYS)
+    for port in (admin, exporter):
+        eventually(lambda port=port: ready(port)[0] == 200)  # type: ignore[misc]
+    listed = json.loads(run("ampctl", "worker", "list", "--json", env=api).stdout)["workers"]
+    assert [(each["node_id"], each["state"]) for each in listed] == [("alive", "active")]
+    assert 'amp_workers{state="active"} 1.0\n' in get(f"http://127.0.0.1:{exporter}/metrics")
+
+
+def ready(port: int) -> tuple[int, str]:
+    """What a server's readiness endpoint answers: the status and the text."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready", timeout=10) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()

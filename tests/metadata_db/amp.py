@@ -38,10 +38,8 @@ MIGRATIONS = {
 
 FIRST, WITH_INFO, WITH_ZONES, TODAYS = MIGRATIONS
 
-WITHOUT_ZONES = 20251030111408
-"""An age that never was, but might have been: no moment has a time zone."""
-
-AGES = (FIRST, WITH_INFO, WITHOUT_ZONES, WITH_ZONES, TODAYS)
+TOO_OLD = (FIRST, WITH_INFO)
+"""Ages of the schema that this project refuses."""
 
 BUILD = {
     "version": "v0.0.22-15-g8b065bde",
@@ -73,10 +71,6 @@ def migrate(url: str, age: int) -> None:
             if version <= age and version not in done:
                 connection.execute(statements.encode())
                 connection.execute("INSERT INTO _sqlx_migrations VALUES (%s, true)", [version])
-        if age == WITHOUT_ZONES:
-            connection.execute(
-                "ALTER TABLE workers ALTER created_at TYPE timestamp, ALTER registered_at TYPE timestamp"
-            )
 
 
 class AmpsWorker:

@@ -1,0 +1,63 @@
+"""Refuses a `workers` table that the statements of this project are not written for."""
+
+from collections.abc import Mapping
+
+from sqlalchemy import Connection
+
+from amp_workers.metadata_db.errors import UnfitSchema
+from amp_workers.metadata_db.schema import workers
+
+OLDEST_MIGRATION = 20251219050000
+"""Of Amp's: it gives `heartbeat_at` its time zone, and no later one changes `workers`."""
+
+_COLUMNS = """
+SELECT attname, format_type(atttypid, NULL) FROM pg_attribute
+WHERE attrelid = to_regclass('workers') AND attnum > 0 AND NOT attisdropped
+"""
+
+_TYPES = {"info": "jsonb"} | dict.fromkeys(("heartbeat_at", "created_at", "registered_at"), "timestamp with time zone")
+"""An id may be of any integer type, and a node id of any text type."""
+
+_OLD_TYPES = ("timestamp without time zone", "timestamp with time zone")
+
+_KEY = "has_compatible_schema"
+
+
+def check_compatible(connection: Connection) -> None:
+    """Raise UnfitSchema where the `workers` table is of an Amp that is too old, or is not Amp's.
+
+    The catalogue is read once per session. A refusal is not kept, so that an upgrade of Amp is seen. Where there is no
+    table, PostgreSQL's own error follows from the first statement.
+    """
+    if _KEY in connection.info:
+        return
+    types = {row[0]: row[1] for row in connection.exec_driver_sql(_COLUMNS)}
+    if not types:
+        return
+    problems = _problems(types)
+    if problems:
+        raise UnfitSchema(_refusal(types, "; ".join(problems)))
+    connection.info[_KEY] = True
+
+
+def _problems(types: Mapping[str, str]) -> list[str]:
+    missing = [column.name for column in workers.columns if column.name not in types]
+    wrong = [
+        f"its {name} is of type {types[name]}"
+        for name, expected in _TYPES.items()
+        if types.get(name, expected) != expected
+    ]
+    return ([f"it lacks {', '.join(missing)}"] if missing else []) + wrong
+
+
+def _refusal(types: Mapping[str, str], problems: str) -> str:
+    heartbeat = types.get("heartbeat_at", types.get("last_heartbeat"))
+    if "node_id" in types and heartbeat in _OLD_TYPES:
+        return (
+            f"the metadata DB's workers table is from before Amp's migration {OLDEST_MIGRATION}: upgrade Amp "
+            f"({problems})"
+        )
+    return (
+        f"the metadata DB's workers table is not Amp's: {problems}. Use the URL of another database, or select another "
+        "schema with ?options=-csearch_path%3DSCHEMA"
+    )
