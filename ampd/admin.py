@@ -60,6 +60,7 @@ def admin(
 
     # Taken out of the environment, which Granian shows to every request.
     token = os.environ.pop(TOKEN_ENVIRONMENT, None)
+    token = token if token is None else token.strip()
     safe = security(web_config_file, auth_token_file, token)
     create = partial(create_app, metadata_db_url, thresholds(stale_after, lost_after, forget_after))
     try:

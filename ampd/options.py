@@ -19,6 +19,8 @@ class _MetadataDbUrlType(click.ParamType[MetadataDbUrl]):
     name = "url"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> MetadataDbUrl:
+        if isinstance(value, MetadataDbUrl):  # of a file
+            return value
         try:
             return MetadataDbUrl.parse(value)
         except InvalidMetadataDbUrl as error:

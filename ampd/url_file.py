@@ -1,4 +1,4 @@
-"""The metadata DB's URL from a file: a credential of systemd's, or a mounted secret.
+"""The metadata DB's URL from a file: a credential of systemd's, or a mounted secret, read again at each connection.
 
 libpq's own `passfile=` will not do for these. It ignores a file that shows group permissions, as systemd's credentials
 do where they are given to a service's user by an access list, and as mounted secrets do.
@@ -30,7 +30,8 @@ def url_file_option(command: Command) -> Command:
         expose_value=False,
         callback=_read,
         metavar="FILE",
-        help="A file that holds the metadata DB's URL and nothing else, such as a credential of systemd's.",
+        help="A file that holds the metadata DB's URL and nothing else, such as a credential of systemd's or a mounted "
+        "secret. It is read again at each connection.",
     )(command)
 
 
@@ -41,15 +42,13 @@ def _read(context: click.Context, parameter: click.Parameter, path: Path | None)
         raise click.BadParameter(
             f"the environment names a metadata DB as well: unset {' and '.join(URL_ENVIRONMENT)}.", context, parameter
         )
+    path = Path(str(path).strip())  # a variable may end with a newline
     try:
-        url = path.read_text().strip()
-        MetadataDbUrl.parse(url)
+        url = MetadataDbUrl.read(path)
     except OSError as error:
         raise click.BadParameter(_unreadable(path, error), context, parameter) from error
     except InvalidMetadataDbUrl as error:
-        raise click.BadParameter(f"what {path} holds cannot be used: {error}.", context, parameter) from error
-    except UnicodeDecodeError:
-        raise click.BadParameter(f"{path} holds no text.", context, parameter) from None
+        raise click.BadParameter(f"{path} cannot be used: {error}.", context, parameter) from error
     context.default_map = {**(context.default_map or {}), "metadata_db_url": url}
 
 

@@ -18,6 +18,8 @@ FENCED_OUT_EXIT_CODE = 3
 
 NODE_ID_ENVIRONMENT = "AMP_NODE_ID"
 
+_VARIABLE = click.core.ParameterSource.ENVIRONMENT
+
 DEFAULT_STOP_TIMEOUT_SECONDS = 8
 """Docker kills a container 10 s after it was asked to stop: the stop is to be recorded by then."""
 
@@ -26,6 +28,8 @@ class _NodeIdType(click.ParamType[str]):
     name = "node id"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if ctx is not None and param is not None and ctx.get_parameter_source(str(param.name)) is _VARIABLE:
+            value = value.strip()  # of a file with a newline at its end, often
         try:
             return check_node_id(value)
         except InvalidNodeId as error:

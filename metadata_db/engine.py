@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from amp_workers.metadata_db.errors import MetadataDbError, explain
-from amp_workers.metadata_db.url import MetadataDbUrl
+from amp_workers.metadata_db.url import MetadataDbUrl, show_server
 
 CONNECT_TIMEOUT_SECONDS = 3
 """libpq's own lower bound is 2 s."""
@@ -122,6 +122,11 @@ def in_transaction(connection: Connection) -> bool:
 def backend_of(connection: Connection) -> int:
     """Return the process id of the session in the server; of no use through a pooler."""
     return session_of(connection).info.backend_pid
+
+
+def server_of(connection: Connection) -> str:
+    """Return what a connection leads to, as a URL without a password."""
+    return show_server(session_of(connection).info)
 
 
 def connect(engine: Engine, seconds: float) -> Connection:

@@ -22,6 +22,8 @@ def check_node_id(node_id: str) -> str:
     """
     if not node_id:
         raise InvalidNodeId("the node id is empty")
+    if node_id.startswith("\ufeff"):
+        raise InvalidNodeId("the node id begins with a UTF-8 byte order mark (BOM): remove it")
     if len(node_id) > MAX_LENGTH:
         raise InvalidNodeId(
             f"node id '{_shown(node_id[:20])}…' has {len(node_id)} characters, at most {MAX_LENGTH} are allowed"

@@ -1,19 +1,33 @@
-"""The metadata DB's URL: checked once, and shown without its password."""
+"""The metadata DB's URL: checked, shown without its password, and read again where it comes from a file."""
 
+import codecs
+import logging
+import re
+import stat
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Self
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote, unquote
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import Conninfo
 
 from amp_workers.errors import AmpError
 
 ENVIRONMENT = ("AMP_METADATA_DB_URL", "AMP_CONFIG_METADATA_DB__URL")
-"""Where the URL may come from, first one first. The second is the name that Amp's own `ampd` reads."""
+"""The variables that may hold the URL, in order of precedence. The second is the one that Amp's own `ampd` reads."""
 
 _EXPECTED = "expected postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
 _UNREADABLE = f"libpq cannot read it (are @ : / ? # % in the password percent-encoded?); {_EXPECTED}"
+_PARAMETER_NAME = re.compile(r"[A-Za-z_-]{1,40}")
+
+_BYTE_ORDER_MARK = "\ufeff"
+_UTF16_BYTE_ORDER_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+_log = logging.getLogger("amp_workers.metadata_db")
 
 
 class InvalidMetadataDbUrl(AmpError, ValueError):
@@ -21,40 +35,80 @@ class InvalidMetadataDbUrl(AmpError, ValueError):
 
 
 @dataclass(frozen=True)
+class _Checked:
+    """A URL that libpq can read."""
+
+    conninfo: str = field(repr=False)
+    shown: str
+
+
 class MetadataDbUrl:
     """A URL that libpq understands. Its `str` and `repr` have no password in them."""
 
-    conninfo: str = field(repr=False)
-    """The URL as libpq takes it, with the password. It goes to libpq and nowhere else."""
-
-    options: str
-    """The server's settings that the URL asks for, as libpq takes them: `-c search_path=amp`."""
-
-    shown: str
-    """`postgresql://user@host:5432/database`, for people."""
+    def __init__(self, checked: _Checked, file: Path | None = None) -> None:
+        """file: where the URL was read, and is read again."""
+        self._checked = checked
+        self._file = file
+        self._problem: str | None = None
+        self._lock = threading.Lock()
 
     @classmethod
     def parse(cls, url: str) -> Self:
-        """Check a URL.
+        """Check a URL. Surrounding white space is ignored.
 
         Raises:
-            InvalidMetadataDbUrl: it is no `postgresql://` URL, or libpq cannot read it.
+            InvalidMetadataDbUrl: it is not a `postgresql://` URL, or libpq cannot read it.
         """
-        scheme, separator, rest = url.strip().partition("://")
-        if not separator or scheme not in {"postgres", "postgresql", "postgresql+psycopg"}:
-            raise InvalidMetadataDbUrl(f"it is not a postgresql:// URL; {_EXPECTED}")
-        conninfo = f"postgresql://{rest}"
-        try:
-            parameters = conninfo_to_dict(conninfo)
-        except psycopg.ProgrammingError:
-            # libpq's own message quotes what it stumbled over, which is often the password.
-            raise InvalidMetadataDbUrl(_UNREADABLE) from None
-        if _is_garbled(rest, parameters):
-            raise InvalidMetadataDbUrl(_UNREADABLE)
-        return cls(conninfo, str(parameters.get("options") or ""), _show(parameters))
+        return cls(_check(url))
+
+    @classmethod
+    def read(cls, file: Path) -> Self:
+        """Read a URL from a file, and again at each use of `conninfo`: the password may change while a process runs.
+
+        What is not a regular file, such as a pipe, is read once.
+
+        Raises:
+            InvalidMetadataDbUrl: what the file holds cannot be used.
+            OSError: the file cannot be read.
+        """
+        return cls(_check(_text_of(file)), file)
+
+    @property
+    def conninfo(self) -> str:
+        """The URL as libpq takes it, with the password. It goes to libpq and nowhere else.
+
+        A file that cannot be read at this moment, or has no usable URL, leaves the URL as it was: a secret that is
+        being replaced may be absent or half written. The problem is logged once.
+        """
+        with self._lock:
+            if self._file is not None:
+                self._read_again(self._file)
+            return self._checked.conninfo
 
     def __str__(self) -> str:
-        return self.shown
+        return self._checked.shown
+
+    def __repr__(self) -> str:
+        return f"MetadataDbUrl({self._checked.shown!r})"
+
+    def _read_again(self, file: Path) -> None:
+        try:
+            if not stat.S_ISREG(file.stat().st_mode):
+                return
+            checked = _check(_text_of(file))
+        except OSError as error:
+            self._keep(file, str(error.strerror))
+        except InvalidMetadataDbUrl as error:
+            self._keep(file, str(error))
+        else:
+            if checked != self._checked:
+                _log.info("read the metadata DB's URL again from %s", file)
+            self._checked, self._problem = checked, None
+
+    def _keep(self, file: Path, problem: str) -> None:
+        if problem != self._problem:
+            _log.warning("cannot use the metadata DB's URL in %s: %s; the previous URL stays in use", file, problem)
+        self._problem = problem
 
 
 def from_environment(environ: Mapping[str, str]) -> str | None:
@@ -62,18 +116,78 @@ def from_environment(environ: Mapping[str, str]) -> str | None:
     return next((environ[name] for name in ENVIRONMENT if environ.get(name)), None)
 
 
+def show_server(info: psycopg.ConnectionInfo) -> str:
+    """Return what a session is connected to, as a URL: what a service file, PG* variables and defaults came to."""
+    server = {"host": info.host, "port": info.port, "dbname": info.dbname, "user": info.user}
+    return _show({name: str(value) for name, value in server.items()})
+
+
+def _text_of(file: Path) -> str:
+    content = file.read_bytes()
+    if content.startswith(_UTF16_BYTE_ORDER_MARKS):
+        raise InvalidMetadataDbUrl("it begins with a UTF-16 byte order mark: save it as UTF-8 without one")
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise InvalidMetadataDbUrl(f"it is not UTF-8 text; {_EXPECTED}") from None
+
+
+def _check(url: str) -> _Checked:
+    url = url.strip()
+    if url.startswith(_BYTE_ORDER_MARK):
+        raise InvalidMetadataDbUrl("it begins with a UTF-8 byte order mark (BOM): save it without one")
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in {"postgres", "postgresql", "postgresql+psycopg"}:
+        raise InvalidMetadataDbUrl(f"it is not a postgresql:// URL; {_EXPECTED}")
+    conninfo = f"postgresql://{rest}"
+    try:
+        parameters = conninfo_to_dict(conninfo)
+    except psycopg.ProgrammingError:
+        # libpq's own message quotes what it stumbled over, which is often the password.
+        unknown = _unknown_parameters(rest)
+        raise InvalidMetadataDbUrl(unknown or _UNREADABLE) from None
+    if _is_garbled(rest, parameters):
+        raise InvalidMetadataDbUrl(_UNREADABLE)
+    return _Checked(conninfo, _show(parameters))
+
+
+def _unknown_parameters(rest: str) -> str | None:
+    """Name the parameters that libpq does not know; None where that is not the problem, or may be the password's."""
+    _, _, query = rest.partition("?")
+    names = [unquote(each.partition("=")[0]) for each in query.split("&") if each]
+    known = {option.keyword.decode() for option in Conninfo.get_defaults()} | {"ssl"}
+    unknown = [name for name in names if name not in known]
+    if not unknown or "@" in query or not all(_PARAMETER_NAME.fullmatch(name) for name in unknown):
+        return None
+    listed = ", ".join(f"'{name}'" for name in unknown)
+    return f"libpq has no parameter {listed}: remove it from the URL; {_EXPECTED}"
+
+
 def _is_garbled(rest: str, parameters: Mapping[str, object]) -> bool:
-    """Whether a password with an @ or a / in it was taken for a host, a port or a database, which we would show."""
+    """Whether a password with an @ or a / in it was taken for a host, a port or a database, which would be shown."""
     address = rest.partition("?")[0]
     ports = str(parameters.get("port") or "").split(",")
     return address.count("@") > 1 or "@" in address.partition("/")[2] or not all(p.isdigit() for p in ports if p)
 
 
-def _show(parameters: Mapping[str, object]) -> str:
-    user = f"{parameters['user']}@" if parameters.get("user") else ""
-    host = str(parameters.get("host") or "localhost")
-    port = f":{parameters['port']}" if parameters.get("port") else ""
-    database = parameters.get("dbname") or parameters.get("user") or ""
-    if host.startswith("/"):
-        return f"postgresql://{user}/{database}?host={host}"
-    return f"postgresql://{user}{host}{port}/{database}"
+def _show(parameters: Mapping[str, Any]) -> str:
+    """Show what a URL says, and nothing that it leaves to a service file, to PG* variables or to a default."""
+    user, database = (parameters.get(name) or "" for name in ("user", "dbname"))
+    hosts, ports = (str(parameters.get(name) or "").split(",") for name in ("host", "port"))
+    query = {name: parameters[name] for name in ("hostaddr", "service") if parameters.get(name)}
+    if hosts[0].startswith(("/", "@")):
+        query["host"] = ",".join(hosts)
+        if any(ports) and ports != ["5432"]:
+            query["port"] = ",".join(ports)
+        address = ""
+    else:
+        each_port = ports * len(hosts) if len(ports) == 1 else ports
+        address = ",".join(map(_address, hosts, each_port))
+    at = f"{user}@" if user else ""
+    settings = "&".join(f"{name}={quote(str(value), safe='/,:@')}" for name, value in query.items())
+    return f"postgresql://{at}{address}/{database}" + (f"?{settings}" if settings else "")
+
+
+def _address(host: str, port: str) -> str:
+    bracketed = f"[{host}]" if ":" in host else host
+    return f"{bracketed}:{port}" if port else bracketed

@@ -39,13 +39,13 @@ def read_tokens(path: Path) -> list[str]:
         TokenError: the file cannot be read, has no token, or one that cannot be used.
     """
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         # What names no file may be a token.
         name = path if os.path.exists(path) else "--auth-token-file"  # noqa: PTH110 - Path's raises where this says no
         raise TokenError(f"{name}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise TokenError(f"{path}: it is no text") from error
+        raise TokenError(f"{path}: it is not UTF-8 text") from error
     numbered = [(number, line.strip()) for number, line in enumerate(lines, 1)]
     tokens = [check_token(text, f"{path}, line {number}") for number, text in numbered if text and text[0] != "#"]
     if not tokens:
@@ -59,6 +59,8 @@ def check_token(token: str, where: str) -> str:
     Raises:
         TokenError: it cannot.
     """
+    if token.startswith("\ufeff"):
+        raise TokenError(f"{where}: it begins with a UTF-8 byte order mark (BOM): save it without one")
     if not (token.isascii() and token.isprintable()) or " " in token:
         raise TokenError(f"{where}: a token is of printable ASCII characters, without a space")
     if ":" in token:

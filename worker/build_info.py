@@ -33,7 +33,7 @@ _GIT_TIMEOUT_SECONDS = 5
 def build_info(environ: Mapping[str, str], package: Path = _PACKAGE) -> dict[str, str]:
     """Return what is known of the build; a key that is not known is absent."""
     info = _stamp(package) or _checkout(package.parent)
-    info |= {key: environ[name] for key, name in ENVIRONMENT.items() if environ.get(name)}
+    info |= {key: environ[name].strip() for key, name in ENVIRONMENT.items() if environ.get(name, "").strip()}
     return {key: info[key] for key in KEYS if key in info}
 
 

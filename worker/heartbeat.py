@@ -26,6 +26,7 @@ from amp_workers.metadata_db import (
     mark_stopped,
     register,
     registration,
+    server_of,
     single_engine,
     through_pooler,
     told,
@@ -63,7 +64,6 @@ class Heartbeat:
         """turned: called from the thread that beats, after each beat, and with the error after each try that failed.
         stopping: called when a stop is about to be recorded.
         """
-        self._url = url
         self._node_id = node_id
         self._info = info
         self._turned, self._stopping = turned, stopping
@@ -170,7 +170,7 @@ class Heartbeat:
         if self._registered_at is None:
             raise NodeIdTaken(f"another worker process registered as '{self._node_id}', or beat, at the same moment")
         version = self._info.get("version", "unknown")
-        _log.info("registered as '%s' in %s, version %s", self._node_id, self._url, version)
+        _log.info("registered as '%s' in %s, version %s", self._node_id, server_of(connection), version)
 
     def _claim_lost_row(self, connection: Connection) -> None:
         """A beat found no row of ours: it was deleted, or belongs to another process by now."""

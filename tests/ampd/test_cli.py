@@ -8,7 +8,7 @@ import pytest
 
 from amp_workers.ampd.logs import Logfmt, configure_logs
 from amp_workers.ampd.process_title import process_title
-from tests.processes import Processes, command_lines, eventually, run
+from tests.processes import Processes, command_lines, eventually, get, run
 
 
 @pytest.mark.parametrize("command", ["", "solo", "migrate", "worker", "admin", "exporter"])
@@ -119,3 +119,27 @@ def test_the_level_is_kept(processes: Processes, database: str, sql: Callable[..
     loud.says("'loud' beats", times=2)
     eventually(lambda: sql("SELECT node_id FROM workers WHERE node_id = 'quiet'"))  # it says nothing of it
     assert (quiet.stop(), quiet.output) == (0, "")
+
+
+def test_a_variable_may_end_with_a_newline(processes: Processes, database: str, unused_port: int) -> None:
+    worker = processes.ampd("worker", env={"AMP_METADATA_DB_URL": f"{database}\n", "AMP_NODE_ID": "w\r\n"})
+    worker.says("registered as 'w'")
+    listen = f"--web.listen-address=127.0.0.1:{unused_port}"
+    token = "0123456789abcdef"
+    processes.ampd("admin", listen, database=database, env={"AMP_AUTH_TOKEN": f"{token}\n"})
+    bearer = {"Authorization": f"Bearer {token}"}
+    eventually(lambda: get(f"http://127.0.0.1:{unused_port}/workers/w", bearer))
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "value"),
+    [
+        ("migrate", "AMP_METADATA_DB_URL", "postgresql://127.0.0.1:1/d"),
+        ("worker", "AMP_NODE_ID", "w"),
+        ("admin", "AMP_AUTH_TOKEN", "0123456789abcdef"),
+    ],
+)
+def test_a_byte_order_mark_in_a_variable_is_named(command: str, name: str, value: str) -> None:
+    done = run("ampd", command, env={"AMP_METADATA_DB_URL": "postgresql://127.0.0.1:1/d", name: f"\ufeff{value}"})
+    assert done.returncode in {1, 2}
+    assert "UTF-8 byte order mark" in " ".join(done.stderr.split())

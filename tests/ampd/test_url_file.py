@@ -53,7 +53,9 @@ def test_a_file_and_a_url_in_the_environment_are_wrong_usage(credential: Path, n
         (b"", "not a postgresql:// URL"),
         (b"hunter2", "not a postgresql:// URL"),
         (b"postgresql://u:hunter2%zz@h/d", "libpq cannot read it"),
-        (b"postgresql://u:hunter2\xff@h/d", "holds no text"),
+        (b"postgresql://u:hunter2\xff@h/d", "not UTF-8 text"),
+        (b"\xef\xbb\xbfpostgresql://u:hunter2@h/d", "UTF-8 byte order mark"),
+        ("postgresql://u:hunter2@h/d".encode("utf-16"), "UTF-16 byte order mark"),
     ],
 )
 def test_a_file_of_no_use_is_wrong_usage_and_not_quoted(tmp_path: Path, content: bytes | None, says: str) -> None:
@@ -89,3 +91,8 @@ def test_a_program_is_not_told_of_the_file(processes: Processes, database: str, 
     assert "AMP_NODE_ID=w" in worker.output
     for name in environment:
         assert name not in worker.output
+
+
+def test_a_pipe_is_read_once(processes: Processes, database: str) -> None:
+    worker = processes.start("bash", "-c", f"ampd worker --node-id=w --metadata-db-url-file <(echo '{database}')")
+    worker.says("registered as 'w'")

@@ -419,6 +419,7 @@ def test_as_many_passwords_as_there_may_be_are_remembered() -> None:
         ("operator:0123456789abcdef\n", "line 1: a token has no colon in it"),
         ("0123456789abcdef\x07\n", "line 1: a token is of printable ASCII"),
         ("0123456789abcde\n", "line 1: the token is shorter than 16 characters"),
+        (f"\ufeff{TOKEN}", "line 1: it begins with a UTF-8 byte order mark"),
     ],
 )
 def test_tokens_that_cannot_be_used_are_told_and_not_shown(tmp_path: Path, text: str, message: str) -> None:
@@ -432,7 +433,7 @@ def test_tokens_that_cannot_be_used_are_told_and_not_shown(tmp_path: Path, text:
 
 def test_a_file_of_no_tokens_is_named(tmp_path: Path) -> None:
     (tmp_path / "tokens").write_bytes(f"{TOKEN}\n\xff\n".encode("latin-1"))
-    with pytest.raises(TokenError, match=f"^{tmp_path}/tokens: it is no text$"):
+    with pytest.raises(TokenError, match=f"^{tmp_path}/tokens: it is not UTF-8 text$"):
         read_tokens(tmp_path / "tokens")
     with pytest.raises(TokenError, match=f"^{tmp_path}: Is a directory$"):
         read_tokens(tmp_path)
