@@ -43,11 +43,17 @@ WORKERS_BY_VERSION = Family(
 FLEET_HEARTBEAT_AGE = Family(
     "amp_fleet_heartbeat_age_seconds",
     "gaugehistogram",
-    "Seconds since the last heartbeat, over all active, stale and lost workers.",
+    "Seconds between now and the last heartbeat, past or future, over all active, stale and lost workers.",
     ("le",),
 )
 
-FLEET = (METADATA_DB_UP, WORKERS, WORKERS_BY_VERSION, FLEET_HEARTBEAT_AGE)
+FLEET_OLDEST_HEARTBEAT_AGE = Family(
+    "amp_fleet_oldest_heartbeat_age_seconds",
+    "gauge",
+    "The largest of the ages in amp_fleet_heartbeat_age_seconds. Absent if no worker is active, stale or lost.",
+)
+
+FLEET = (METADATA_DB_UP, WORKERS, WORKERS_BY_VERSION, FLEET_HEARTBEAT_AGE, FLEET_OLDEST_HEARTBEAT_AGE)
 
 WORKER_HEARTBEAT_AGE = Family(
     "amp_worker_heartbeat_age_seconds",

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 
 from prometheus_client.core import GaugeHistogramMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -9,6 +10,7 @@ from prometheus_client.registry import Collector
 from amp_workers.exporter.families import (
     AGE_BOUNDS,
     FLEET_HEARTBEAT_AGE,
+    FLEET_OLDEST_HEARTBEAT_AGE,
     METADATA_DB_UP,
     WORKERS,
     WORKERS_BY_VERSION,
@@ -34,19 +36,20 @@ class FleetCollector(Collector):
             counts[group.state] += group.workers
         yield _gauge(WORKERS, {(state,): counts[state] for state in State})
         yield _gauge(WORKERS_BY_VERSION, {(version,): count for version, count in sorted(self._versions.items())})
-        yield self._heartbeat_age()
+        yield from self._heartbeat_ages()
 
-    def _heartbeat_age(self) -> Metric:
+    def _heartbeat_ages(self) -> Iterator[Metric]:
         expected = [group for group in self._groups if group.state in _EXPECTED]
-        within = [sum(counts) for counts in zip(*(group.within for group in expected), strict=True)]
-        counts = within or [0] * len(AGE_BOUNDS)
-        buckets = [(f"{bound:g}.0", float(count)) for bound, count in zip(AGE_BOUNDS, counts, strict=True)]
-        return GaugeHistogramMetricFamily(
+        counts = [sum(group.buckets[index] for group in expected) for index in range(len(AGE_BOUNDS))]
+        buckets = [(f"{bound:g}.0", float(count)) for bound, count in zip(AGE_BOUNDS, accumulate(counts), strict=True)]
+        yield GaugeHistogramMetricFamily(
             FLEET_HEARTBEAT_AGE.name,
             FLEET_HEARTBEAT_AGE.help,
             buckets=[*buckets, ("+Inf", float(sum(group.workers for group in expected)))],
-            gsum_value=sum(group.age_seconds for group in expected),
+            gsum_value=sum(group.distance_sum for group in expected),
         )
+        oldest = max((group.distance_max for group in expected), default=None)
+        yield _gauge(FLEET_OLDEST_HEARTBEAT_AGE, {} if oldest is None else {(): oldest})
 
 
 class DownCollector(Collector):

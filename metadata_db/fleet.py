@@ -17,10 +17,12 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
-    Row,
+    Double,
     Text,
     any_,
+    case,
     cast,
+    column,
     extract,
     func,
     literal,
@@ -38,7 +40,6 @@ from amp_workers.metadata_db.schema import (
     Thresholds,
     clock_at,
     constant,
-    epoch,
     info_text,
     moment,
     state,
@@ -59,7 +60,8 @@ Key = tuple[int, str]
 """A group: its number (the ids divided by GROUP_SIZE), and its state."""
 
 
-_BATCH_GROUPS = 2
+_BATCH_WORKERS = 2 * GROUP_SIZE
+"""Of which the details are read together."""
 
 _HASH_AND_NOT_SORT = "SET LOCAL enable_sort = off; SET LOCAL parallel_tuple_cost = 0"
 """PostgreSQL cannot know that many ids fall into few groups, and would sort a million rows to group them."""
@@ -75,18 +77,22 @@ class Group:
     number: int
     state: str
     workers: int
-    age_seconds: float
-    """The sum of their heartbeat ages."""
+    distance_sum: float
+    """The sum of the distances of their heartbeats from now, in seconds. Distances, so that a heartbeat from the
+    future and one from the past do not cancel out."""
 
-    within: tuple[int, ...]
-    """How many of them have a heartbeat age of at most each of the bounds."""
+    distance_max: float
+    """The largest of these distances, in seconds."""
+
+    buckets: tuple[int, ...]
+    """How many of them have a distance above the bound before and up to each of the bounds."""
 
     fingerprint: str
     """Changes when anything but a heartbeat does: who they are, their registrations, their info."""
 
     ages: str | None
-    """The heartbeat ages in seconds, separated by spaces, in the order of `Details.members`; None in a state whose
-    members are not asked for."""
+    """The heartbeat ages in seconds, separated by spaces, in the order of `Details.members`; negative where the
+    heartbeat lies in the future. None in a state whose members are not asked for."""
 
     heartbeats: str | None
     """The last heartbeats as Unix times, likewise."""
@@ -133,8 +139,9 @@ def read_fleet(
 ) -> list[Group]:
     """Return every group, from one snapshot and one reading of the database's clock.
 
-    age_bounds: what `Group.within` counts. member_states: the states whose workers are told one by one. known: the
-    fingerprints that the caller knows. learn: is told of each group whose fingerprint is another.
+    age_bounds: the upper bounds of `Group.buckets`, in seconds, ascending. member_states: the states whose workers are
+    returned one by one. known: the fingerprints that the caller knows. learn: is called with each group whose
+    fingerprint is another.
     """
     with _one_snapshot(connection):
         if not _most_are_members(member_states):
@@ -143,7 +150,7 @@ def read_fleet(
         clock = clock_at(now, thresholds)
         groups = _read_groups(connection, clock, now, age_bounds, member_states)
         unknown = [group for group in groups if known.get(group.key) != group.fingerprint]
-        _learn_members(connection, [group for group in unknown if group.state in member_states], learn)
+        _learn_members(connection, clock, [group for group in unknown if group.state in member_states], learn)
         _learn_versions(connection, clock, [group for group in unknown if group.state not in member_states], learn)
     return groups
 
@@ -171,73 +178,105 @@ def _read_groups(
     age_bounds: Sequence[float],
     member_states: Collection[str],
 ) -> list[Group]:
+    beat = moment(workers.c.heartbeat_at)
     worker = select(
         workers.c.id,
         _group_number().label("number"),
-        workers.c.heartbeat_at,
-        moment(workers.c.heartbeat_at).label("beat"),
+        extract("epoch", beat).label("beat"),
+        extract("epoch", clock.now - beat).label("age"),
         state_number(clock).label("state"),
-        # The id is in each hash, so that two workers that are alike do not cancel each other out.
-        func.hashtextextended(workers.c.node_id, workers.c.id)
-        .op("#")(func.jsonb_hash_extended(workers.c.info, workers.c.id))
-        .op("#")(_hash(workers.c.registered_at, workers.c.id))
-        # Another seed, since the two moments of a worker that never restarted are the same.
-        .op("#")(_hash(workers.c.created_at, -workers.c.id))
-        .label("hash"),
+        _bucket(now, age_bounds).label("bucket"),
+        # The id is the seed of each hash, so that two workers that are alike do not cancel each other out.
+        func.hash_record_extended(
+            func.row(workers.c.node_id, workers.c.info, workers.c.registered_at, workers.c.created_at), workers.c.id
+        ).label("hash"),
     )
-    if _most_are_members(member_states):
-        # In one order every time, so that the same ids have the same fingerprint. Sorted
-        # as they are grouped, since a sort for the grouping alone would leave the ids in any order.
+    ordered = _most_are_members(member_states)
+    if ordered:
+        # In one order every time, that of `_read_members`. Sorted as they are grouped, since a sort for the grouping
+        # alone would leave the ids in any order.
         worker = worker.order_by(text("number"), text("state"), workers.c.id)
     each = worker.subquery("worker")
-    age = clock.now - each.c.beat
     is_member = each.c.state.in_([_number(each_state) for each_state in sorted(member_states)])
+    distance = func.abs(each.c.age)
     rows = connection.execute(
         select(
             each.c.number,
             each.c.state,
             func.count().label("workers"),
-            epoch(func.sum(age)).label("age_seconds"),
+            # Seconds, and not intervals: a sum of many that are thousands of years long is out of their range.
+            cast(func.sum(distance), Double).label("distance_sum"),
+            cast(func.max(distance), Double).label("distance_max"),
             func.bit_xor(each.c.hash).filter(each.c.state != _number(State.FORGOTTEN)).label("hash"),
-            func.string_agg(cast(each.c.id, Text), " ").filter(is_member).label("ids"),
-            func.string_agg(cast(extract("epoch", age), Text), " ").filter(is_member).label("ages"),
-            func.string_agg(cast(extract("epoch", each.c.beat), Text), " ").filter(is_member).label("beats"),
             *(
-                func.count().filter(each.c.heartbeat_at >= literal(now - timedelta(seconds=bound)))
-                for bound in age_bounds
+                func.string_agg(cast(value, Text), " ").filter(is_member).label(name)
+                for name, value in (("ages", each.c.age), ("beats", each.c.beat))
             ),
+            *([] if ordered else [func.string_agg(cast(each.c.id, Text), " ").filter(is_member)]),
+            *(func.count().filter(each.c.bucket == constant(index)) for index in range(len(age_bounds))),
         ).group_by(each.c.number, each.c.state)
     )
-    return [_group(row, ordered=_most_are_members(member_states)) for row in rows]
+    return [_group(row, ordered=ordered) for row in rows]
 
 
-def _group(row: Row[Any], *, ordered: bool) -> Group:
-    ids, ages, heartbeats = row.ids, row.ages, row.beats
-    if ids is not None and not ordered:
-        members = sorted(zip(map(int, ids.split()), ages.split(), heartbeats.split(), strict=True))
-        ids, ages, heartbeats = (" ".join(map(str, column)) for column in zip(*members, strict=True))
+def _group(row: Sequence[Any], *, ordered: bool) -> Group:
+    number, its_state, count, distance_sum, distance_max, hash_, ages, beats, *others = row
+    if not ordered:
+        ids, *others = others
+        if ids is not None:
+            members = sorted(zip(map(int, ids.split()), ages.split(), beats.split(), strict=True))
+            _, ages, beats = (" ".join(map(str, column)) for column in zip(*members, strict=True))
     return Group(
-        number=row.number,
-        state=STATES[row.state],
-        workers=row.workers,
-        age_seconds=row.age_seconds,
-        within=tuple(row[8:]),
-        fingerprint=f"{row.workers} {row.hash} {ids or ''}",
+        number=number,
+        state=STATES[its_state],
+        workers=count,
+        distance_sum=distance_sum,
+        distance_max=distance_max,
+        buckets=tuple(others),
+        fingerprint=f"{count} {hash_}",
         ages=ages,
-        heartbeats=heartbeats,
+        heartbeats=beats,
     )
+
+
+def _bucket(now: datetime, age_bounds: Sequence[float]) -> ColumnElement[int]:
+    """The index of the first bound that a heartbeat's distance is within; null where there is none.
+
+    One CASE, which ends at the first comparison for most workers: to compare the heartbeat with every bound takes twice
+    as long.
+    """
+    return case(
+        *((_is_within(now, timedelta(seconds=bound)), constant(index)) for index, bound in enumerate(age_bounds)),
+        else_=None,
+    )
+
+
+def _is_within(now: datetime, distance: timedelta) -> ColumnElement[bool]:
+    return workers.c.heartbeat_at.between(literal(now - distance), literal(now + distance))
 
 
 def _most_are_members(member_states: Collection[str]) -> bool:
     return State.ACTIVE in member_states
 
 
-def _learn_members(connection: Connection, groups: Sequence[Group], learn: Learn) -> None:
-    for batch in (groups[start : start + _BATCH_GROUPS] for start in range(0, len(groups), _BATCH_GROUPS)):
-        members = _read_members(connection, [each for group in batch for each in _ids(group)])
+def _learn_members(connection: Connection, clock: Clock, groups: Sequence[Group], learn: Learn) -> None:
+    for batch in _batches(groups):
+        members = _read_members(connection, clock, batch)
         for group in batch:
-            own = [members[each] for each in _ids(group)]
+            own = members[group.key]
             learn(group, Details(Counter(member.info[0] for member in own), own))
+
+
+def _batches(groups: Sequence[Group]) -> Iterator[list[Group]]:
+    """Groups that are read together: few where they are full, many where each has few workers."""
+    batch: list[Group] = []
+    for group in groups:
+        if batch and sum(each.workers for each in batch) + group.workers > _BATCH_WORKERS:
+            yield batch
+            batch = []
+        batch.append(group)
+    if batch:
+        yield batch
 
 
 def _learn_versions(connection: Connection, clock: Clock, groups: Sequence[Group], learn: Learn) -> None:
@@ -247,18 +286,33 @@ def _learn_versions(connection: Connection, clock: Clock, groups: Sequence[Group
         learn(group, Details(versions.get(group.key, {}), []))
 
 
-def _read_members(connection: Connection, ids: Sequence[int]) -> dict[int, Member]:
+def _read_members(connection: Connection, clock: Clock, groups: Sequence[Group]) -> dict[Key, list[Member]]:
+    numbers = sorted({group.number for group in groups})
+    wanted = (
+        func.unnest(literal(numbers, ARRAY(BigInteger)))
+        .table_valued(column("number", BigInteger), name="wanted")
+        .render_derived()
+    )
+    first = wanted.c.number.op("<<")(constant(_GROUP_BITS))
     rows = connection.execute(
         select(
-            workers.c.id,
+            wanted.c.number,
+            state_number(clock).label("state"),
             workers.c.node_id,
             _unix_time(moment(workers.c.registered_at)),
             _unix_time(moment(workers.c.created_at)),
             _unix_time(stopped_at()),
             *(func.left(info_text(key), LABEL_LENGTH) for key in INFO_KEYS),
-        ).where(workers.c.id == any_(literal(ids, ARRAY(BigInteger))))
+        )
+        .join_from(wanted, workers, workers.c.id.between(first, first + constant(GROUP_SIZE - 1)))
+        .where(state_number(clock).in_([_number(each) for each in sorted({group.state for group in groups})]))
+        .order_by(workers.c.id)
     )
-    return {row[0]: Member(row[1], row[2], row[3], row[4], tuple(row[5:])) for row in rows}
+    members: dict[Key, list[Member]] = {}
+    for number, its_state, node_id, registered, created, stopped, *info in rows:
+        member = Member(node_id, registered, created, stopped, tuple(info))
+        members.setdefault((number, STATES[its_state]), []).append(member)
+    return members
 
 
 def _read_versions(connection: Connection, clock: Clock, keys: Sequence[Key]) -> dict[Key, dict[str, int]]:
@@ -280,21 +334,12 @@ def _read_versions(connection: Connection, clock: Clock, keys: Sequence[Key]) ->
     return versions
 
 
-def _ids(group: Group) -> list[int]:
-    return [int(each) for each in group.fingerprint.split(" ")[2:]]
-
-
 def _number(its_state: str) -> ColumnElement[int]:
     return constant(STATES.index(State(its_state)))
 
 
 def _unix_time(when: ColumnElement[Any]) -> ColumnElement[str]:
     return cast(extract("epoch", when), Text)
-
-
-def _hash(when: ColumnElement[Any], seed: ColumnElement[int]) -> ColumnElement[int]:
-    # There is a hash function of timestamps with a seed for those without a time zone only.
-    return func.timestamp_hash_extended(func.timezone(text("'UTC'"), when), seed)
 
 
 def _group_number() -> ColumnElement[int]:

@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from amp_workers.errors import AmpError
 from amp_workers.metadata_db.engine import connect, deadline, single_engine, told
 from amp_workers.metadata_db.errors import MetadataDbError
-from amp_workers.metadata_db.schema import State, Thresholds, clock_of, clock_reading, state, workers
+from amp_workers.metadata_db.schema import State, Thresholds, clock_of, clock_of_each_row, clock_reading, state, workers
 from amp_workers.metadata_db.schema_compat import check_compatible
 from amp_workers.metadata_db.url import MetadataDbUrl
 
@@ -62,13 +62,14 @@ class Forgetter:
 def _forget(connection: Connection, node_id: str, thresholds: Thresholds) -> State | None:
     check_compatible(connection)
     # One statement looks and deletes. Where a heartbeat comes in between, PostgreSQL looks at the row again before it
-    # deletes, and the worker stays.
+    # deletes, with a new reading of the clock, and the worker stays.
     reading = clock_reading(thresholds)
     its_state = state(clock_of(reading))
+    is_forgettable = state(clock_of_each_row(thresholds)).in_(FORGETTABLE)
     has_jobs_status = connection.execute(select(func.to_regclass("jobs_status").is_not(None))).scalar_one()
     is_named = exists().where(_JOBS_STATUS.c.node_id == workers.c.node_id) if has_jobs_status else false()
-    gone = delete(workers).where(workers.c.node_id == node_id, its_state.in_(FORGETTABLE), ~is_named)
-    deleted = gone.returning(workers.c.node_id).add_cte(reading).cte("gone")
+    gone = delete(workers).where(workers.c.node_id == node_id, is_forgettable, ~is_named)
+    deleted = gone.returning(workers.c.node_id).cte("gone")
     # The row as it was when the statement began, and whether it is gone now.
     found = select(its_state, is_named, deleted.c.node_id.is_not(None)).where(workers.c.node_id == node_id)
     query = found.select_from(workers.join(reading, true()).outerjoin(deleted, true()))

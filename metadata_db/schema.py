@@ -74,10 +74,10 @@ class Thresholds:
     """Seconds after which a worker that is silent changes its state."""
 
     stale_after: float = 5.0
-    """Of heartbeat age: a worker older than this is stale."""
+    """Of the heartbeat's distance from now: a worker that is further away is stale."""
 
     lost_after: float = 60.0
-    """Of heartbeat age: a worker older than this is lost."""
+    """Of the heartbeat's distance from now: a worker that is further away is lost."""
 
     forget_after: float = 86_400.0
     """Of being lost or stopped: a worker that is either for longer than this is forgotten."""
@@ -96,11 +96,17 @@ DEFAULT_THRESHOLDS = Thresholds()
 
 @dataclass(frozen=True)
 class Clock:
-    """One reading of the database's clock, and the moments before which a worker is stale, lost or forgotten."""
+    """One reading of the database's clock, and the moments around it at which a worker changes its state.
+
+    A worker is stale before or after the stale moments, and lost before or after the lost ones: a heartbeat from the
+    future is no proof of life. It is forgotten before a moment only.
+    """
 
     now: ColumnElement[datetime]
     stale_before: ColumnElement[datetime]
+    stale_after: ColumnElement[datetime]
     lost_before: ColumnElement[datetime]
+    lost_after: ColumnElement[datetime]
     silent_forgotten_before: ColumnElement[datetime]
     stopped_forgotten_before: ColumnElement[datetime]
 
@@ -130,11 +136,23 @@ def clock_reading(thresholds: Thresholds) -> CTE:
     return select(*(moment.label(name) for name, moment in moments.items())).cte("clock")
 
 
+def clock_of_each_row(thresholds: Thresholds) -> Clock:
+    """Return a clock that is read anew for each row, and again where PostgreSQL looks at a row once more.
+
+    For a `DELETE`: it may wait for a heartbeat that holds the row's lock. Against a reading from before the wait, the
+    new heartbeat lies in the future.
+    """
+    second = func.make_interval(0, 0, 0, 0, 0, 0, 1)
+    return Clock(**_moments(func.clock_timestamp(), thresholds, second))
+
+
 def _moments(now: Any, thresholds: Thresholds, second: Any) -> dict[str, Any]:
     return {
         "now": now,
         "stale_before": now - thresholds.stale_after * second,
+        "stale_after": now + thresholds.stale_after * second,
         "lost_before": now - thresholds.lost_after * second,
+        "lost_after": now + thresholds.lost_after * second,
         "silent_forgotten_before": now - (thresholds.lost_after + thresholds.forget_after) * second,
         "stopped_forgotten_before": now - thresholds.forget_after * second,
     }
@@ -151,13 +169,13 @@ def state_number(clock: Clock) -> ColumnElement[int]:
 
 
 def _state(clock: Clock, shown: Callable[[State], ColumnElement[Any]]) -> ColumnElement[Any]:
-    """The only place that says what a state means."""
+    """The only definition of the states; the first match wins."""
     heartbeat_at = workers.c.heartbeat_at
     return case(
         (stopped_at() < clock.stopped_forgotten_before, shown(State.FORGOTTEN)),
         (_is_stopped(), shown(State.STOPPED)),
-        (heartbeat_at >= clock.stale_before, shown(State.ACTIVE)),
-        (heartbeat_at >= clock.lost_before, shown(State.STALE)),
+        (heartbeat_at.between(clock.stale_before, clock.stale_after), shown(State.ACTIVE)),
+        (heartbeat_at.between(clock.lost_before, clock.lost_after), shown(State.STALE)),
         (heartbeat_at >= clock.silent_forgotten_before, shown(State.LOST)),
         else_=shown(State.FORGOTTEN),
     )

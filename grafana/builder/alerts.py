@@ -149,8 +149,8 @@ ALERTS = (
         record.SILENCE,
         above=SILENT_SECONDS,
         summary="Worker {node_id} of {job} is silent",
-        description="Worker {node_id} of {job} has written no heartbeat for {value:duration}. It did not stop on "
-        "purpose: it was killed, hangs, or is cut off from the metadata DB.",
+        description="The last heartbeat of worker {node_id} of {job} is {value:duration} away from now. It did not "
+        "stop on purpose: it was killed, hangs, or is cut off from the metadata DB.",
         dashboard=WORKER_UID,
     ),
     Alert(
@@ -160,8 +160,8 @@ ALERTS = (
         record.SILENCE,
         above=LOST_SECONDS,
         summary="Worker {node_id} of {job} is lost",
-        description="Worker {node_id} of {job} has written no heartbeat for {value:duration}. It will hardly come back "
-        "by itself. Once it is forgotten, after a day, this ends too.",
+        description="The last heartbeat of worker {node_id} of {job} is {value:duration} away from now. The worker is "
+        "unlikely to recover without intervention. The alert also resolves when the worker is forgotten, after a day.",
         dashboard=WORKER_UID,
     ),
     Alert(
@@ -189,10 +189,9 @@ ALERTS = (
         pending=AHEAD_FOR,
         summary="The heartbeat of {node_id} of {job} lies in the future",
         description="The heartbeat of worker {node_id} of {job} is {value:duration} ahead of the metadata DB's clock. "
-        "That worker looks alive until the clock gets there, dead or not. A worker that lives overwrites it within "
-        "a second: it is dead and the clock was set back, or something else writes heartbeats, by its own clock.",
+        "A live worker overwrites it within a second. Either the clock was set back and the worker is dead, or another "
+        "program writes heartbeats by its own clock.",
         dashboard=WORKER_UID,
-        needs_all_workers=True,
     ),
     Alert(
         "AmpVersionSkew",

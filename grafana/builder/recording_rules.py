@@ -52,7 +52,7 @@ def _held(record: str, help_text: str, known: str) -> RecordingRule:
 
 
 def _younger(seconds: int) -> str:
-    """Workers whose heartbeat is at most so old."""
+    """Workers whose heartbeat is at most so many seconds from now."""
     return f'max by (job) (amp_fleet_heartbeat_age_seconds_bucket{{{SELECTED}, le="{seconds}.0"}})'
 
 
@@ -83,8 +83,9 @@ RECORDING_RULES = (
     ),
     _held(
         SILENCE,
-        f"Heartbeat age of each worker without a heartbeat for more than {SILENT_SECONDS} s. Others have no series.",
-        f"min by (job, node_id) (amp_worker_heartbeat_age_seconds{{{SELECTED}}}) > {SILENT_SECONDS}",
+        f"The distance of each worker's heartbeat from now, past or future, if it is over {SILENT_SECONDS} s. Others "
+        "have no series.",
+        f"min by (job, node_id) (abs(amp_worker_heartbeat_age_seconds{{{SELECTED}}})) > {SILENT_SECONDS}",
     ),
     _held(
         AHEAD,

@@ -71,13 +71,13 @@ def test_every_state_is_told(exporter: FlaskClient) -> None:
     found = samples(exporter.get("/metrics").text)
     assert found["amp_metadata_db_up", ()] == 1
     assert values(found, "amp_workers", "state") == {
-        "active": 3,
+        "active": 2,
         "stale": 1,
-        "lost": 1,
+        "lost": 2,
         "stopped": 1,
         "forgotten": 1,
     }
-    assert values(found, "amp_workers_by_version", "version") == {"v1": 2, ODD: 1, "unknown": 1}
+    assert values(found, "amp_workers_by_version", "version") == {"v1": 2, ODD: 1}
     ages = values(found, "amp_worker_heartbeat_age_seconds", "node_id")
     assert set(ages) == {"active", "odd", "stale", "lost", "future"}
     assert 0 <= ages["active"] < SECONDS
@@ -109,11 +109,15 @@ def test_a_node_id_that_somebody_else_wrote_is_escaped(exporter: FlaskClient, in
 def test_the_histogram_is_of_the_workers_that_should_beat(exporter: FlaskClient) -> None:
     found = samples(exporter.get("/metrics").text)
     buckets = values(found, "amp_fleet_heartbeat_age_seconds_bucket", "le")
-    assert buckets["30.0"] == 3
-    assert buckets["60.0"] == 4
+    assert buckets["30.0"] == 2
+    assert buckets["60.0"] == 3
     assert buckets["900.0"] == buckets["+Inf"] == 5
     assert found["amp_fleet_heartbeat_age_seconds_gcount", ()] == 5
-    assert found["amp_fleet_heartbeat_age_seconds_gsum", ()] == pytest.approx(35 + 2.5 * SECONDS, abs=2.5 * SECONDS)
+    # Distances: 600 s in the past and 600 s in the future are 1,200 s.
+    total = found["amp_fleet_heartbeat_age_seconds_gsum", ()]
+    assert total == pytest.approx(35 + 600 + 600, abs=2.5 * SECONDS)
+    oldest = found["amp_fleet_oldest_heartbeat_age_seconds", ()]
+    assert oldest == pytest.approx(600, abs=SECONDS)
 
 
 @pytest.mark.usefixtures("fleet")
@@ -140,7 +144,7 @@ def test_both_formats_say_the_same(exporter: FlaskClient) -> None:
     ("collect", "nodes"),
     [
         ("all", {"active", "odd", "stale", "lost", "stopped", "future"}),
-        ("unhealthy", {"stale", "lost"}),
+        ("unhealthy", {"stale", "lost", "future"}),
         ("none", set()),
     ],
 )
@@ -163,6 +167,7 @@ def test_an_empty_fleet_has_every_fleet_family(exporter: FlaskClient) -> None:
         ("active", "stale", "lost", "stopped", "forgotten"), 0
     )
     assert found["amp_fleet_heartbeat_age_seconds_gcount", ()] == 0
+    assert ("amp_fleet_oldest_heartbeat_age_seconds", ()) not in found
     assert found["amp_fleet_heartbeat_age_seconds_gsum", ()] == 0
     assert set(values(found, "amp_fleet_heartbeat_age_seconds_bucket", "le").values()) == {0}
     assert len(values(found, "amp_fleet_heartbeat_age_seconds_bucket", "le")) == len(AGE_BOUNDS) + 1

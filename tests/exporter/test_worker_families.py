@@ -8,7 +8,7 @@ def test_nothing_is_kept_of_workers_that_are_gone() -> None:
     """A fleet whose node ids are new each day would fill the memory otherwise."""
     families = WorkerFamilies()
     for number in range(3):
-        group = Group(number, State.ACTIVE, 1, 0.5, (), "fingerprint", "0.5", "1764000000.0")
+        group = Group(number, State.ACTIVE, 1, 0.5, 0.5, (), "fingerprint", "0.5", "1764000000.0")
         member = Member(
             f"worker-{number}", "1764000000.0", "1764000000.0", None, ("v1", "unknown", "unknown", "unknown")
         )

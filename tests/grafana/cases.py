@@ -117,8 +117,21 @@ def restart_loop(times: int) -> Callable[[int], Scrape]:
 
 
 def ahead(time: int) -> Scrape:
-    """From 60 s on, the heartbeat of worker-01 lies in the future, at 120 s not any more."""
-    return fleet(worker_01=Worker(age=-(180.0 - time)) if 60 < time < 120 else Worker())
+    """From 60 s on, the heartbeat of worker-01 lies a little in the future, at 120 s not any more."""
+    return fleet(worker_01=Worker(age=-4.0) if 60 < time < 120 else Worker())
+
+
+def killed_and_the_clock_set_back(time: int) -> Scrape:
+    """Worker-01 dies at 60 s, and the database's clock is set back by 40 s at once: its age begins at -40 s."""
+    return fleet(worker_01=Worker(age=time - 100.0) if time > 60 else Worker())
+
+
+def heartbeats_to_both_sides(time: int) -> Scrape:
+    """From 60 s to 120 s, the heartbeats of five of ten workers are 40 s away, of two in the future."""
+    if not 60 < time < 120:
+        return fleet()
+    ages = dict(zip(NODE_IDS[:5], (40.0, -40.0, 40.0, -40.0, 40.0), strict=True))
+    return Scrape(FLEET | {node_id: Worker(age=age) for node_id, age in ages.items()})
 
 
 def killed_before_the_exporter(time: int) -> Scrape:
@@ -203,6 +216,22 @@ MUST_FIRE = [
     Case("a rollout gets stuck", stuck_rollout, 2500, {"AmpVersionSkew": (1865, 2395)}),
     Case("a worker restarts in a loop", restart_loop(6), 900, {"AmpWorkerRestarting": (110, 715)}),
     Case("a heartbeat lies in the future", ahead, 180, {"AmpHeartbeatFromTheFuture": (95, 115)}),
+    Case(
+        "a worker is killed, and the database's clock set back",
+        killed_and_the_clock_set_back,
+        90,  # then the clock passes the heartbeat, which looks young for some seconds
+        {"AmpWorkerHeartbeatStale": (65, 90)},
+    ),
+    Case(
+        "half the heartbeats are far away, to both sides",
+        heartbeats_to_both_sides,
+        180,
+        {
+            "AmpWorkerHeartbeatStale": (65, 115),
+            "AmpFleetShareLost": (65, 115),
+            "AmpHeartbeatFromTheFuture": (95, 115),
+        },
+    ),
     Case(
         "a dead worker stays dead while nothing is known of it",
         killed_before_the_exporter,

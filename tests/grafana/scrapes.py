@@ -15,7 +15,7 @@ class Worker:
     """One worker in one scrape."""
 
     age: float | None = 0.5
-    """Of its heartbeat, in seconds. None for one that stopped on purpose."""
+    """Of its heartbeat, in seconds; negative from the future. None for one that stopped on purpose."""
 
     version: str = "v1"
     registered: float = 0.0
@@ -50,7 +50,7 @@ class Scrape:
             yield from self._workers()
 
     def _fleet(self) -> Iterator[tuple[str, float]]:
-        ages = [worker.age for worker in self.workers.values() if worker.age is not None]
+        ages = [abs(worker.age) for worker in self.workers.values() if worker.age is not None]
         counts = {
             "active": sum(age <= 5 for age in ages),
             "stale": sum(5 < age <= 60 for age in ages),
@@ -60,7 +60,9 @@ class Scrape:
         }
         for state, count in counts.items():
             yield _series("amp_workers", state=state), count
-        running = [worker.version for worker in self.workers.values() if worker.age is not None and worker.age <= 60]
+        running = [
+            worker.version for worker in self.workers.values() if worker.age is not None and abs(worker.age) <= 60
+        ]
         for version in set(running):
             yield _series("amp_workers_by_version", version=version), running.count(version)
         for bound in BOUNDS:

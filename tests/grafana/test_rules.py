@@ -55,8 +55,9 @@ def test_the_texts_have_what_a_human_needs(tmp_path: Path) -> None:
                 "exp_labels": {"severity": "warning", "scope": "worker", "job": "amp", "node_id": "worker-01"},
                 "exp_annotations": {
                     "summary": "Worker worker-01 of amp is lost",
-                    "description": "Worker worker-01 of amp has written no heartbeat for 1m 30s. "
-                    "It will hardly come back by itself. Once it is forgotten, after a day, this ends too.",
+                    "description": "The last heartbeat of worker worker-01 of amp is 1m 30s away from now. The worker "
+                    "is unlikely to recover without intervention. The alert also resolves when the worker is "
+                    "forgotten, after a day.",
                     "dashboard_url": "http://localhost:3000/d/amp-worker?var-job=amp&var-node_id=worker-01",
                     "runbook_url": "http://localhost:3000/public/runbooks/AmpWorkerLost.md",
                 },

@@ -76,14 +76,49 @@ def test_the_groups_add_up(connection: Connection, insert_worker: Insert) -> Non
         "stopped": 1,
         "forgotten": 1,
     }
-    assert groups["active"].within == (2, 3, 3)
-    assert groups["stale"].within == (0, 0, 1)
-    assert groups["lost"].within == (0, 0, 0)
-    assert groups["lost"].age_seconds == 600
+    assert groups["active"].buckets == (2, 1, 0)
+    assert groups["stale"].buckets == (0, 0, 1)
+    assert groups["lost"].buckets == (0, 0, 0)
+    assert groups["lost"].distance_sum == 600
+    assert groups["lost"].distance_max == 600
     assert fleet.details[0, "active"].versions == {"v0": 2, "v1": 1}
     assert node_ids(fleet)[0, "active"] == ["w0", "w1", "w2"]
     assert groups["forgotten"].ages is None
     assert node_ids(fleet)[0, "forgotten"] == []
+
+
+@pytest.mark.usefixtures("stopped_clock")
+def test_heartbeats_from_the_past_and_the_future_do_not_cancel_out(
+    connection: Connection, insert_worker: Insert
+) -> None:
+    for node_id, age in {"a": 40.0, "b": -40.0, "c": 50.0}.items():
+        insert_worker(node_id, age)
+    (group,) = read(connection).groups
+    assert (group.state, group.buckets) == ("stale", (0, 0, 3))
+    assert (group.distance_sum, group.distance_max) == (130, 50)
+    assert group.ages is not None
+    assert [float(age) for age in group.ages.split()] == [40, -40, 50]
+
+
+@pytest.mark.usefixtures("stopped_clock")
+@pytest.mark.parametrize("moment", ["infinity", "-infinity", "294276-12-31", "4713-01-01 BC"])
+def test_a_group_full_of_moments_that_no_clock_shows_hides_nobody(
+    connection: Connection, insert_worker: Insert, sql: Sql, moment: str
+) -> None:
+    insert_worker("w", 1.0)
+    sql(
+        "INSERT INTO workers (node_id, heartbeat_at, created_at, registered_at) "
+        "SELECT 'odd' || g, %s, now(), now() FROM generate_series(1, %s) g",
+        moment,
+        GROUP_SIZE - 2,
+    )
+    for members in (ALL, frozenset({State.STALE, State.LOST})):
+        groups = {group.state: group for group in read(connection, members).groups}
+        assert sum(group.workers for group in groups.values()) == GROUP_SIZE - 1
+        assert groups["active"].distance_sum == 1
+        odd = groups["forgotten" if moment in {"-infinity", "4713-01-01 BC"} else "lost"]
+        assert sum(odd.buckets) == 0
+        assert 0 < odd.distance_sum < 1e15
 
 
 def test_ages_and_heartbeats_are_of_one_clock_and_in_the_members_order(

@@ -19,7 +19,8 @@ from amp_workers.metadata_db import MetadataDbError, MetadataDbUrl
 from amp_workers.metadata_db.embedded import EmbeddedPostgres, account, find_place
 from amp_workers.metadata_db.migrate import upgrade
 from amp_workers.worker import Heartbeat, Worker
-from tests.processes import ROOT, Process, Processes, eventually, tool
+from tests.clusters import Clock
+from tests.processes import Process, Processes, eventually
 from tests.relay import Relay, socket_of
 from tests.worker.history import keep_history
 
@@ -217,32 +218,19 @@ def test_a_stop_in_an_outage_gets_one_more_chance(database: str, sql: Sql) -> No
     assert sql("SELECT info ? 'stopped_at' FROM workers") == [(True,)]
 
 
-def libfaketime() -> Path:
-    """Debian's library, installed or unpacked; `tests.processes.tool` has told where it is missing."""
-    places = [ROOT / ".tools/root/usr/lib", Path("/usr/lib")]
-    return next(found for place in places for found in place.glob("*/faketime/libfaketimeMT.so.1"))
-
-
 def test_the_workers_own_clock_changes_nothing(processes: Processes, database: str, sql: Sql, tmp_path: Path) -> None:
     """It jumps a day ahead, and back to a day behind, while the worker runs."""
-    tool("faketime")
     keep_history(sql)
-    clock = tmp_path / "clock"
-    clock.write_text("+1d")
+    clock = Clock(tmp_path)
+    clock.step("+1d")
     worker = processes.ampd(
         "worker",
         "--node-id=w",
         database=database,
-        env={
-            "LD_PRELOAD": str(libfaketime()),
-            "FAKETIME_TIMESTAMP_FILE": str(clock),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "AMP_LOG": "debug",
-        },
+        env=clock.environment | {"AMP_LOG": "debug"},
     )
     worker.says("'w' beats\"", times=3)
-    clock.write_text("-1d")
+    clock.step("-1d")
     worker.says("'w' beats\"", times=6)
     sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ampd worker w'")
     worker.says("'w' beats after")

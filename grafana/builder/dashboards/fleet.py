@@ -39,9 +39,9 @@ from grafana.builder.thresholds import LOST_SECONDS, SHARE_OF_FLEET, SILENT_SECO
 SEARCH = f'{JOB}, node_id=~".*$search.*"'
 
 _STATE_MEANS = {
-    "active": f"Workers whose last heartbeat is at most {STALE_SECONDS} s old.",
-    "stale": f"Workers whose last heartbeat is older than {STALE_SECONDS} s: hanging, cut off or just killed.",
-    "lost": f"Workers whose last heartbeat is older than {LOST_SECONDS} s. They will hardly come back by themselves.",
+    "active": f"Workers whose last heartbeat is at most {STALE_SECONDS} s from now.",
+    "stale": f"Workers whose last heartbeat is over {STALE_SECONDS} s from now: hanging, cut off or just killed.",
+    "lost": f"Workers whose last heartbeat is over {LOST_SECONDS} s from now: unlikely to recover by themselves.",
     "stopped": "Workers that ended on purpose.",
     "forgotten": "Workers lost or stopped for longer than a day: counted here and shown nowhere else.",
 }
@@ -192,11 +192,14 @@ def _workers(board: dashboard.Dashboard) -> dashboard.Dashboard:
         .with_panel(
             timeline_panel(
                 "The twenty longest silent",
-                "Of the workers with the oldest heartbeats in this time range: when they were active (green), stale "
-                "(orange) and lost (red)." + SICK_ARE_ENOUGH,
+                "Of the workers with the heartbeats furthest from their time in this time range: when they were active "
+                "(green), stale (orange) and lost (red)." + SICK_ARE_ENOUGH,
                 query(
-                    f"{age} and on (node_id)\ntopk(20, max by (node_id) "
-                    f"(max_over_time(amp_worker_heartbeat_age_seconds{{{JOB}}}[$__range] @ end())))",
+                    f"{age} and on (node_id)\ntopk(20, max by (node_id) (\n"
+                    f"  max_over_time(amp_worker_heartbeat_age_seconds{{{JOB}}}[$__range] @ end())\n"
+                    # A label more keeps `or` from dropping the second value of a worker.
+                    f"  or label_replace(-min_over_time(amp_worker_heartbeat_age_seconds{{{JOB}}}[$__range] @ end()), "
+                    '"ahead", "yes", "", "")\n))',
                     "{{node_id}}",
                 ),
                 unit="s",
@@ -206,22 +209,24 @@ def _workers(board: dashboard.Dashboard) -> dashboard.Dashboard:
         .with_panel(
             timeseries_panel(
                 "The ten oldest heartbeats",
-                "The age of the last heartbeat of the ten workers that have the oldest ones now." + SICK_ARE_ENOUGH,
+                "The age of the last heartbeat of the ten workers whose heartbeats are furthest from now. Negative "
+                "where it lies in the future." + SICK_ARE_ENOUGH,
                 query(
                     f"{age} and on (node_id)\ntopk(10, min by (node_id) "
-                    f"(amp_worker_heartbeat_age_seconds{{{JOB}}} @ end()))",
+                    f"(abs(amp_worker_heartbeat_age_seconds{{{JOB}}} @ end())))",
                     "{{node_id}}",
                 ),
                 unit="s",
                 height=10,
+                signed=True,
             )
         )
         .with_panel(
             columns(
                 table_panel(
                     "Longest silent workers",
-                    f"The ten workers without a heartbeat for the longest time, if for more than {SILENT_SECONDS} s. "
-                    "Stopped and forgotten ones are not among them." + SICK_ARE_ENOUGH,
+                    f"The ten workers whose heartbeats are furthest from now, past or future, if by more than "
+                    f"{SILENT_SECONDS} s. Stopped and forgotten workers are excluded." + SICK_ARE_ENOUGH,
                     tabular(f"topk(10, max by (node_id) ({record.SILENCE}{{{JOB}}}))", "A"),
                     tabular(
                         f"max by (node_id, version) (amp_worker_info{{{JOB}}})\n"

@@ -41,7 +41,14 @@ SICK_ARE_ENOUGH = " With --collector.workers=unhealthy it is the same; with none
 Steps = Sequence[tuple[float | None, str]]
 """From which value on which colour; the first has no value."""
 
-AGE_STEPS: Steps = ((None, GREEN), (STALE_SECONDS, ORANGE), (LOST_SECONDS, RED))
+AGE_STEPS: Steps = (
+    (None, RED),
+    (-LOST_SECONDS, ORANGE),
+    (-STALE_SECONDS, GREEN),
+    (STALE_SECONDS, ORANGE),
+    (LOST_SECONDS, RED),
+)
+"""The colour of a heartbeat's age. Negative ages are heartbeats from the future, which are no better."""
 
 AnyPanel = TypeVar("AnyPanel", stat.Panel, timeseries.Panel, table.Panel, heatmap.Panel, statetimeline.Panel)
 
@@ -137,12 +144,19 @@ def exporters_panel(width: int = 3) -> stat.Panel:
 
 
 def timeseries_panel(
-    title: str, description: str, *queries: prometheus.Dataquery, unit: str, width: int = 12, height: int = 8
+    title: str,
+    description: str,
+    *queries: prometheus.Dataquery,
+    unit: str,
+    width: int = 12,
+    height: int = 8,
+    signed: bool = False,
 ) -> timeseries.Panel:
+    """Return a graph. signed: it has negative values too."""
     panel = (
         _described(timeseries.Panel(), title, description, width, height)
         .unit(unit)
-        .min(0)
+        .axis_soft_min(0)
         .line_width(1)
         .fill_opacity(10)
         # A gap is a time of which nothing is known: it is shown, not bridged.
@@ -160,7 +174,7 @@ def timeseries_panel(
             .sort(common_models.SortOrder.DESCENDING)
         )
     )
-    return _with(panel, queries)
+    return _with(panel if signed else panel.min(0), queries)
 
 
 def stacked(panel: timeseries.Panel) -> timeseries.Panel:

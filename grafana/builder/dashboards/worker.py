@@ -39,8 +39,8 @@ _VERSION = f"max by (version) (amp_worker_info{{{WORKER}}})"
 
 _STATE = (
     f"3 * {_STOPPED} ^ 0\n"
-    f"or 2 * ({_AGE} > {LOST_SECONDS}) ^ 0\n"
-    f"or 1 * ({_AGE} > {STALE_SECONDS}) ^ 0\n"
+    f"or 2 * (abs({_AGE}) > {LOST_SECONDS}) ^ 0\n"
+    f"or 1 * (abs({_AGE}) > {STALE_SECONDS}) ^ 0\n"
     f"or 0 * {_AGE} ^ 0"
 )
 _STATES = {number: (state, STATE_COLOURS[state]) for number, state in enumerate(("active", "stale", "lost", "stopped"))}
@@ -81,8 +81,8 @@ def _now(board: dashboard.Dashboard) -> dashboard.Dashboard:
         .with_panel(
             stat_panel(
                 "State",
-                "By the age of the last heartbeat. Unknown: forgotten, never registered, or the metadata DB does not "
-                "answer." + NEEDS_ALL,
+                "By the distance of the last heartbeat from now. Unknown: forgotten, never registered, or the metadata "
+                "DB does not answer." + NEEDS_ALL,
                 instant(_STATE, "state"),
                 unit="none",
                 width=4,
@@ -91,7 +91,8 @@ def _now(board: dashboard.Dashboard) -> dashboard.Dashboard:
         .with_panel(
             stat_panel(
                 "Heartbeat age",
-                "Seconds since the last heartbeat. Stopped workers have none." + NEEDS_ALL,
+                "Seconds since the last heartbeat; negative if it lies in the future. Stopped workers have none."
+                + NEEDS_ALL,
                 instant(_AGE, "age"),
                 unit="s",
                 width=4,
@@ -129,6 +130,7 @@ def _heartbeat(board: dashboard.Dashboard) -> dashboard.Dashboard:
                     unit="s",
                     width=24,
                     height=9,
+                    signed=True,
                 )
             )
         )
