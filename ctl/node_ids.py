@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from amp_workers.ctl.client import MOST_A_PAGE, AdminApi, ApiError
+from amp_workers.ctl.client import MOST_A_PAGE, AdminApi
+from amp_workers.ctl.errors import ApiError
 from amp_workers.ctl.options import admin_api
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class NodeIdType(click.ParamType[str]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if not NODE_ID.fullmatch(value):
             self.fail(
-                f"{value!r} is no node id: it must begin with an ASCII letter and go on with ASCII letters, digits, "
+                f"invalid node id {value!r}: it must begin with an ASCII letter, followed by ASCII letters, digits, "
                 "'_', '-' and '.', 255 characters at most.",
                 param,
                 ctx,
@@ -82,7 +83,7 @@ def unknown_worker(context: click.Context, node_id: str, error: ApiError) -> Api
     except ApiError:  # it is away by now: the first error is the one to tell
         return error
     hint = did_you_mean(node_id, context.meta[_KNOWN])
-    return ApiError(f"{error.message}.{hint}", error.code) if hint else error
+    return ApiError(f"{error.message}.{hint}", code=error.code) if hint else error
 
 
 def _all_node_ids(api: AdminApi) -> list[str]:

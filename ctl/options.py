@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from amp_workers.ctl.client import TIMEOUT_SECONDS, AdminApi, InvalidAdminUrl, InvalidCredentials
+from amp_workers.ctl.client import AdminApi
+from amp_workers.ctl.connection import TIMEOUT_SECONDS, Connection
 from amp_workers.ctl.durations import InvalidDuration, parse_duration
+from amp_workers.ctl.errors import InvalidAdminUrl, InvalidCredentials
 
 if TYPE_CHECKING:
     from click.parser import _OptionParser
@@ -22,9 +24,11 @@ def admin_api(context: click.Context, timeout_seconds: float = TIMEOUT_SECONDS) 
     Raises:
         click.UsageError: they name none.
     """
-    options = context.find_root().params
+    root = context.find_root()
+    given = root.get_parameter_source("auth_token") is click.core.ParameterSource.COMMANDLINE
+    source = "--auth-token" if given else "AMP_AUTH_TOKEN"
     try:
-        return AdminApi(**options, timeout_seconds=timeout_seconds)
+        return AdminApi(Connection(**root.params, token_source=source, timeout_seconds=timeout_seconds))
     except InvalidAdminUrl as error:
         raise click.BadParameter(f"{error}.", context, param_hint="--admin-url") from error
     except InvalidCredentials as error:

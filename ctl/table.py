@@ -4,11 +4,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from amp_workers.ctl.durations import duration_text
-from amp_workers.ctl.text import shown
-from amp_workers.ctl.uptime import uptime_seconds
+from amp_workers.ctl.fields import UNKNOWN, age_of, info_of, state_of, uptime_seconds
+from amp_workers.ctl.render import shown
 
-COLOURS = {"active": 32, "stale": 33, "lost": 31, "stopped": 2, "forgotten": 2}
-"""The states' SGR parameters: green, yellow, red, faint."""
+COLOURS = {"failed": 31, "lost": 31, "stale": 33, "stuck": 33, "active": 32, "stopped": 2, "forgotten": 2}
+"""The states' SGR parameters: red, yellow, green, faint."""
+
+
+def age_text(worker: dict[str, Any]) -> str:
+    """Return the age of a worker's heartbeat."""
+    age = age_of(worker)
+    return UNKNOWN if age is None else duration_text(age)
 
 
 def uptime_text(worker: dict[str, Any]) -> str:
@@ -19,9 +25,9 @@ def uptime_text(worker: dict[str, Any]) -> str:
 
 _COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "NODE ID": lambda worker: worker["node_id"],
-    "STATE": lambda worker: worker["state"],
-    "AGE": lambda worker: duration_text(worker["heartbeat_age_seconds"]),
-    "VERSION": lambda worker: worker["info"]["version"],
+    "STATE": state_of,
+    "AGE": age_text,
+    "VERSION": lambda worker: info_of(worker, "version"),
     "UPTIME": uptime_text,
 }
 
@@ -70,8 +76,8 @@ def csv(workers: Sequence[dict[str, Any]]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*names[:3], "uptime_seconds", *names[3:], *info])
     for worker in workers:
-        first = [shown(worker[name]) for name in names[:3]]
-        others = [shown(worker[name]) for name in names[3:]] + [shown(worker["info"][name]) for name in info]
+        first = [shown(worker.get(name, "")) for name in names[:3]]
+        others = [shown(worker.get(name, "")) for name in names[3:]] + [shown(info_of(worker, name)) for name in info]
         uptime = uptime_seconds(worker)
         writer.writerow([*first, "" if uptime is None else f"{uptime:.3f}", *others])
     return text.getvalue().rstrip("\n")

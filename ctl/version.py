@@ -3,7 +3,7 @@
 import click
 
 from amp_workers.ctl.options import admin_api
-from amp_workers.ctl.text import shown
+from amp_workers.ctl.render import shown
 
 
 @click.command("version")

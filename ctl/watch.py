@@ -11,9 +11,9 @@ from typing import NoReturn
 
 import click
 
-from amp_workers.ctl.client import ApiError
 from amp_workers.ctl.durations import duration_text
-from amp_workers.ctl.text import is_coloured
+from amp_workers.ctl.errors import ApiError
+from amp_workers.ctl.render import is_coloured
 
 Look = Callable[[], tuple[str, str]]
 """Returns a heading and what is below it. Raises ApiError."""

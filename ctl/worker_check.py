@@ -4,14 +4,17 @@ from typing import Any
 
 import click
 
-from amp_workers.ctl.client import AdminApi, ApiError
-from amp_workers.ctl.durations import duration_text
+from amp_workers.ctl.client import AdminApi
+from amp_workers.ctl.durations import duration_text, text_over
+from amp_workers.ctl.errors import ApiError
+from amp_workers.ctl.fields import age_of, info_of, is_unhealthy, state_of
 from amp_workers.ctl.node_ids import NodeIdType
 from amp_workers.ctl.options import DurationType, admin_api
-from amp_workers.ctl.text import shown
+from amp_workers.ctl.render import shown
 
-EXPECTED = ("active", "stale", "lost")
-"""The states in which a heartbeat is expected. A stopped worker ended on purpose, and a forgotten one is long gone."""
+_JUDGED_BY_AGE = {"active", "stale", "lost"}
+
+_DEFAULT_MAX_AGE = 5.0
 
 
 @click.command("check")
@@ -19,10 +22,8 @@ EXPECTED = ("active", "stale", "lost")
 @click.option(
     "--max-age",
     type=DurationType(),
-    default="5s",
-    show_default=True,
     metavar="DURATION",
-    help="How old a heartbeat may be.",
+    help="How old a heartbeat may be. [default: 5s, and no worker may be stale or lost]",
 )
 @click.option(
     "--min-active",
@@ -32,19 +33,19 @@ EXPECTED = ("active", "stale", "lost")
     metavar="N",
     help="How many workers must pass. With 0, a fleet of none passes.",
 )
-@click.option("--version", metavar="VERSION", help="The version that every worker must be of.")
+@click.option("--version", metavar="VERSION", help="The version that every worker must have.")
 @click.pass_context
 def check_workers(
-    context: click.Context, node_ids: tuple[str, ...], max_age: float, min_active: int, version: str | None
+    context: click.Context, node_ids: tuple[str, ...], max_age: float | None, min_active: int, version: str | None
 ) -> None:
     """Check that workers are alive, by exit code.
 
-    For scripts, CI, and monitoring systems that run commands, such as Nagios. The first line tells the result, and one
-    more each worker that fails.
+    For scripts, CI, and monitoring systems that run commands. The first line is the result; one line per failing
+    worker follows.
 
-    Without NODE_ID, every worker counts from which a heartbeat is expected: active, stale and lost ones. One that was
-    stopped on purpose does not count, nor one that is forgotten after a day. A lost one that will not come back fails
-    until then, or until `ampctl worker forget`. A worker that is named must have a heartbeat, whatever its state.
+    Without NODE_ID, every worker counts except those that were stopped on purpose and those that are forgotten. A lost
+    or failed worker fails until it is forgotten after a day, or until `ampctl worker forget`. A worker that is named
+    must have a heartbeat, whatever its state. Failed and stuck workers fail at any age.
 
     \b
     Examples:
@@ -56,7 +57,7 @@ def check_workers(
     \b
     Exit codes:
       0  OK: all workers that count pass, and there are enough of them
-      1  FAILED: some do not, or there are too few (to Nagios, a warning)
+      1  FAILED: some fail, or there are too few (to Nagios, a warning)
       2  wrong usage
       3  UNKNOWN: the API cannot be reached, or answered with an error
     """
@@ -68,41 +69,59 @@ def check_workers(
         context.exit(3)
     passing = number - len(failures)
     if not failures and passing >= min_active:
-        click.echo(f"OK: {_workers(number)}, no heartbeat older than {duration_text(max_age)}")
+        oldest = duration_text(_DEFAULT_MAX_AGE if max_age is None else max_age)
+        click.echo(f"OK: {_workers(number)}, no heartbeat older than {oldest}")
         return
-    told = [f"{len(failures)} of {_workers(number)} fail"] if failures else []
+    problems = [f"{len(failures)} of {_workers(number)} fail"] if failures else []
     if passing < min_active:
-        told.append(f"{_workers(passing)} pass, at least {min_active} must")
-    click.echo("\n".join([f"FAILED: {'; '.join(told)}", *failures]))
+        problems.append(f"{_workers(passing)} pass, at least {min_active} must")
+    click.echo("\n".join([f"FAILED: {'; '.join(problems)}", *failures]))
     context.exit(1)
 
 
-def _check(api: AdminApi, node_ids: dict[str, None], max_age: float, version: str | None) -> tuple[list[str], int]:
+def _check(
+    api: AdminApi, node_ids: dict[str, None], max_age: float | None, version: str | None
+) -> tuple[list[str], int]:
     """Return a line for each worker that fails, and how many workers count."""
     if not node_ids:
-        workers = api.workers(EXPECTED)["workers"]
-        return [line for worker in workers if (line := _failure(worker, max_age, version))], len(workers)
+        # Without a filter: a state that this version does not know counts as well.
+        workers = api.workers(need_states=True)["workers"]
+        counted = [each for each in workers if is_unhealthy(state_of(each)) or state_of(each) == "active"]
+        return [line for worker in counted if (line := _failure(worker, max_age, version))], len(counted)
     failures = []
     for node_id in node_ids:
         try:
-            failures.append(_failure(api.worker(node_id), max_age, version))
+            failures.append(_failure(api.worker(node_id, need_state=True), max_age, version))
         except ApiError as error:
             if error.code != "WORKER_NOT_FOUND":
                 raise
-            failures.append(f"{node_id}: no such worker ever registered, or it was removed")
+            failures.append(f"{node_id}: no worker with this node id")
     return [line for line in failures if line], len(node_ids)
 
 
-def _failure(worker: dict[str, Any], max_age: float, version: str | None) -> str | None:
-    its_version, age = worker["info"]["version"], worker["heartbeat_age_seconds"]
+def _failure(worker: dict[str, Any], max_age: float | None, version: str | None) -> str | None:
+    """Return why a worker fails, as a line; None if it passes."""
+    state, age, its_version = state_of(worker), age_of(worker), info_of(worker, "version")
     reasons = []
-    if worker["state"] == "stopped":
-        reasons.append("stopped")
-    elif age > max_age:
-        reasons.append(f"{worker['state']}, last heartbeat {duration_text(age)} ago")
+    limit = _DEFAULT_MAX_AGE if max_age is None else max_age
+    if state == "stopped":
+        reasons.append(state)
+    # The distance: a heartbeat from the future is no proof of life.
+    elif age is None or abs(age) > limit:
+        reasons.append(f"{state}, last heartbeat {_when(age, limit)}")
+    elif state not in _JUDGED_BY_AGE or (max_age is None and is_unhealthy(state)):
+        reasons.append(f"{state}, last heartbeat {_when(age, 0.0)}")
+    if worker.get("failure"):
+        reasons.append(str(worker["failure"]))
     if version not in {None, its_version}:
         reasons.append(f"version {its_version}, not {version}")
     return shown(f"{worker['node_id']}: {'; '.join(reasons)}") if reasons else None
+
+
+def _when(age: float | None, limit: float) -> str:
+    if age is None:
+        return "unknown"
+    return f"{text_over(abs(age), limit)} ago" if age >= 0 else f"{text_over(abs(age), limit)} in the future"
 
 
 def _workers(number: int) -> str:

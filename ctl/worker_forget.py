@@ -5,11 +5,13 @@ from typing import Any
 
 import click
 
-from amp_workers.ctl.client import AdminApi, ApiError
+from amp_workers.ctl.client import AdminApi
+from amp_workers.ctl.errors import ApiError
+from amp_workers.ctl.fields import age_of
 from amp_workers.ctl.node_ids import NodeIdType, unknown_worker
 from amp_workers.ctl.options import DurationType, admin_api, states_option
+from amp_workers.ctl.render import is_coloured, shown
 from amp_workers.ctl.table import table
-from amp_workers.ctl.text import is_coloured, shown
 
 _SAME_FOR_ALL = {
     "UNAUTHORIZED",
@@ -23,7 +25,7 @@ _SAME_FOR_ALL = {
 
 @click.command("forget")
 @click.argument("node_ids", type=NodeIdType(), nargs=-1, metavar="[NODE_ID]...")
-@states_option("lost", "stopped", "forgotten", text="All workers in these states, instead of named ones")
+@states_option("failed", "lost", "stopped", "forgotten", text="All workers in these states, instead of named ones")
 @click.option(
     "--older-than",
     type=DurationType(),
@@ -86,7 +88,7 @@ def _named(context: click.Context, api: AdminApi, node_ids: tuple[str, ...]) -> 
     workers, unknown = [], 0
     for node_id in dict.fromkeys(node_ids):
         try:
-            workers.append(api.worker(node_id))
+            workers.append(api.worker(node_id, need_state=True))
         except ApiError as error:
             if error.code != "WORKER_NOT_FOUND":
                 raise
@@ -97,7 +99,7 @@ def _named(context: click.Context, api: AdminApi, node_ids: tuple[str, ...]) -> 
 
 def _chosen(api: AdminApi, states: tuple[str, ...], older_than: float | None) -> list[dict[str, Any]]:
     workers = api.workers(states)["workers"]
-    return [each for each in workers if older_than is None or each["heartbeat_age_seconds"] > older_than]
+    return [each for each in workers if older_than is None or (age_of(each) or 0.0) > older_than]
 
 
 def _remove(api: AdminApi, node_ids: list[str]) -> int:

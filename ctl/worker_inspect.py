@@ -4,10 +4,11 @@ import json
 
 import click
 
-from amp_workers.ctl.client import ApiError
+from amp_workers.ctl.errors import ApiError
+from amp_workers.ctl.fields import state_of
 from amp_workers.ctl.node_ids import NodeIdType, unknown_worker
 from amp_workers.ctl.options import admin_api, output_options
-from amp_workers.ctl.text import shown, worker_details
+from amp_workers.ctl.render import shown, worker_details
 
 
 @click.command("inspect")
@@ -34,11 +35,9 @@ def inspect_worker(context: click.Context, node_id: str, output: str) -> None:
     if output == "json":
         click.echo(json.dumps(answer, indent=2))
     elif output == "wide":
-        from amp_workers.ctl.durations import duration_text
-        from amp_workers.ctl.table import uptime_text
+        from amp_workers.ctl.table import age_text, uptime_text
 
-        age = duration_text(answer["heartbeat_age_seconds"])
-        more = f"State: {shown(answer['state'])}\nAge: {age}\nUptime: {uptime_text(answer)}\n"
+        more = f"State: {shown(state_of(answer))}\nAge: {age_text(answer)}\nUptime: {uptime_text(answer)}\n"
         click.echo(worker_details(answer, more))
     else:
         click.echo(worker_details(answer))

@@ -5,10 +5,11 @@ from typing import Any
 
 import click
 
-from amp_workers.ctl.client import TIMEOUT_SECONDS
+from amp_workers.ctl.connection import TIMEOUT_SECONDS
+from amp_workers.ctl.fields import STATES, state_of
 from amp_workers.ctl.options import DurationType, admin_api, output_options, states_option
-from amp_workers.ctl.order import ORDERS, STATES
-from amp_workers.ctl.text import is_coloured, worker_line
+from amp_workers.ctl.render import is_coloured, worker_line
+from amp_workers.ctl.sort_keys import ORDERS
 
 WATCHED_SECONDS = 5.0
 """After so long without an answer the screen tells that what it shows is old."""
@@ -111,6 +112,6 @@ def _has_more(answer: dict[str, Any], limit: int | None) -> bool:
 
 
 def _counted(workers: list[dict[str, Any]]) -> str:
-    states = [worker["state"] for worker in workers]
+    states = [state_of(worker) for worker in workers]
     counts = ", ".join(f"{states.count(state)} {state}" for state in STATES if state in states)
     return f"{len(workers)} workers" + (f": {counts}" if counts else "")

@@ -36,7 +36,7 @@ def test_a_worker_that_is_named_has_to_be_there_whatever_its_state(api_url: str)
         "FAILED: 3 of 4 workers fail",
         "zeta: stopped",
         "delta: forgotten, last heartbeat 60d ago",
-        "nobody: no such worker ever registered, or it was removed",
+        "nobody: no worker with this node id",
     ]
     assert check(api_url, "epsilon-9", "--max-age", "2d").returncode == 0
 
@@ -56,7 +56,39 @@ def test_the_limit_of_5_s_is_the_default(contract_api: ContractApi) -> None:
     worker["heartbeat_age_seconds"] = 5.0
     assert check(contract_api.url).returncode == 0
     worker["heartbeat_age_seconds"] = 5.001
-    assert check(contract_api.url).returncode == 1
+    assert check(contract_api.url).stdout.endswith("\nepsilon-10: active, last heartbeat 5.001s ago\n")
+
+
+def test_a_stale_worker_fails_unless_its_age_is_allowed(contract_api: ContractApi) -> None:
+    (worker,) = contract_api.workers = contract_api.workers[:1]
+    worker["heartbeat_age_seconds"] = 3.0  # the API has --stale-after 2
+    assert check(contract_api.url).stdout.endswith("\nbeta: stale, last heartbeat 3s ago\n")
+    assert check(contract_api.url, "--max-age", "5s").returncode == 0
+
+
+@pytest.mark.parametrize("age", [0.4, -0.4])
+def test_an_age_is_printed_as_precisely_as_it_is_compared(contract_api: ContractApi, age: float) -> None:
+    (worker,) = contract_api.workers = contract_api.workers[2:3]
+    worker["heartbeat_age_seconds"] = age
+    done = check(contract_api.url, "--max-age", "0s")
+    assert done.returncode == 1
+    assert f"last heartbeat 0.400s {'ago' if age > 0 else 'in the future'}\n" in done.stdout
+
+
+@pytest.mark.parametrize("age", [-7.0, 7.0])
+def test_a_heartbeat_from_the_future_is_as_bad_as_an_old_one(contract_api: ContractApi, age: float) -> None:
+    contract_api.workers[2]["heartbeat_age_seconds"] = age
+    assert check(contract_api.url, "epsilon-10").returncode == 1
+    assert check(contract_api.url, "epsilon-10", "--max-age", "8s").returncode == 0
+
+
+@pytest.mark.parametrize("state", ["failed", "stuck", "a state of tomorrow"])
+def test_a_state_that_no_age_excuses_fails(contract_api: ContractApi, state: str) -> None:
+    (worker,) = contract_api.workers = contract_api.workers[2:3]
+    worker |= {"state": state, "heartbeat_age_seconds": 0.1, "failure": "exit code 7"}
+    done = check(contract_api.url, "--max-age", "30d")
+    assert done.returncode == 1
+    assert done.stdout.endswith(f"\nepsilon-10: {state}, last heartbeat 0.100s ago; exit code 7\n")
 
 
 @pytest.mark.parametrize("node_ids", [[], ["worker-01"]])

@@ -110,7 +110,9 @@ def answering(tmp_path: Path) -> Iterator[Callable[[str], str]]:
     "text",
     [
         *("", "[]", '{"a": 1}', '{"workers": null}', '{"workers": "abc"}', '{"workers": [{"x": 1}]}', "[" * 100_000),
-        json.dumps({"workers": [a_worker("w") | {"info": {}}]}),
+        json.dumps({"workers": [a_worker("w") | {"info": []}]}),
+        json.dumps({"workers": [a_worker("w") | {"info": {"version": 5}}]}),
+        json.dumps({"workers": [a_worker("w") | {"jobs": "5"}]}),
         '{"workers": [], "next": "the same again and again"}',
         '{"workers": [], "next": 5}',
     ],
@@ -212,7 +214,7 @@ def test_wrong_usage(arguments: list[str]) -> None:
 def test_an_invalid_node_id_is_wrong_usage(node_id: str) -> None:
     done = run("ampctl", "worker", "inspect", "--", node_id)
     assert done.returncode == 2
-    assert "is no node id" in done.stderr
+    assert "invalid node id" in done.stderr
 
 
 @pytest.mark.parametrize("node_id", [*VALID, *INVALID.values()])

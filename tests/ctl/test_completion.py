@@ -59,7 +59,7 @@ def test_commands_options_and_states_are_completed(completed: Completed) -> None
     assert completed(url, "ampctl wor") == ["worker"]
     assert completed(url, "ampctl worker ") == ["check", "forget", "inspect", "list"]
     assert completed(url, "ampctl worker list --s") == ["--state", "--sort"]
-    assert completed(url, "ampctl worker list --state lost,st") == ["lost,stale", "lost,stopped"]
+    assert completed(url, "ampctl worker list --state lost,st") == ["lost,stale", "lost,stuck", "lost,stopped"]
     assert completed(url, "ampctl worker list --state=act") == ["active"]
     assert completed(url, "ampctl worker list --wide -o ") == ["text", "wide", "json", "csv"]
     assert completed(url, "ampctl worker inspect --wide --") == ["--help"]
@@ -155,7 +155,7 @@ def test_in_a_real_fish(contract_api: ContractApi, patient: dict[str, str], tmp_
     done = run(tool("fish"), "--no-config", "-c", f"ampctl completion fish | source; {asks}", env=patient | home)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
-        *("epsilon-10", "epsilon-9", "lost,stale", "lost,stopped", "--state=lost,stopped"),
+        *("epsilon-10", "epsilon-9", "lost,stale", "lost,stuck", "lost,stopped", "--state=lost,stopped"),
         "check\tCheck that workers are alive, by exit code.",
     ]
 

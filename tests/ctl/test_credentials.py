@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from amp_workers.ctl.client import AdminApi, InvalidCredentials
+from amp_workers.ctl.connection import Connection
+from amp_workers.ctl.errors import InvalidCredentials
 from tests.ctl.conftest import fleet
 from tests.ctl.contract_api import ContractApi, serving
 from tests.processes import free_port, run, tool
@@ -66,7 +67,7 @@ def test_it_does_with_insecure(contract_api: ContractApi) -> None:
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "127.0.0.1", "127.8.9.10", "[::1]"])
 def test_loopback_needs_no_tls(host: str) -> None:
-    AdminApi(f"http://{host}:1", TOKEN)
+    Connection(f"http://{host}:1", TOKEN)
 
 
 @pytest.mark.parametrize(
@@ -75,14 +76,37 @@ def test_loopback_needs_no_tls(host: str) -> None:
 )
 def test_nothing_else_is_loopback(host: str) -> None:
     with pytest.raises(InvalidCredentials):
-        AdminApi(f"http://{host}:1", TOKEN)
+        Connection(f"http://{host}:1", TOKEN)
 
 
-@pytest.mark.parametrize("token", ["", "two words", "line\nend", "tökén", "user:pass\x00word", "user:pass\nword"])
+@pytest.mark.parametrize("token", ["", "\n", "two words", "line\nend", "tökén", "user:pass\x00word", "user:pass\nword"])
 def test_a_token_that_cannot_be_one_is_told_without_showing_it(token: str) -> None:
     with pytest.raises(InvalidCredentials) as told:
-        AdminApi("http://localhost:1", token)
-    assert not token or token not in str(told.value)
+        Connection("http://localhost:1", token)
+    assert not token.strip() or token not in str(told.value)
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\n\n"])
+@pytest.mark.parametrize("token", [TOKEN, "ops:hunter2"])
+def test_newlines_around_a_token_are_accepted(contract_api: ContractApi, newline: str, token: str) -> None:
+    contract_api.token = f"Basic {base64.b64encode(token.encode()).decode()}" if ":" in token else f"Bearer {token}"
+    given = f"{newline}{token}{newline}"
+    by_environment = run("ampctl", "--admin-url", contract_api.url, "worker", "list", env={"AMP_AUTH_TOKEN": given})
+    assert by_environment.returncode == 0, by_environment.stderr
+    by_option = run("ampctl", "--admin-url", contract_api.url, "--auth-token", given, "worker", "list")
+    assert by_option.returncode == 0, by_option.stderr
+
+
+@pytest.mark.parametrize("locale", ["C.UTF-8", "C", "POSIX"])
+@pytest.mark.parametrize("token", [TOKEN, "ops:hunter2", f"\n{TOKEN}"])
+def test_a_byte_order_mark_is_named(token: str, locale: str) -> None:
+    env = {"LC_ALL": locale, "PYTHONCOERCECLOCALE": "0", "AMP_AUTH_TOKEN": f"\ufeff{token}"}
+    done = run("ampctl", "worker", "list", env=env)
+    assert done.returncode == 2
+    assert "AMP_AUTH_TOKEN begins with a byte order mark (U+FEFF)" in done.stderr
+    option = run("ampctl", "--auth-token", f"\ufeff{token}", "worker", "list")
+    assert "--auth-token begins with a byte order mark (U+FEFF)" in option.stderr
+    assert token.strip() not in done.stderr + option.stderr
 
 
 def test_a_secret_in_the_url_is_refused_and_not_shown() -> None:
@@ -227,7 +251,7 @@ def test_a_missing_certificate_of_the_client_is_told(secure_api: ContractApi, ce
     done = run("ampctl", "--admin-url", secure_api.url, "--ca-file", certificates.authority, "worker", "list")
     assert done.returncode == 1
     assert "cannot reach the Admin API" in done.stderr
-    assert "if it wants a certificate of yours, give --client-cert and --client-key" in done.stderr
+    assert "if it requires a client certificate, give --client-cert and --client-key" in done.stderr
 
 
 def test_files_that_cannot_be_used_are_told(certificates: Certificates, tmp_path: Path) -> None:

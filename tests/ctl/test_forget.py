@@ -145,7 +145,7 @@ def test_at_a_terminal_it_asks(contract_api: ContractApi, terminal: StartTermina
         ([], "Name either workers or --state"),
         (["gamma", "--state", "lost", "--yes"], "Name either workers or --state"),
         (["gamma", "--older-than", "30d", "--yes"], "--older-than goes with --state"),
-        (["--state", "active", "--yes"], "'active' is not one of lost, stopped, forgotten."),
+        (["--state", "active", "--yes"], "'active' is not one of failed, lost, stopped, forgotten."),
     ],
 )
 def test_wrong_usage_asks_the_api_for_nothing(contract_api: ContractApi, arguments: list[str], told: str) -> None:

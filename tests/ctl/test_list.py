@@ -8,9 +8,10 @@ import re
 import pytest
 
 from amp_workers.ctl.client import AdminApi
-from amp_workers.ctl.order import ORDERS
+from amp_workers.ctl.connection import Connection
+from amp_workers.ctl.fields import uptime_seconds
+from amp_workers.ctl.sort_keys import ORDERS
 from amp_workers.ctl.table import table
-from amp_workers.ctl.uptime import uptime_seconds
 from tests.ctl.conftest import FLEET, StartTerminal
 from tests.ctl.contract_api import ContractApi, a_worker, serving
 from tests.processes import run
@@ -54,7 +55,7 @@ def test_the_api_is_asked_for_no_more_than_is_printed(contract_api: ContractApi)
 @pytest.mark.parametrize(
     ("order", "expected"),
     [
-        ("state", ["epsilon-10", "epsilon-9", "beta", "gamma", "zeta", "delta"]),
+        ("state", ["gamma", "beta", "epsilon-10", "epsilon-9", "zeta", "delta"]),
         ("age", ["delta", "gamma", "beta", "zeta", "epsilon-10", "epsilon-9"]),
         ("version", ["epsilon-10", "gamma", "zeta", "beta", "epsilon-9", "delta"]),
         ("uptime", ["epsilon-9", "epsilon-10", "beta", "delta", "gamma", "zeta"]),
@@ -69,8 +70,18 @@ def test_each_order(admin_url: str, order: str, expected: list[str]) -> None:
 def test_what_the_api_does_not_know_comes_last_in_every_order() -> None:
     odd = a_worker("a", state="odd", age=5, version="unknown", created_at="unknown", registered_at="unknown")
     known = a_worker("b", age=5)
-    for compared in (ORDERS[name] for name in ("state", "version", "uptime", "created")):
+    for compared in (ORDERS[name] for name in ("version", "uptime", "created")):
         assert sorted([odd, known], key=compared) == [known, odd]
+
+
+def test_a_state_that_is_not_known_comes_before_the_healthy_ones() -> None:
+    workers = [
+        a_worker(state, state)
+        for state in ("forgotten", "stopped", "active", "odd", "stuck", "stale", "lost", "failed")
+    ]
+    assert [each["state"] for each in sorted(workers, key=ORDERS["state"])] == [
+        *("failed", "lost", "stale", "stuck", "odd", "active", "stopped", "forgotten")
+    ]
 
 
 def test_a_version_of_any_length_has_its_place() -> None:
@@ -100,8 +111,9 @@ def test_an_api_that_chooses_nothing_is_chosen_from_here(contract_api: ContractA
     assert listed(contract_api.url, "--state", "lost,stopped") == ["gamma", "zeta"]
     assert listed(contract_api.url, "--version", "v1.10.0") == ["beta", "epsilon-9"]
     assert listed(contract_api.url, "--limit", "2") == ["beta", "delta"]
-    assert AdminApi(contract_api.url).workers(limit=2)["next"] == "delta"
-    after = AdminApi(contract_api.url).workers(after="epsilon-10")["workers"]
+    api = AdminApi(Connection(contract_api.url))
+    assert api.workers(limit=2)["next"] == "delta"
+    after = api.workers(after="epsilon-10")["workers"]
     assert [each["node_id"] for each in after] == ["epsilon-9", "gamma", "zeta"]
 
 
@@ -210,9 +222,9 @@ def test_a_format_can_be_named_twice(contract_api: ContractApi) -> None:
     [
         (
             ["--state", "lots"],
-            "'lots' is not one of active, stale, lost, stopped, forgotten. Did you mean 'lost'?",
+            "'lots' is not one of failed, lost, stale, stuck, active, stopped, forgotten. Did you mean 'lost'?",
         ),
-        (["--state", "active,"], "'' is not one of active, stale, lost, stopped, forgotten."),
+        (["--state", "active,"], "'' is not one of failed, lost, stale, stuck, active, stopped, forgotten."),
         (["--sort", "name"], "'name' is not one of"),
         (["--limit", "0"], "--limit"),
         (["--interval", "5s"], "--interval is how often --watch asks"),
@@ -223,7 +235,7 @@ def test_a_format_can_be_named_twice(contract_api: ContractApi) -> None:
         (["-o", "text", "-o", "csv"], "either 'text' or 'csv'"),
         (["-o", "xml"], "'xml' is not one of 'text', 'wide', 'json', 'csv'"),
         (["--watch", "--interval", "0s"], "0.1s is the shortest"),
-        (["--watch", "--interval", "5"], "'5' is no duration: write 5s"),
+        (["--watch", "--interval", "5x"], "invalid duration '5x' (examples: 5s"),
     ],
 )
 def test_wrong_usage_is_told(arguments: list[str], told: str) -> None:

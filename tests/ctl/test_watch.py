@@ -25,7 +25,7 @@ def test_it_redraws_in_place_and_leaves_the_terminal_as_it_was(
     shown.says("\x1b[H", times=3)
     contract_api.workers.append(a_worker("newcomer"))
     shown.says("newcomer")
-    shown.says("7 workers: 3 active, 1 stale, 1 lost, 1 stopped, 1 forgotten  (every 0.2s, Ctrl-C ends)")
+    shown.says("7 workers: 1 lost, 1 stale, 3 active, 1 stopped, 1 forgotten  (every 0.2s, Ctrl-C ends)")
     shown.type("\x03") if way == "Ctrl-C" else shown.signal(signal.SIGTERM)
     assert shown.wait() == 0
     assert shown.attributes_now == shown.attributes

@@ -4,6 +4,8 @@ import os
 import sys
 from typing import Any
 
+from amp_workers.ctl.fields import UNKNOWN, info_of
+
 
 def is_coloured() -> bool:
     """Whether the output is for a terminal that may have colours: https://no-color.org."""
@@ -27,14 +29,13 @@ def worker_line(worker: dict[str, Any]) -> str:
 
 def worker_details(worker: dict[str, Any], more: str = "") -> str:
     """Return all that is known of one worker; more: lines to add to the first part."""
-    info = worker["info"]
     return f"""Node ID: {shown(worker["node_id"])}
-Created: {shown(worker["created_at"])}
-Registered: {shown(worker["registered_at"])}
+Created: {shown(worker.get("created_at", UNKNOWN))}
+Registered: {shown(worker.get("registered_at", UNKNOWN))}
 Heartbeat: {shown(worker["heartbeat_at"])}
 {more}
 Worker Info:
-  Version: {shown(info["version"])}
-  Commit: {shown(info["commit_sha"])}
-  Commit Timestamp: {shown(info["commit_timestamp"])}
-  Build Date: {shown(info["build_date"])}"""
+  Version: {shown(info_of(worker, "version"))}
+  Commit: {shown(info_of(worker, "commit_sha"))}
+  Commit Timestamp: {shown(info_of(worker, "commit_timestamp"))}
+  Build Date: {shown(info_of(worker, "build_date"))}"""

@@ -4,22 +4,23 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from amp_workers.ctl.uptime import uptime_seconds
-
-STATES = ("active", "stale", "lost", "stopped", "forgotten")
+from amp_workers.ctl.fields import STATES, UNKNOWN, age_of, info_of, state_of, uptime_seconds
 
 _AFTER_ALL = float("inf")
 
 
 def _version(worker: dict[str, Any]) -> tuple[bool, list[tuple[int, str]]]:
     """v0.0.9 before v0.0.10, and unknown at the end."""
-    version = worker["info"]["version"]
+    version = info_of(worker, "version")
     parts = re.findall(r"(\d{1,18})|(\D+|\d+)", version, re.ASCII)
-    return version == "unknown", [(int(number or 0), text) for number, text in parts]
+    return version == UNKNOWN, [(int(number or 0), text) for number, text in parts]
 
 
-def _state(worker: dict[str, Any]) -> int:
-    return STATES.index(worker["state"]) if worker["state"] in STATES else len(STATES)
+def _state(worker: dict[str, Any]) -> float:
+    state = state_of(worker)
+    if state in STATES:
+        return STATES.index(state)
+    return STATES.index("active") - 0.5
 
 
 def _uptime(worker: dict[str, Any]) -> float:
@@ -28,13 +29,20 @@ def _uptime(worker: dict[str, Any]) -> float:
 
 
 def _created(worker: dict[str, Any]) -> tuple[bool, str]:
-    return worker["created_at"] == "unknown", worker["created_at"]
+    created_at = worker.get("created_at", UNKNOWN)
+    return created_at == UNKNOWN, created_at
+
+
+def _age(worker: dict[str, Any]) -> tuple[bool, float, str]:
+    # By distance: a heartbeat from the future is no proof of life. Amp's own API has the moment alone.
+    age = age_of(worker)
+    return age is None, 0.0 if age is None else -abs(age), worker["heartbeat_at"]
 
 
 ORDERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "node-id": lambda worker: worker["node_id"],
     "state": _state,
-    "age": lambda worker: -worker["heartbeat_age_seconds"],
+    "age": _age,
     "version": _version,
     "uptime": _uptime,
     "created": _created,
