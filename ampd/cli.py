@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 import click
 
-from amp_workers.ampd.logs import configure_logs
+from amp_workers.ampd.logs import configure_logs, never_block_standard_error
 from amp_workers.ampd.process_title import hide_secrets_in_process_title
 
 DISTRIBUTION = "amp-worker-management"
@@ -48,7 +48,7 @@ def ampd() -> None:
       ampd admin
       ampd exporter
 
-    AMP_LOG sets how much is logged: error, warn, info (the default) or debug.
+    AMP_LOG sets how much is logged: error, warn, info (the default), debug or trace.
     """
     hide_secrets_in_process_title(sys.argv)
     configure_logs()
@@ -56,4 +56,5 @@ def ampd() -> None:
 
 def main() -> None:
     """Run the command line."""
+    never_block_standard_error()
     ampd()

@@ -3,39 +3,78 @@
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import TextIO
 
 import click
 
+from amp_workers.ampd.output import drain, unblocked
+
 ENVIRONMENT = "AMP_LOG"
 
+DEFAULT_LEVEL = "info"
+
 _LEVELS = {
+    "off": logging.CRITICAL,
     "error": logging.ERROR,
     "warn": logging.WARNING,
     "warning": logging.WARNING,
     "info": logging.INFO,
     "debug": logging.DEBUG,
+    "trace": logging.DEBUG,  # the level of Amp's own `ampd`, which reads the same variable
 }
+
+_LIBRARIES = ("alembic", "sqlalchemy", "psycopg", "werkzeug")
+"""What they log below a warning is not about workers."""
+
+_log = logging.getLogger("amp_workers.ampd")
+
+
+def never_block_standard_error() -> None:
+    """Let no write to standard error block this process: log lines, error messages, tracebacks."""
+    sys.stderr = unblocked(sys.__stderr__.fileno() if sys.__stderr__ else 2, _dropped)
 
 
 def configure_logs() -> None:
     """Set up logging for this process, at the level that AMP_LOG asks for.
 
     Raises:
-        click.UsageError: AMP_LOG is no level.
+        click.UsageError: AMP_LOG is not a level.
     """
-    name = os.environ.get(ENVIRONMENT) or "info"
-    if name.lower() not in _LEVELS:
-        raise click.UsageError(f"{ENVIRONMENT}={name} is no level: use error, warn, info or debug")
-    handler = logging.StreamHandler(sys.stderr)
+    name, ignored = log_level(os.environ)
+    handler = _Handler(sys.stderr)
     handler.setFormatter(Logfmt())
-    logging.basicConfig(level=_LEVELS[name.lower()], handlers=[handler], force=True)
-    # Nobody forks while another thread writes a line: the child would have a lock of stderr that nobody releases. Its
-    # copy of the handler's own lock is made anew by `logging`.
-    os.register_at_fork(before=handler.acquire, after_in_parent=handler.release)
-    # Other people's libraries: what they have to say below a warning is not about workers.
-    for library in ("alembic", "sqlalchemy", "psycopg", "werkzeug"):
+    logging.basicConfig(level=_LEVELS[name], handlers=[handler], force=True)
+    for library in _LIBRARIES:
         logging.getLogger(library).setLevel(logging.WARNING)
+    if ignored:
+        _log.warning("%s: only a level is used here, %s; ignored: %s", ENVIRONMENT, name, ",".join(ignored))
+
+
+def log_level(environ: Mapping[str, str], default: str = DEFAULT_LEVEL) -> tuple[str, list[str]]:
+    """Return the level that AMP_LOG names, and its directives for targets of Amp's own, which mean nothing here.
+
+    `info,amp=debug` is the level `info` and the directive `amp=debug`.
+
+    Raises:
+        click.UsageError: it is one word, and not a level.
+    """
+    value = environ.get(ENVIRONMENT, "").strip()
+    directives = [each.strip() for each in value.split(",") if each.strip()]
+    levels = [each.lower() for each in directives if each.lower() in _LEVELS]
+    ignored = [each for each in directives if each.lower() not in _LEVELS]
+    if len(directives) == 1 and ignored and not set("=[").intersection(value):
+        raise click.UsageError(f"{ENVIRONMENT}={value} is not a level: use error, warn, info, debug or trace")
+    return levels[-1] if levels else default, ignored
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """A process that is about to end without Python's own end, as the guard of a program is, closes its handlers."""
+
+    def close(self) -> None:
+        drain()
+        super().close()
 
 
 class Logfmt(logging.Formatter):
@@ -50,3 +89,9 @@ class Logfmt(logging.Formatter):
         component = record.name.removeprefix("amp_workers.").lstrip("_")
         level = "warn" if record.levelno == logging.WARNING else record.levelname.lower()
         return f'ts={moment.replace("+00:00", "Z")} level={level} component={component} msg="{quoted}"'
+
+
+def _dropped(lines: int) -> str:
+    text = "1 line" if lines == 1 else f"{lines} lines"
+    message = f"{text} dropped: standard error was not read, or refused them"
+    return Logfmt().format(logging.LogRecord(_log.name, logging.WARNING, "", 0, message, None, None))

@@ -19,6 +19,9 @@ _WATCHDOG_SHARE = 0.25
 """Of WatchdogSec=, after which another sign of life is due: two may be lost."""
 
 
+ENVIRONMENT = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+
+
 class ServiceManager:
     """The manager that started this process, if one did: where there is no NOTIFY_SOCKET, nobody is told.
 

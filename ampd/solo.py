@@ -15,10 +15,15 @@ from amp_workers.ampd.admin import DEFAULT_LISTEN_ADDRESS as ADMIN_ADDRESS
 from amp_workers.ampd.data_directory import DataDirectoryError, data_directory
 from amp_workers.ampd.exporter import DEFAULT_LISTEN_ADDRESS as EXPORTER_ADDRESS
 from amp_workers.ampd.logs import ENVIRONMENT as LOG_ENVIRONMENT
+from amp_workers.ampd.logs import log_level
 from amp_workers.ampd.options import listen_option
+from amp_workers.ampd.output import unblocked
+from amp_workers.ampd.service_manager import ENVIRONMENT as SERVICE_MANAGER_ENVIRONMENT
+from amp_workers.ampd.signals import stop_signals
 from amp_workers.ampd.supervisor import Command, Supervisor
+from amp_workers.ampd.url_file import ENVIRONMENT as URL_FILE_ENVIRONMENT
 from amp_workers.metadata_db import ENVIRONMENT as URL_ENVIRONMENT
-from amp_workers.metadata_db import MetadataDbUrl
+from amp_workers.metadata_db import MetadataDbError, MetadataDbUrl
 from amp_workers.web import AddressInUse, ListenAddress
 
 _STOP_SECONDS = 3.4
@@ -31,8 +36,12 @@ _PORT_PATIENCE_SECONDS = 2.0
 """What a solo that was killed leaves behind ends by itself, but not in the same instant."""
 
 
+_NOT_FOR_CHILDREN = {*URL_ENVIRONMENT, URL_FILE_ENVIRONMENT, *SERVICE_MANAGER_ENVIRONMENT}
+"""Variables that name another metadata DB, or let a child speak for this process to systemd."""
+
+
 class _Interrupted(BaseException):
-    """SIGTERM or Ctrl-C came, at any point."""
+    """A signal asks to stop, at any point."""
 
 
 @click.command()
@@ -65,7 +74,8 @@ def solo(data_dir: Path, workers: int, admin_address: ListenAddress, exporter_ad
     """
     if admin_address == exporter_address:
         raise click.UsageError(f"--admin.listen-address and --exporter.listen-address are both {admin_address}.")
-    for signal_number in (signal.SIGTERM, signal.SIGINT):
+    sys.stdout = unblocked(sys.stdout.fileno(), lambda lines: f"({lines} lines dropped)") if sys.stdout else sys.stdout
+    for signal_number in stop_signals():
         signal.signal(signal_number, _interrupt)
     try:
         with data_directory(data_dir.absolute()) as directory:
@@ -77,11 +87,18 @@ def solo(data_dir: Path, workers: int, admin_address: ListenAddress, exporter_ad
 
 
 def _run(directory: Path, workers: int, admin_address: ListenAddress, exporter_address: ListenAddress) -> None:
-    from amp_workers.metadata_db.embedded import EmbeddedPostgres, EmbeddedPostgresError, account, find_place
+    from amp_workers.metadata_db.embedded import (
+        EmbeddedPostgres,
+        EmbeddedPostgresError,
+        account,
+        find_place,
+        ignore_libpq_environment,
+    )
     from amp_workers.metadata_db.migrate import upgrade
 
     _await_free(admin_address, "--admin.listen-address")
     _await_free(exporter_address, "--exporter.listen-address")
+    ignore_libpq_environment(os.environ)
     children: list[Command] = []
     try:
         owner = account()
@@ -108,10 +125,10 @@ def _run(directory: Path, workers: int, admin_address: ListenAddress, exporter_a
         while True:
             supervisor.tick()
             time.sleep(_TICK_SECONDS)
-    except EmbeddedPostgresError as error:
+    except (EmbeddedPostgresError, MetadataDbError) as error:
         raise click.ClickException(str(error)) from error
     finally:
-        for signal_number in (signal.SIGTERM, signal.SIGINT):
+        for signal_number in stop_signals():
             signal.signal(signal_number, signal.SIG_IGN)
         _say("stopping")
         ends = time.monotonic() + _STOP_SECONDS
@@ -127,7 +144,8 @@ def _run(directory: Path, workers: int, admin_address: ListenAddress, exporter_a
 def _children(url: str, workers: int, admin_address: ListenAddress, exporter_address: ListenAddress) -> list[Command]:
     from amp_workers.metadata_db.embedded import die_with_parent
 
-    environment = {LOG_ENVIRONMENT: "warn"} | dict(os.environ) | {URL_ENVIRONMENT[0]: url}
+    inherited = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_CHILDREN}
+    environment = inherited | {LOG_ENVIRONMENT: log_level(os.environ, default="warn")[0], URL_ENVIRONMENT[0]: url}
     # -P: a directory named worker or admin where the user happens to stand must not be imported for ours.
     ampd = [*die_with_parent("TERM"), sys.executable, "-P", "-m", "amp_workers.ampd"]
     commands = [

@@ -10,6 +10,7 @@ import click
 
 from amp_workers.ampd.options import metadata_db_option
 from amp_workers.ampd.service_manager import ServiceManager
+from amp_workers.ampd.signals import stop_signals
 from amp_workers.ampd.url_file import ENVIRONMENT as URL_FILE_ENVIRONMENT
 from amp_workers.metadata_db import ENVIRONMENT as URL_ENVIRONMENT
 from amp_workers.metadata_db import InvalidNodeId, MetadataDbError, MetadataDbUrl, UnfitSchema, check_node_id
@@ -60,7 +61,8 @@ class _NodeIdType(click.ParamType[str]):
 def worker(metadata_db_url: MetadataDbUrl, node_id: str, stop_timeout: int, command: tuple[str, ...]) -> None:
     """Register a worker and write its heartbeat every second, by itself or for as long as COMMAND runs.
 
-    A metadata DB that is away is waited for. SIGTERM and Ctrl-C record that the worker stopped on purpose.
+    The worker waits for a metadata DB that is unavailable. Without COMMAND, SIGTERM, SIGINT (Ctrl-C) and SIGHUP record
+    that the worker stopped on purpose.
 
     COMMAND, an extraction program in any language, is started once the worker has registered, with AMP_NODE_ID in its
     environment and without the metadata DB's URL. It gets the signals that the worker gets. When it has ended, the
@@ -112,13 +114,13 @@ def worker(metadata_db_url: MetadataDbUrl, node_id: str, stop_timeout: int, comm
 
 
 def _asked_to_stop() -> threading.Event:
-    """Return what SIGTERM and SIGINT set.
+    """Return what SIGTERM, SIGINT and SIGHUP set, except those that this process inherited as ignored (`nohup`).
 
     A thread waits for them, and no handler is called: it would interrupt the main thread, in the middle of another call
     of it as likely as not, and wait for ever for a lock that this thread holds.
     """
     asked = threading.Event()
-    signals = {signal.SIGTERM, signal.SIGINT}
+    signals = stop_signals()
     # Threads have the mask of the one that starts them, and there are none yet.
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
 

@@ -1,6 +1,7 @@
 """What tests share: a real PostgreSQL, a fresh database a test, and processes that end with the test."""
 
 import contextlib
+import os
 import shutil
 import signal
 import tempfile
@@ -13,10 +14,12 @@ import psycopg
 import pytest
 
 from amp_workers.metadata_db import MetadataDbUrl
-from amp_workers.metadata_db.embedded import EmbeddedPostgres, account, find_place
+from amp_workers.metadata_db.embedded import EmbeddedPostgres, account, find_place, ignore_libpq_environment
 from amp_workers.metadata_db.migrate import upgrade
 from tests.admin.witness import witness
 from tests.processes import Processes, eventually, free_port
+
+ignore_libpq_environment(os.environ)
 
 _numbers = count(1)
 

@@ -25,14 +25,14 @@ _log = logging.getLogger("amp_workers.worker")
 
 
 class Program:
-    """One program and its guard. Make it in the main thread, before there is another; it changes the signal mask.
+    """One program and its guard. Make it in the main thread, before a thread that may hold a lock: a fork copies the
+    lock and not the thread. It changes the signal mask.
 
     command: the program and its arguments. environment: all of the program's. stop_timeout: the seconds that it has
     to end after SIGTERM.
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], stop_timeout: float) -> None:
-        assert threading.active_count() == 1, "a fork copies one thread, and whatever locks the others hold"
         # Ignored, as a parent may have left it, it would have the kernel throw exit codes away.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         program_mask = signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
@@ -110,9 +110,11 @@ def _be(guard: Guard) -> NoReturn:
     """Be nothing but the guard from here on."""
     code = 1
     try:
-        code = guard.run()
-    except BaseException:  # noqa: BLE001 - of this process, nothing above may run
-        _log.exception("the guard of the program failed")
+        try:
+            code = guard.run()
+        except BaseException:  # noqa: BLE001 - of this process, nothing above may run
+            _log.exception("the guard of the program failed")
+        logging.shutdown()  # as Python's own end does, which writes what is still queued
     finally:
         os._exit(code)
 

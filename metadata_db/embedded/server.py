@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -23,8 +23,18 @@ from amp_workers.metadata_db.embedded.account import Account
 from amp_workers.metadata_db.embedded.place import EmbeddedPostgresError, Place
 
 _SUPERUSER = "postgres"
+_PORT = 5432
+"""A part of the socket's name."""
+
+_NO_FILE = "/dev/null/none"
+"""Exists nowhere. Of /dev/null itself, libpq warns that it is not a plain file."""
+
 _ORPHAN_STOP_SECONDS = 10.0
 _PROGRESS_SECONDS = 2.0
+_CONNECT_SECONDS = 10
+
+START_PATIENCE_SECONDS = 60.0
+"""How long a server that starts may log nothing. Crash recovery may take longer, and logs its progress every 10 s."""
 
 
 class EmbeddedPostgres:
@@ -38,7 +48,8 @@ class EmbeddedPostgres:
 
     @property
     def url(self) -> str:
-        return f"postgresql://{_SUPERUSER}@/postgres?host={quote(str(self._place.sockets), safe='/')}"
+        sockets = quote(str(self._place.sockets), safe="/")
+        return f"postgresql://{_SUPERUSER}@/postgres?host={sockets}&port={_PORT}"
 
     @property
     def name(self) -> str:
@@ -48,8 +59,10 @@ class EmbeddedPostgres:
     def pid(self) -> int | None:
         return None if self._process is None else self._process.pid
 
-    def start(self, say: Callable[[str], None]) -> None:
-        """Start the server and wait until it answers, however long its recovery takes; `say` gets the progress.
+    def start(self, say: Callable[[str], None], patience: float = START_PATIENCE_SECONDS) -> None:
+        """Start the server and wait until it is ready, as long as its recovery makes progress; `say` gets the progress.
+
+        patience: how many seconds may pass without a line in the server's log.
 
         Raises:
             EmbeddedPostgresError: it did not start; the message has the end of its log.
@@ -58,7 +71,8 @@ class EmbeddedPostgres:
         self._log_start = self._place.log.stat().st_size if self._place.log.exists() else 0
         self._initialise(say)
         self.launch()
-        self._wait(say)
+        self._wait(say, patience)
+        self._check_connection()
 
     def launch(self) -> None:
         """Start the server's process, without waiting for it to answer."""
@@ -108,24 +122,44 @@ class EmbeddedPostgres:
             raise EmbeddedPostgresError(f"initdb failed: {self._last_words()} (more in {self._place.log})")
         unfinished.rename(self._place.data)
 
-    def _wait(self, say: Callable[[str], None]) -> None:
-        started = told = time.monotonic()
-        while not self._answers():
+    def _wait(self, say: Callable[[str], None], patience: float) -> None:
+        started = reported = progressed = time.monotonic()
+        logged = 0
+        while not self._is_ready():
             if self.poll() is not None:
                 raise EmbeddedPostgresError(
                     f"PostgreSQL did not start: {self._last_words()} (more in {self._place.log})"
                 )
-            if time.monotonic() - told >= _PROGRESS_SECONDS:
-                told = time.monotonic()
-                say(f"PostgreSQL is still starting up after {told - started:.0f} s: {self._last_words()}")
+            now, size = time.monotonic(), self._place.log.stat().st_size
+            if size != logged:
+                logged, progressed = size, now
+            if now - progressed >= patience:
+                raise EmbeddedPostgresError(
+                    f"PostgreSQL is not ready after {now - started:.0f} s, and logged nothing for {patience:.0f} s; "
+                    f"its last line: {self._last_words()} (more in {self._place.log})"
+                )
+            if now - reported >= _PROGRESS_SECONDS:
+                reported = now
+                say(f"PostgreSQL is still starting up after {now - started:.0f} s: {self._last_words()}")
             time.sleep(0.05)
 
-    def _answers(self) -> bool:
+    def _is_ready(self) -> bool:
+        """Whether the server accepts connections: the eighth line of its postmaster.pid, which `pg_ctl` reads as well.
+
+        An attempt to connect would add a line to the server's log each time.
+        """
         try:
-            psycopg.connect(self.url, connect_timeout=2).close()
-        except psycopg.OperationalError:
+            lines = (self._place.data / "postmaster.pid").read_text().splitlines()
+        except FileNotFoundError:
             return False
-        return True
+        return len(lines) > 7 and lines[7].strip() == "ready"
+
+    def _check_connection(self) -> None:
+        try:
+            psycopg.connect(self.url, connect_timeout=_CONNECT_SECONDS).close()
+        except psycopg.Error as error:
+            reason = " ".join(str(error).split())
+            raise EmbeddedPostgresError(f"PostgreSQL refuses a connection: {reason}") from error
 
     def _end_orphans(self, say: Callable[[str], None]) -> None:
         """End a server that its parent left behind, killed before it could stop it."""
@@ -141,7 +175,7 @@ class EmbeddedPostgres:
         # Nobody works in the data now. A lock file that is still there may name a process that got the same number
         # since (a reboot), or one that is dead but not reaped (a container), and PostgreSQL would not start.
         (self._place.data / "postmaster.pid").unlink(missing_ok=True)
-        (self._place.sockets / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
+        (self._place.sockets / f".s.PGSQL.{_PORT}.lock").unlink(missing_ok=True)
 
     def _inside(self) -> list[psutil.Process]:
         """Return the processes that work in the data, where every process of a server does, oldest first."""
@@ -176,9 +210,18 @@ class EmbeddedPostgres:
             log.seek(self._log_start)
             lines = log.read().decode(errors="replace").splitlines()
         fatal = [line for line in lines if "FATAL:" in line or "PANIC:" in line]
-        # "starting up" is FATAL too, to the client that came too early.
-        told = lines if self.poll() is None else fatal or lines
-        return told[-1].strip() if told else "it said nothing"
+        relevant = lines if self.poll() is None else fatal or lines
+        return relevant[-1].strip() if relevant else "its log is empty"
+
+
+def ignore_libpq_environment(environ: MutableMapping[str, str]) -> None:
+    """Have nothing of the operator's libpq settings apply to the embedded server: PG* variables, ~/.pgpass.
+
+    A URL alone cannot do that: PGSERVICE, PGOPTIONS or PGHOSTADDR fill what it leaves open.
+    """
+    for name in [name for name in environ if name.startswith("PG")]:
+        del environ[name]
+    environ["PGPASSFILE"] = _NO_FILE
 
 
 def die_with_parent(signal_name: str) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 import click
 import pytest
 
-from amp_workers.ampd.logs import Logfmt, configure_logs
+from amp_workers.ampd.logs import Logfmt, configure_logs, log_level
 from amp_workers.ampd.process_title import process_title
 from tests.processes import Processes, command_lines, eventually, get, run
 
@@ -109,7 +109,7 @@ def test_logs_are_one_line_an_event() -> None:
 
 def test_a_level_that_does_not_exist_is_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AMP_LOG", "loud")
-    with pytest.raises(click.UsageError, match="AMP_LOG=loud is no level: use error, warn, info or debug"):
+    with pytest.raises(click.UsageError, match="AMP_LOG=loud is not a level: use error, warn, info, debug or trace"):
         configure_logs()
 
 
@@ -143,3 +143,25 @@ def test_a_byte_order_mark_in_a_variable_is_named(command: str, name: str, value
     done = run("ampd", command, env={"AMP_METADATA_DB_URL": "postgresql://127.0.0.1:1/d", name: f"\ufeff{value}"})
     assert done.returncode in {1, 2}
     assert "UTF-8 byte order mark" in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("value", "level", "ignored"),
+    [
+        ("", "info", []),
+        ("trace", "trace", []),
+        (" Warn\n", "warn", []),
+        ("info,amp=debug", "info", ["amp=debug"]),
+        ("amp[span]=debug, sqlx=off,error", "error", ["amp[span]=debug", "sqlx=off"]),
+        ("amp=trace", "info", ["amp=trace"]),
+    ],
+)
+def test_a_level_may_stand_beside_directives_of_amps_own(value: str, level: str, ignored: list[str]) -> None:
+    assert log_level({"AMP_LOG": value}) == (level, ignored)
+
+
+def test_ignored_directives_are_logged_once(processes: Processes, database: str) -> None:
+    worker = processes.ampd("worker", "--node-id=w", "--", "true", database=database, env={"AMP_LOG": "amp=debug,info"})
+    assert worker.wait() == 0
+    assert worker.output.count("ignored: amp=debug") == 1
+    assert "registered as 'w'" in worker.output

@@ -14,15 +14,16 @@ from tests.processes import ROOT, clean_environment, eventually
 
 FORKS = """
 import logging, os, threading
-from amp_workers.ampd.logs import configure_logs
+from amp_workers.ampd.logs import configure_logs, never_block_standard_error
 
+never_block_standard_error()
 configure_logs()
 log = logging.getLogger("amp_workers.web")
 threading.Thread(target=log.info, args=("x" * 100_000,)).start()
 os.read(0, 1)
 child = os.fork()
 log.info("the child" if child == 0 else "the parent")
-child or os._exit(0)
+child or (logging.shutdown(), os._exit(0))
 os.waitpid(child, 0)
 """
 

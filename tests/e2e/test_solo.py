@@ -14,6 +14,18 @@ import pytest
 from tests.admin.witness import witness
 from tests.processes import Process, Processes, eventually, free_port, get, run
 
+OPERATORS = {
+    "PGPORT": "6432",
+    "PGSERVICE": "nowhere",
+    "PGTARGETSESSIONATTRS": "standby",
+    "PGREQUIREAUTH": "scram-sha-256",
+    "PGOPTIONS": "-c no_such_setting=1",
+    "PGHOSTADDR": "192.0.2.1",
+    "AMP_METADATA_DB_URL_FILE": "/nowhere",
+    "AMP_CONFIG_METADATA_DB__URL": "postgresql://192.0.2.1/elsewhere",
+}
+"""Of an operator who works with other databases. Nothing of it applies to the one that solo brings."""
+
 RUNNING = "Amp worker management is running"
 
 
@@ -23,7 +35,8 @@ class Solo:
     def __init__(self, processes: Processes, data: Path, workers: int = 2) -> None:
         self.admin, self.exporter = (f"127.0.0.1:{free_port()}" for _ in range(2))
         addresses = ["--admin.listen-address", self.admin, "--exporter.listen-address", self.exporter]
-        self.process: Process = processes.ampd("solo", "--data-dir", str(data), "--workers", str(workers), *addresses)
+        arguments = ["--data-dir", str(data), "--workers", str(workers), *addresses]
+        self.process: Process = processes.ampd("solo", *arguments, env=OPERATORS)
 
     def ampctl(self, *arguments: str) -> list[str]:
         with witness(int(self.admin.rpartition(":")[2])) as seen:
@@ -67,7 +80,7 @@ def assert_gone(family: list[psutil.Process]) -> None:
     assert not psutil.wait_procs(family, 30)[1]
 
 
-@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_it_shows_what_runs_and_stops_cleanly(solo: Solo, data: Path, signal_number: int) -> None:
     eventually(lambda: solo.active() == 2)
     assert [line.split()[0] for line in solo.ampctl("worker", "list")] == ["worker-01", "worker-02"]

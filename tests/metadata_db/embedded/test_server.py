@@ -12,7 +12,13 @@ import psutil
 import psycopg
 import pytest
 
-from amp_workers.metadata_db.embedded import EmbeddedPostgres, EmbeddedPostgresError, account, find_place
+from amp_workers.metadata_db.embedded import (
+    EmbeddedPostgres,
+    EmbeddedPostgresError,
+    account,
+    find_place,
+    ignore_libpq_environment,
+)
 from tests.processes import eventually, freeze
 
 
@@ -30,6 +36,23 @@ def make_server(open_directory: Path) -> Iterator[Callable[[], EmbeddedPostgres]
     yield make
     for server in made:
         server.stop(30)
+
+
+LIBPQ_ENVIRONMENT = {
+    "PGPORT": "6432",
+    "PGSERVICE": "nowhere",
+    "PGSERVICEFILE": "/nowhere",
+    "PGTARGETSESSIONATTRS": "standby",
+    "PGREQUIREAUTH": "scram-sha-256",
+    "PGREQUIREPEER": "nobody-else",
+    "PGOPTIONS": "-c no_such_setting=1",
+    "PGHOSTADDR": "192.0.2.1",
+    "PGCLIENTENCODING": "NOTHING",
+    "PGTZ": "Nowhere/Land",
+    "PGDATESTYLE": "Nothing",
+    "PGSSLMODE": "bogus",
+    "PGGSSENCMODE": "bogus",
+}
 
 
 def silent(_: str) -> None:
@@ -184,3 +207,26 @@ def test_stop_ends_a_server_that_is_frozen(make_server: Callable[[], EmbeddedPos
     freeze(postmaster.pid)
     server.stop(0.5)
     assert not postmaster.is_running()
+
+
+def test_a_start_that_makes_no_progress_ends_with_the_reason(make_server: Callable[[], EmbeddedPostgres]) -> None:
+    server = make_server()
+    server.start(silent)
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET restore_command = 'sleep 600'")
+        (data,) = connection.execute("SHOW data_directory").fetchone() or ("",)
+    server.stop(5)
+    (Path(data) / "recovery.signal").touch()
+    with pytest.raises(EmbeddedPostgresError, match=r"logged nothing for 2 s; its last line: .*LOG:"):
+        make_server().start(silent, patience=2)
+
+
+def test_nothing_of_the_environment_applies(make_server: Callable[[], EmbeddedPostgres]) -> None:
+    server = make_server()
+    server.start(silent)
+    for name, value in LIBPQ_ENVIRONMENT.items():
+        environ = {name: value, "PATH": "kept"}
+        ignore_libpq_environment(environ)
+        program = f"import psycopg; psycopg.connect({server.url!r}).close()"
+        done = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, ""), name
