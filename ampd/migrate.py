@@ -2,7 +2,7 @@
 
 import click
 
-from amp_workers.ampd.options import metadata_db_option
+from amp_workers.ampd.options import DurationType, metadata_db_option
 from amp_workers.metadata_db import MetadataDbError, MetadataDbUrl
 
 
@@ -25,10 +25,19 @@ def _print_grants(context: click.Context, _parameter: click.Parameter, asked: bo
     help="Print SQL for psql that makes three roles with no more rights than they need (owner, worker, reader), and "
     "exit. No metadata DB is needed for it.",
 )
-def migrate(metadata_db_url: MetadataDbUrl) -> None:
+@click.option(
+    "--timeout",
+    type=DurationType(),
+    default="60s",
+    show_default=True,
+    metavar="DURATION",
+    help="How long to wait for a metadata DB that is unavailable.",
+)
+def migrate(metadata_db_url: MetadataDbUrl, timeout: float) -> None:
     """Create the workers table in the metadata DB, or bring it up to date.
 
-    Safe to run again, and from several places at once. A database that is Amp's own is left as it is.
+    Safe to run again, and from several places at once. A database that is Amp's own is left as it is. A metadata DB
+    that is unavailable is waited for; one that refuses, because of a wrong password say, is an error at once.
 
     \b
     Examples:
@@ -37,8 +46,13 @@ def migrate(metadata_db_url: MetadataDbUrl) -> None:
     """
     from amp_workers.metadata_db.migrate import upgrade
 
+    servers = [str(metadata_db_url)]
+
+    def waiting(error: MetadataDbError) -> None:
+        click.echo(f"{metadata_db_url}: waiting for at most {timeout:g} s: {error}", err=True)
+
     try:
-        outcome = upgrade(metadata_db_url)
+        outcome = upgrade(metadata_db_url, timeout, servers.append, waiting)
     except MetadataDbError as error:
-        raise click.ClickException(f"{metadata_db_url}: {error}") from error
-    click.echo(f"{metadata_db_url}: {outcome.value}")
+        raise click.ClickException(f"{servers[-1]}: {error}") from error
+    click.echo(f"{servers[-1]}: {outcome.value}")

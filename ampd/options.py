@@ -1,5 +1,6 @@
 """Options that more than one command has."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,6 +12,10 @@ from amp_workers.metadata_db import DEFAULT_THRESHOLDS, ENVIRONMENT, InvalidMeta
 
 if TYPE_CHECKING:
     from amp_workers.web import ListenAddress, Security
+
+_BARE_NUMBER = re.compile(r"\d{1,9}(?:\.\d{1,9})?", re.ASCII)
+_UNITS = (86_400, 3_600, 60, 1)
+_DURATION = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9}(?:\.\d{1,9})?)s)?", re.ASCII)
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -37,6 +42,24 @@ def thresholds(stale_after: float, lost_after: float, forget_after: float) -> Th
         return Thresholds(stale_after, lost_after, forget_after)
     except ValueError as error:
         raise click.UsageError(f"--stale-after, --lost-after, --forget-after: {error}.") from error
+
+
+class DurationType(click.ParamType[float]):
+    """A duration as Prometheus and Kubernetes write it, in seconds: `5s`, `1m30s`, `24h`. A bare number is seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, int | float):
+            return float(value)
+        if _BARE_NUMBER.fullmatch(value):
+            return float(value)
+        parts = _DURATION.fullmatch(value)
+        if not value or parts is None:
+            self.fail(f"{value!r} is not a duration (examples: 5s, 1m30s, 24h, 30d).", param, ctx)
+        return sum(
+            float(number or 0) * unit for number, unit in zip(parts.groups(), (86_400, 3_600, 60, 1), strict=True)
+        )
 
 
 class _ListenAddressType(click.ParamType["ListenAddress"]):
@@ -108,7 +131,6 @@ def security(
 
 def threshold_options(command: Command) -> Command:
     """The ages at which a worker changes its state."""
-    seconds = click.FLOAT
     for name, default, text in (
         ("--forget-after", DEFAULT_THRESHOLDS.forget_after, "of being lost or stopped a worker is forgotten"),
         ("--lost-after", DEFAULT_THRESHOLDS.lost_after, "without a heartbeat a worker is lost"),
@@ -116,11 +138,11 @@ def threshold_options(command: Command) -> Command:
     ):
         option = click.option(
             name,
-            type=seconds,
+            type=DurationType(),
             default=default,
-            show_default=True,
-            metavar="SECONDS",
-            help=f"After how many seconds {text}.",
+            show_default=f"{default / 3600:g}h" if default >= 3600 else f"{default:g}s",
+            metavar="DURATION",
+            help=f"After how long {text}.",
         )
         command = option(command)
     return command

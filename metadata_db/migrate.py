@@ -1,5 +1,6 @@
 """Bring the schema of a metadata DB up to date, or leave Amp's own alone."""
 
+import time
 from collections.abc import Callable
 from enum import Enum
 from typing import TypeVar
@@ -10,7 +11,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, func, inspect, select
 
-from amp_workers.metadata_db.engine import CONNECT_TIMEOUT_SECONDS, connect, deadline, single_engine, told
+from amp_workers.metadata_db.engine import CONNECT_TIMEOUT_SECONDS, connect, deadline, server_of, single_engine, told
 from amp_workers.metadata_db.errors import MetadataDbError
 from amp_workers.metadata_db.schema import workers
 from amp_workers.metadata_db.url import MetadataDbUrl
@@ -21,6 +22,9 @@ VERSION_TABLE = "ampd_alembic_version"
 
 STATEMENT_TIMEOUT_SECONDS = 300.0
 """A migration may have to wait for another one, and rewrite a large table."""
+
+_WAITED_FOR = ("unreachable", "timeout")
+_RETRY_SECONDS = 1.0
 
 _SQLX_TABLE = "_sqlx_migrations"
 
@@ -33,13 +37,38 @@ class Outcome(Enum):
     AMPS_OWN = f"this database is Amp's own (it has {_SQLX_TABLE}): Amp migrates its schema itself, nothing was changed"
 
 
-def upgrade(url: MetadataDbUrl) -> Outcome:
+def upgrade(
+    url: MetadataDbUrl,
+    timeout: float = 0.0,
+    connected: Callable[[str], None] = lambda _: None,
+    waiting: Callable[[MetadataDbError], None] = lambda _: None,
+) -> Outcome:
     """Create the `workers` table, or bring it up to date. Safe to run from many processes at once.
 
+    timeout: seconds to wait for a database that is unavailable. connected: called with the server's URL, without a
+    password. waiting: called with the reason, each time that it is another one.
+
     Raises:
-        MetadataDbError: the database does not answer, or has a `workers` table that is not Amp's.
+        MetadataDbError: the database is unavailable, refuses (a wrong password, a missing database or privilege: no
+            waiting mends that), or has a `workers` table that is not Amp's.
     """
-    return _with_lock(url, _upgrade)
+
+    def run(connection: Connection) -> Outcome:
+        connected(server_of(connection))
+        return _upgrade(connection)
+
+    ends = time.monotonic() + timeout
+    reported: str | None = None
+    while True:
+        try:
+            return _with_lock(url, run)
+        except MetadataDbError as error:
+            if error.reason not in _WAITED_FOR or time.monotonic() + _RETRY_SECONDS >= ends:
+                raise
+            if str(error) != reported:
+                reported = str(error)
+                waiting(error)
+        time.sleep(_RETRY_SECONDS)
 
 
 def downgrade(url: MetadataDbUrl) -> None:

@@ -49,7 +49,7 @@ class EmbeddedPostgres:
     @property
     def url(self) -> str:
         sockets = quote(str(self._place.sockets), safe="/")
-        return f"postgresql://{_SUPERUSER}@/postgres?host={sockets}&port={_PORT}"
+        return f"postgresql://{_SUPERUSER}@/postgres?port={_PORT}&host={sockets}"
 
     @property
     def name(self) -> str:

@@ -7,6 +7,7 @@ import click
 import pytest
 
 from amp_workers.ampd.logs import Logfmt, configure_logs, log_level
+from amp_workers.ampd.options import DurationType
 from amp_workers.ampd.process_title import process_title
 from tests.processes import Processes, command_lines, eventually, get, run
 
@@ -46,6 +47,8 @@ def test_a_url_that_cannot_be_read_is_refused_without_quoting_it(name: str) -> N
         ["admin", "--stale-after", "nan"],
         ["admin", "--stale-after", "100", "--lost-after", "10"],
         ["exporter", "--lost-after", "1e30"],
+        ["admin", "--forget-after", "24 hours"],
+        ["migrate", "--timeout", "-1"],
         ["worker", "--stop-timeout", "-1", "--node-id=w", "--", "true"],
         ["exporter", "--web.telemetry-path", "/<x"],
         ["exporter", "--web.telemetry-path", "/-/healthy"],
@@ -66,7 +69,7 @@ def test_migrate_says_what_it_did_and_what_it_could_not(empty_database: str) -> 
     done = run("ampd", "migrate", env={"AMP_METADATA_DB_URL": empty_database})
     assert done.returncode == 0
     assert done.stdout.endswith("the schema of the workers table is now up to date\n")
-    failed = run("ampd", "migrate", env={"AMP_METADATA_DB_URL": "postgresql://u:hunter2@127.0.0.1:1/d"})
+    failed = run("ampd", "migrate", "--timeout=0", env={"AMP_METADATA_DB_URL": "postgresql://u:hunter2@127.0.0.1:1/d"})
     assert failed.returncode == 1
     assert failed.stderr.startswith("Error: postgresql://u@127.0.0.1:1/d: the metadata DB cannot be reached: ")
     assert failed.stderr.count("\n") == 1
@@ -165,3 +168,10 @@ def test_ignored_directives_are_logged_once(processes: Processes, database: str)
     assert worker.wait() == 0
     assert worker.output.count("ignored: amp=debug") == 1
     assert "registered as 'w'" in worker.output
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("5", 5), ("0.5s", 0.5), ("1m30s", 90), ("24h", 86_400), ("30d", 2_592_000)]
+)
+def test_durations_have_units(text: str, seconds: float) -> None:
+    assert DurationType().convert(text, None, None) == seconds

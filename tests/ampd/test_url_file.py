@@ -26,7 +26,7 @@ def test_the_url_is_read_from_a_file(empty_database: str, tmp_path: Path) -> Non
 
 
 def test_the_environment_may_name_the_file(credential: Path) -> None:
-    done = run("ampd", "migrate", env={"AMP_METADATA_DB_URL_FILE": str(credential)})
+    done = run("ampd", "migrate", "--timeout=0", env={"AMP_METADATA_DB_URL_FILE": str(credential)})
     assert done.returncode == 1
     assert "postgresql://u@127.0.0.1:1/d: the metadata DB cannot be reached" in done.stderr
     assert "hunter2" not in done.stderr
@@ -34,7 +34,9 @@ def test_the_environment_may_name_the_file(credential: Path) -> None:
 
 def test_a_flag_with_the_url_beats_the_file(credential: Path) -> None:
     other = "postgresql://u@127.0.0.1:1/other"
-    done = run("ampd", "migrate", "--metadata-db-url", other, env={"AMP_METADATA_DB_URL_FILE": str(credential)})
+    done = run(
+        "ampd", "migrate", "--timeout=0", "--metadata-db-url", other, env={"AMP_METADATA_DB_URL_FILE": str(credential)}
+    )
     assert "/other: " in done.stderr
 
 

@@ -206,7 +206,7 @@ def test_no_command_quotes_its_url(kind: str, server: EmbeddedPostgres, tmp_path
     places = {}
     for level in LEVELS:
         env = ENVIRONMENT | {"AMP_LOG": level}
-        done = run("ampd", "migrate", f"--metadata-db-url={url}", env=env)
+        done = run("ampd", "migrate", "--timeout=2s", f"--metadata-db-url={url}", env=env)
         assert done.returncode in {0, 1, 2}
         places[f"migrate at {level}"] = (done.stdout + done.stderr).encode()
     if kind not in {"here", "as a parameter", "away", "in the wrong place"}:
