@@ -14,7 +14,7 @@ from amp_workers.ampd.options import (
     thresholds,
     web_config_option,
 )
-from amp_workers.ampd.service_manager import ServiceManager
+from amp_workers.ampd.systemd import ServiceManager
 from amp_workers.metadata_db import MetadataDbUrl
 from amp_workers.web import AddressInUse, ListenAddress
 

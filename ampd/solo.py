@@ -18,9 +18,9 @@ from amp_workers.ampd.logs import ENVIRONMENT as LOG_ENVIRONMENT
 from amp_workers.ampd.logs import log_level
 from amp_workers.ampd.options import listen_option
 from amp_workers.ampd.output import unblocked
-from amp_workers.ampd.service_manager import ENVIRONMENT as SERVICE_MANAGER_ENVIRONMENT
 from amp_workers.ampd.signals import stop_signals
 from amp_workers.ampd.supervisor import Command, Supervisor
+from amp_workers.ampd.systemd import ENVIRONMENT as SERVICE_MANAGER_ENVIRONMENT
 from amp_workers.ampd.url_file import ENVIRONMENT as URL_FILE_ENVIRONMENT
 from amp_workers.metadata_db import ENVIRONMENT as URL_ENVIRONMENT
 from amp_workers.metadata_db import MetadataDbError, MetadataDbUrl

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from amp_workers.ampd.options import metadata_db_option
-from amp_workers.ampd.service_manager import ServiceManager
 from amp_workers.ampd.signals import stop_signals
+from amp_workers.ampd.systemd import ServiceManager
 from amp_workers.ampd.url_file import ENVIRONMENT as URL_FILE_ENVIRONMENT
 from amp_workers.metadata_db import ENVIRONMENT as URL_ENVIRONMENT
 from amp_workers.metadata_db import InvalidNodeId, MetadataDbError, MetadataDbUrl, UnfitSchema, check_node_id

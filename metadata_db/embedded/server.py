@@ -20,7 +20,7 @@ import psutil
 import psycopg
 
 from amp_workers.metadata_db.embedded.account import Account
-from amp_workers.metadata_db.embedded.place import EmbeddedPostgresError, Place
+from amp_workers.metadata_db.embedded.paths import EmbeddedPostgresError, Place
 
 _SUPERUSER = "postgres"
 _PORT = 5432

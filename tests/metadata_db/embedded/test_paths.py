@@ -26,7 +26,7 @@ def closed_home(open_directory: Path) -> Iterator[Path]:
 
 def test_no_directory_that_is_not_ours_changes_its_mode(closed_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As root, in a closed home: PostgreSQL's data goes to another place, and works there."""
-    monkeypatch.setattr("amp_workers.metadata_db.embedded.place.ROOTS_PLACE", closed_home.parent / "var")
+    monkeypatch.setattr("amp_workers.metadata_db.embedded.paths.ROOTS_PLACE", closed_home.parent / "var")
     wanted = closed_home / "project" / ".amp" / "postgres"
     before = modes(closed_home)
     owner = account()

@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from amp_workers.ampd.service_manager import ServiceManager
+from amp_workers.ampd.systemd import ServiceManager
 from tests.processes import Process, Processes, eventually, free_port, freeze, get
 
 WATCHDOG_SECONDS = 2.0
