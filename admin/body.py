@@ -23,10 +23,11 @@ def workers_body(workers: Sequence[Worker], next_after: str | None) -> dict[str,
 def entity_tag(workers: Sequence[Worker], next_after: str | None) -> str:
     """Return what stands for a list as long as nothing happens in it.
 
-    Ages grow and active workers beat, every second: with these in it, no tag would ever match. What is in it: who is
-    there, the state, the registration and the info of each, and the heartbeat of each that should beat and does not.
+    Ages grow, and active workers send heartbeats and report progress every second: with these in it, no tag would ever
+    match. It covers each worker's state, registration, info, end and number of jobs, and the last heartbeat of each
+    worker whose heartbeat is late.
     """
-    told = [
+    covered = [
         value
         for worker in workers
         for value in (
@@ -34,8 +35,12 @@ def entity_tag(workers: Sequence[Worker], next_after: str | None) -> str:
             worker["state"],
             worker["created_at"],
             worker["registered_at"],
-            None if worker["state"] == State.ACTIVE else worker["heartbeat_at"],
+            None if worker["state"] in (State.ACTIVE, State.STUCK) else worker["heartbeat_at"],
             worker["info"],
+            worker["stopped_at"],
+            worker["exit_code"],
+            worker["failure"],
+            worker["jobs"],
         )
     ]
-    return sha256(orjson.dumps([told, next_after])).hexdigest()[:32]
+    return sha256(orjson.dumps([covered, next_after])).hexdigest()[:32]

@@ -1,16 +1,30 @@
 """`GET /workers`, `GET /workers/{id}` and `DELETE /workers/{id}`."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 
 from flask import Blueprint, Response, request
 from flask.sansio.blueprints import BlueprintSetupState
+from sqlalchemy import Connection
 from werkzeug.routing import BaseConverter
 
 from amp_workers.admin.body import entity_tag, json_response, workers_body
 from amp_workers.admin.errors import AuthenticationRequired, WorkerNotFound
 from amp_workers.admin.parameters import no_parameters, selection
-from amp_workers.metadata_db import Forgetter, Reader, Thresholds, check_node_id, get_worker, list_workers
+from amp_workers.metadata_db import (
+    EVERY_WORKER,
+    Forgetter,
+    JobsLog,
+    Reader,
+    Selection,
+    Thresholds,
+    Worker,
+    check_node_id,
+    count_jobs,
+    get_worker,
+    list_workers,
+)
 
 _log = logging.getLogger("amp_workers.admin")
 
@@ -26,6 +40,18 @@ class AnythingConverter(BaseConverter):
 def workers(reader: Reader, forgetter: Forgetter, thresholds: Thresholds, timeout_seconds: float) -> Blueprint:
     """Return the routes of workers; the metadata DB has so many seconds for each request."""
     blueprint = Blueprint("workers", __name__)
+    jobs_log = JobsLog()
+
+    def read_some(connection: Connection, asked: Selection) -> list[Worker]:
+        found = list_workers(connection, thresholds, asked)
+        _add_jobs(connection, found, jobs_log, None if asked == EVERY_WORKER else [each["node_id"] for each in found])
+        return found
+
+    def read_one(connection: Connection, node_id: str) -> Worker | None:
+        found = get_worker(connection, node_id, thresholds)
+        if found is not None:
+            _add_jobs(connection, [found], jobs_log, [node_id])
+        return found
 
     @blueprint.record_once
     def add_converter(setup: BlueprintSetupState) -> None:
@@ -36,7 +62,7 @@ def workers(reader: Reader, forgetter: Forgetter, thresholds: Thresholds, timeou
         wanted = selection(request.args)
         # One more than asked for, which tells whether another page is.
         asked = wanted if wanted.limit is None else replace(wanted, limit=wanted.limit + 1)
-        found = reader.query(lambda connection: list_workers(connection, thresholds, asked), timeout_seconds)
+        found = reader.query(lambda connection: read_some(connection, asked), timeout_seconds)
         page = found[: wanted.limit]
         next_after = page[-1]["node_id"] if len(found) > len(page) else None
         tag = entity_tag(page, next_after)
@@ -51,7 +77,7 @@ def workers(reader: Reader, forgetter: Forgetter, thresholds: Thresholds, timeou
     def get_one(node_id: str) -> Response:
         check_node_id(node_id)
         no_parameters(request.args)
-        found = reader.query(lambda connection: get_worker(connection, node_id, thresholds), timeout_seconds)
+        found = reader.query(lambda connection: read_one(connection, node_id), timeout_seconds)
         if found is None:
             raise _not_found(node_id)
         return json_response(found)
@@ -70,6 +96,18 @@ def workers(reader: Reader, forgetter: Forgetter, thresholds: Thresholds, timeou
         return Response(status=204)
 
     return blueprint
+
+
+def _add_jobs(
+    connection: Connection, workers: Sequence[Worker], jobs_log: JobsLog, node_ids: Sequence[str] | None
+) -> None:
+    """Add the number of unfinished jobs to each worker, where it is known. node_ids: None to count those of all."""
+    counts = None
+    with jobs_log.suppressing():
+        counts = count_jobs(connection, node_ids)
+    if counts is not None:
+        for worker in workers:
+            worker["jobs"] = counts.get(worker["node_id"], 0)
 
 
 def _not_found(node_id: str) -> WorkerNotFound:

@@ -13,7 +13,9 @@ from amp_workers.exporter.families import AGE_BOUNDS, BUILD_INFO
 from amp_workers.exporter.landing import landing
 from amp_workers.exporter.scrape import Scraper
 from amp_workers.metadata_db import (
-    Group,
+    UNHEALTHY,
+    Fleet,
+    JobsLog,
     Key,
     Learn,
     MetadataDbError,
@@ -37,7 +39,7 @@ _TIMEOUT_SHARE = 0.8
 
 MEMBER_STATES = {
     "all": frozenset(State) - {State.FORGOTTEN},
-    "unhealthy": frozenset({State.STALE, State.LOST}),
+    "unhealthy": frozenset(UNHEALTHY),
     "none": frozenset[State](),
 }
 """Which workers have series of their own, by the value of --collector.workers."""
@@ -54,9 +56,11 @@ def create_app(
 
     states = MEMBER_STATES[collect_workers]
 
-    def read(known: Mapping[Key, str], learn: Learn, seconds: float) -> list[Group]:
+    jobs_log = JobsLog()
+
+    def read(known: Mapping[Key, str], learn: Learn, seconds: float) -> Fleet:
         return reader.query(
-            lambda connection: read_fleet(connection, thresholds, AGE_BOUNDS, states, known, learn), seconds
+            lambda connection: read_fleet(connection, thresholds, AGE_BOUNDS, states, known, learn, jobs_log), seconds
         )
 
     scraper = Scraper(read, own)

@@ -36,7 +36,7 @@ WORKERS = Family(
 WORKERS_BY_VERSION = Family(
     "amp_workers_by_version",
     "gauge",
-    "Active and stale workers, by the version that they registered with.",
+    "Active, stuck and stale workers, by the version that they registered with.",
     ("version",),
 )
 
@@ -53,13 +53,63 @@ FLEET_OLDEST_HEARTBEAT_AGE = Family(
     "The largest of the ages in amp_fleet_heartbeat_age_seconds. Absent if no worker is active, stale or lost.",
 )
 
-FLEET = (METADATA_DB_UP, WORKERS, WORKERS_BY_VERSION, FLEET_HEARTBEAT_AGE, FLEET_OLDEST_HEARTBEAT_AGE)
+WORKERS_FAILED_RECENTLY = Family(
+    "amp_workers_failed_recently", "gauge", "Workers that failed at most 3,600 seconds ago and did not start again."
+)
+
+JOBS = Family(
+    "amp_jobs",
+    "gauge",
+    "Jobs of Amp that are not finished, by status, and those that are fatal. Unknown statuses count as other. Absent, "
+    "as all amp_jobs* families and amp_worker_jobs are, where jobs are unknown.",
+    ("status",),
+)
+
+JOBS_STRANDED = Family(
+    "amp_jobs_stranded",
+    "gauge",
+    "Jobs that stand still because their worker is gone, by the state of the worker; missing if it has no row.",
+    ("worker_state",),
+)
+
+JOBS_STRANDED_BY_WORKER = Family(
+    "amp_jobs_stranded_by_worker",
+    "gauge",
+    "Stranded jobs of the ten workers that have the most.",
+    ("node_id", "worker_state"),
+)
+
+JOBS_OLDEST_NOT_PICKED_UP_AGE = Family(
+    "amp_jobs_oldest_not_picked_up_age_seconds",
+    "gauge",
+    "Seconds for which the oldest scheduled job of an active worker has been waiting. Absent if there is none.",
+)
+
+JOBS_LAST_FATAL_TIMESTAMP = Family(
+    "amp_jobs_last_fatal_timestamp_seconds",
+    "gauge",
+    "Unix time at which the last job became fatal. Absent if there is none.",
+)
+
+FLEET = (
+    METADATA_DB_UP,
+    WORKERS,
+    WORKERS_FAILED_RECENTLY,
+    WORKERS_BY_VERSION,
+    FLEET_HEARTBEAT_AGE,
+    FLEET_OLDEST_HEARTBEAT_AGE,
+    JOBS,
+    JOBS_STRANDED,
+    JOBS_STRANDED_BY_WORKER,
+    JOBS_OLDEST_NOT_PICKED_UP_AGE,
+    JOBS_LAST_FATAL_TIMESTAMP,
+)
 
 WORKER_HEARTBEAT_AGE = Family(
     "amp_worker_heartbeat_age_seconds",
     "gauge",
-    "Seconds since the worker's last heartbeat, by the metadata DB's clock. Absent for stopped workers, from whom no "
-    "heartbeat is expected. Negative if the heartbeat lies in the future.",
+    "Seconds since the worker's last heartbeat, by the metadata DB's clock. Absent for stopped and failed workers, "
+    "which send no heartbeat. Negative if the heartbeat lies in the future.",
     ("node_id",),
 )
 
@@ -84,7 +134,7 @@ WORKER_CREATED_TIMESTAMP = Family(
 WORKER_STOPPED_TIMESTAMP = Family(
     "amp_worker_stopped_timestamp_seconds",
     "gauge",
-    "Unix time at which the worker stopped on purpose. Only stopped workers have one.",
+    "Unix time at which the worker stopped or failed. Only stopped and failed workers have one.",
     ("node_id",),
 )
 
@@ -95,12 +145,59 @@ WORKER_INFO = Family(
     ("node_id", "version", "commit_sha", "commit_timestamp", "build_date"),
 )
 
+WORKER_FAILED = Family(
+    "amp_worker_failed",
+    "gauge",
+    "Why the worker failed. Always 1; only failed workers have one.",
+    ("node_id", "reason"),
+)
+
+WORKER_EXIT_CODE = Family(
+    "amp_worker_exit_code",
+    "gauge",
+    "Exit code of the worker's program. Only stopped and failed workers that ran a program have one.",
+    ("node_id",),
+)
+
+WORKER_STUCK = Family(
+    "amp_worker_stuck",
+    "gauge",
+    "1 for a worker that sends heartbeats and does not report the progress that it promised. Only stuck workers have "
+    "one.",
+    ("node_id",),
+)
+
+WORKER_PROGRESS_AGE = Family(
+    "amp_worker_progress_age_seconds",
+    "gauge",
+    "Seconds since the worker last reported progress. Only workers that report progress have one.",
+    ("node_id",),
+)
+
+WORKER_WATCHDOG = Family(
+    "amp_worker_watchdog_seconds",
+    "gauge",
+    "Seconds within which the worker promised to report progress, again and again. Only workers with such a promise "
+    "have one.",
+    ("node_id",),
+)
+
+WORKER_JOBS = Family(
+    "amp_worker_jobs", "gauge", "Jobs of Amp that the worker has and that are not finished.", ("node_id",)
+)
+
 WORKER = (
     WORKER_HEARTBEAT_AGE,
     WORKER_HEARTBEAT_TIMESTAMP,
     WORKER_REGISTERED_TIMESTAMP,
     WORKER_CREATED_TIMESTAMP,
     WORKER_STOPPED_TIMESTAMP,
+    WORKER_FAILED,
+    WORKER_EXIT_CODE,
+    WORKER_STUCK,
+    WORKER_PROGRESS_AGE,
+    WORKER_WATCHDOG,
+    WORKER_JOBS,
     WORKER_INFO,
 )
 

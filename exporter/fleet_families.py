@@ -1,7 +1,7 @@
 """The fleet families of one scrape: always there, and no more of them for a larger fleet."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import accumulate
 
 from prometheus_client.core import GaugeHistogramMetricFamily, GaugeMetricFamily, Metric
@@ -11,22 +11,29 @@ from amp_workers.exporter.families import (
     AGE_BOUNDS,
     FLEET_HEARTBEAT_AGE,
     FLEET_OLDEST_HEARTBEAT_AGE,
+    JOBS,
+    JOBS_LAST_FATAL_TIMESTAMP,
+    JOBS_OLDEST_NOT_PICKED_UP_AGE,
+    JOBS_STRANDED,
+    JOBS_STRANDED_BY_WORKER,
     METADATA_DB_UP,
     WORKERS,
     WORKERS_BY_VERSION,
+    WORKERS_FAILED_RECENTLY,
     Family,
 )
-from amp_workers.metadata_db import Group, State
+from amp_workers.metadata_db import Fleet, Jobs, State
 
-_EXPECTED = (State.ACTIVE, State.STALE, State.LOST)
+_EXPECTED = (State.ACTIVE, State.STUCK, State.STALE, State.LOST)
 
 
 class FleetCollector(Collector):
     """Makes the families of one fleet."""
 
-    def __init__(self, groups: Sequence[Group], versions: Mapping[str, int]) -> None:
+    def __init__(self, fleet: Fleet, versions: Mapping[str, int]) -> None:
         """versions: how many running workers there are of each."""
-        self._groups = groups
+        self._groups = fleet.groups
+        self._jobs = fleet.jobs
         self._versions = versions
 
     def collect(self) -> Iterator[Metric]:
@@ -35,8 +42,11 @@ class FleetCollector(Collector):
         for group in self._groups:
             counts[group.state] += group.workers
         yield _gauge(WORKERS, {(state,): counts[state] for state in State})
+        yield _gauge(WORKERS_FAILED_RECENTLY, {(): sum(group.failed_recently for group in self._groups)})
         yield _gauge(WORKERS_BY_VERSION, {(version,): count for version, count in sorted(self._versions.items())})
         yield from self._heartbeat_ages()
+        if self._jobs is not None:
+            yield from _jobs(self._jobs)
 
     def _heartbeat_ages(self) -> Iterator[Metric]:
         expected = [group for group in self._groups if group.state in _EXPECTED]
@@ -50,6 +60,20 @@ class FleetCollector(Collector):
         )
         oldest = max((group.distance_max for group in expected), default=None)
         yield _gauge(FLEET_OLDEST_HEARTBEAT_AGE, {} if oldest is None else {(): oldest})
+
+
+def _jobs(jobs: Jobs) -> Iterator[Metric]:
+    yield _gauge(JOBS, {(status,): count for status, count in jobs.by_status.items()})
+    yield _gauge(JOBS_STRANDED, {(worker_state,): count for worker_state, count in jobs.stranded.items()})
+    by_worker: dict[tuple[str, ...], float] = {
+        (each.node_id, each.worker_state): each.jobs for each in jobs.stranded_by_worker
+    }
+    yield _gauge(JOBS_STRANDED_BY_WORKER, by_worker)
+    for family, value in (
+        (JOBS_OLDEST_NOT_PICKED_UP_AGE, jobs.oldest_not_picked_up_age_seconds),
+        (JOBS_LAST_FATAL_TIMESTAMP, jobs.last_fatal_timestamp),
+    ):
+        yield _gauge(family, {} if value is None else {(): value})
 
 
 class DownCollector(Collector):

@@ -13,9 +13,9 @@ from prometheus_client.registry import Collector
 from amp_workers.exporter.families import QUERY_DURATION, SCRAPE_ERRORS
 from amp_workers.exporter.fleet_families import DownCollector, FleetCollector
 from amp_workers.exporter.worker_families import Texts, WorkerFamilies
-from amp_workers.metadata_db import REASONS, Group, Key, Learn, MetadataDbError
+from amp_workers.metadata_db import REASONS, Fleet, Key, Learn, MetadataDbError
 
-Read = Callable[[Mapping[Key, str], Learn, float], list[Group]]
+Read = Callable[[Mapping[Key, str], Learn, float], Fleet]
 """Reads the fleet, as `read_fleet` does, within so many seconds; raises MetadataDbError."""
 
 _SHORTEST_SECONDS = 0.05
@@ -84,12 +84,12 @@ class Scraper:
     def _query(self, seconds: float) -> Scrape:
         try:
             with self._duration.time():
-                groups = self._read(self._families.known(), self._families.learn, seconds)
+                fleet = self._read(self._families.known(), self._families.learn, seconds)
         except MetadataDbError as error:
             self._errors.labels(error.reason).inc()
             raise
-        texts, versions = self._families.write(groups)
-        return Scrape(FleetCollector(groups, versions), texts)
+        texts, versions = self._families.write(fleet)
+        return Scrape(FleetCollector(fleet, versions), texts)
 
     def _land(self) -> None:
         with self._lock:

@@ -16,14 +16,22 @@ from itertools import chain, repeat
 from amp_workers.exporter.families import (
     WORKER,
     WORKER_CREATED_TIMESTAMP,
+    WORKER_EXIT_CODE,
+    WORKER_FAILED,
     WORKER_HEARTBEAT_AGE,
     WORKER_HEARTBEAT_TIMESTAMP,
     WORKER_INFO,
+    WORKER_JOBS,
+    WORKER_PROGRESS_AGE,
     WORKER_REGISTERED_TIMESTAMP,
     WORKER_STOPPED_TIMESTAMP,
+    WORKER_STUCK,
+    WORKER_WATCHDOG,
     Family,
 )
-from amp_workers.metadata_db import RUNNING, Details, Group, Key, Member, State
+from amp_workers.metadata_db import RUNNING, UNKNOWN, Details, Fleet, Group, Jobs, Key, Member, State
+
+_ENDED = (State.STOPPED, State.FAILED)
 
 Texts = Mapping[Family, Sequence[bytes]]
 """The series of each worker family, in pieces. A family of no series has none."""
@@ -55,8 +63,10 @@ class WorkerFamilies:
         """Keep what does not change from one heartbeat to the next."""
         self._kept[group.key] = _keep(group, details)
 
-    def write(self, groups: Sequence[Group]) -> tuple[Texts, Counter[str]]:
+    def write(self, fleet: Fleet) -> tuple[Texts, Counter[str]]:
         """Return the worker families of a fleet, and how many running workers there are of each version."""
+        groups = fleet.groups
+        jobs = None if fleet.jobs is None else _by_labels(fleet.jobs)
         # What is not in this fleet is dropped: a worker that was deleted or forgotten leaves nothing behind.
         self._kept = {group.key: self._kept[group.key] for group in groups}
         texts: dict[Family, list[bytes]] = {family: [] for family in WORKER}
@@ -67,15 +77,27 @@ class WorkerFamilies:
                 versions.update(kept.versions)
             for family, text in kept.texts.items():
                 texts[family].append(text)
-            if group.heartbeats is not None:
-                texts[WORKER_HEARTBEAT_TIMESTAMP].append(
-                    _series(WORKER_HEARTBEAT_TIMESTAMP, kept.labels, group.heartbeats.encode().split(b" "))
-                )
-            if group.ages is not None and group.state != State.STOPPED:
-                texts[WORKER_HEARTBEAT_AGE].append(
-                    _series(WORKER_HEARTBEAT_AGE, kept.labels, group.ages.encode().split(b" "))
-                )
+            has_ended = group.state in _ENDED
+            changing = {
+                WORKER_HEARTBEAT_TIMESTAMP: group.heartbeats,
+                WORKER_HEARTBEAT_AGE: None if has_ended else group.ages,
+                WORKER_PROGRESS_AGE: None if has_ended else group.progress_ages,
+            }
+            for family, values in changing.items():
+                if values is not None:
+                    texts[family].append(_series(family, kept.labels, values.encode().split(b" ")))
+            if jobs is not None and kept.labels:
+                counts = [jobs.get(each, b"0") for each in kept.labels]
+                texts[WORKER_JOBS].append(_series(WORKER_JOBS, kept.labels, counts))
         return texts, versions
+
+
+def _by_labels(jobs: Jobs) -> dict[bytes, bytes]:
+    return {_labels(node_id): str(count).encode() for node_id, count in jobs.by_worker.items()}
+
+
+def _labels(node_id: str) -> bytes:
+    return f'{{node_id="{escape(node_id)}"}} '.encode()
 
 
 def escape(value: str) -> str:
@@ -92,30 +114,46 @@ def header(family: Family) -> bytes:
 
 def _keep(group: Group, details: Details) -> _Kept:
     members = details.members
-    labels = [f'{{node_id="{escape(member.node_id)}"}} '.encode() for member in members]
-    moments = {
+    labels = [_labels(member.node_id) for member in members]
+    has_ended = group.state in _ENDED
+    values: dict[Family, list[object]] = {
         WORKER_REGISTERED_TIMESTAMP: [member.registered_at for member in members],
         WORKER_CREATED_TIMESTAMP: [member.created_at for member in members],
-        # A group is of one state: either all its members have a `stopped_at`, or none has.
-        WORKER_STOPPED_TIMESTAMP: [member.stopped_at for member in members if member.stopped_at is not None],
+        WORKER_STOPPED_TIMESTAMP: [member.stopped_at if has_ended else None for member in members],
+        WORKER_EXIT_CODE: [member.exit_code if has_ended else None for member in members],
+        WORKER_STUCK: [1 if group.state == State.STUCK else None for _ in members],
+        WORKER_WATCHDOG: [None if has_ended else member.watchdog_seconds for member in members],
     }
     texts = {
-        family: _series(family, labels, [value.encode() for value in values])
-        for family, values in moments.items()
-        if values
+        family: _series(family, labels, [b"" if value is None else str(value).encode() for value in each])
+        for family, each in values.items()
+        if any(value is not None for value in each)
     }
     if members:
         texts[WORKER_INFO] = "".join(_info(member) for member in members).encode()
+        if group.state == State.FAILED:
+            texts[WORKER_FAILED] = "".join(_failed(member) for member in members).encode()
     return _Kept(group.fingerprint, details.versions, labels, texts)
 
 
 def _series(family: Family, labels: Sequence[bytes], values: Sequence[bytes]) -> bytes:
+    """Return a series for each value. An empty value stands for a worker that has none."""
+    if b"" in values:
+        pairs = [pair for pair in zip(labels, values, strict=True) if pair[1]]
+        labels, values = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     line_start = b"\n" + family.name.encode()
     pieces = chain.from_iterable(zip(repeat(line_start, len(labels)), labels, values, strict=True))
     return b"".join(pieces)[1:] + b"\n"
 
 
 def _info(member: Member) -> str:
-    values = (member.node_id, *member.info)
-    labels = ",".join(f'{key}="{escape(value)}"' for key, value in zip(WORKER_INFO.labels, values, strict=True))
-    return f"{WORKER_INFO.name}{{{labels}}} 1\n"
+    return _one(WORKER_INFO, (member.node_id, *member.info))
+
+
+def _failed(member: Member) -> str:
+    return _one(WORKER_FAILED, (member.node_id, member.failure or UNKNOWN))
+
+
+def _one(family: Family, values: Sequence[str]) -> str:
+    labels = ",".join(f'{name}="{escape(value)}"' for name, value in zip(family.labels, values, strict=True))
+    return f"{family.name}{{{labels}}} 1\n"

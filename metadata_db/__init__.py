@@ -11,8 +11,18 @@ from amp_workers.metadata_db.engine import (
     told,
 )
 from amp_workers.metadata_db.errors import REASONS, MetadataDbError, UnfitSchema
-from amp_workers.metadata_db.fleet import RUNNING, Details, Group, Key, Learn, Member, read_fleet
+from amp_workers.metadata_db.fleet import RUNNING, Details, Fleet, Group, Key, Learn, Member, read_fleet
 from amp_workers.metadata_db.forget import Forgetter, NotWritable, WorkerAlive, WorkerInUse
+from amp_workers.metadata_db.jobs import (
+    STRANDED_WORKER_STATES,
+    Job,
+    Jobs,
+    JobsLog,
+    JobsUnknown,
+    count_jobs,
+    list_jobs,
+    read_jobs,
+)
 from amp_workers.metadata_db.node_id import InvalidNodeId, check_node_id
 from amp_workers.metadata_db.reader import Reader
 from amp_workers.metadata_db.registrations import (
@@ -25,24 +35,40 @@ from amp_workers.metadata_db.registrations import (
     registration,
     try_lock,
 )
-from amp_workers.metadata_db.schema import DEFAULT_THRESHOLDS, STATES, UNKNOWN, State, Thresholds
+from amp_workers.metadata_db.schema import DEFAULT_THRESHOLDS, STATES, UNHEALTHY, UNKNOWN, State, Thresholds, clock_at
 from amp_workers.metadata_db.schema_compat import check_compatible
 from amp_workers.metadata_db.url import ENVIRONMENT, InvalidMetadataDbUrl, MetadataDbUrl, from_environment
-from amp_workers.metadata_db.workers import NotInDatabase, Selection, Worker, check_schema, get_worker, list_workers
+from amp_workers.metadata_db.workers import (
+    EVERY_WORKER,
+    NotInDatabase,
+    Selection,
+    Worker,
+    check_schema,
+    get_worker,
+    list_workers,
+)
 
 __all__ = [
     "CONNECT_TIMEOUT_SECONDS",
     "DEFAULT_THRESHOLDS",
     "ENVIRONMENT",
+    "EVERY_WORKER",
     "REASONS",
     "RUNNING",
     "STATES",
+    "STRANDED_WORKER_STATES",
+    "UNHEALTHY",
     "UNKNOWN",
     "Details",
+    "Fleet",
     "Forgetter",
     "Group",
     "InvalidMetadataDbUrl",
     "InvalidNodeId",
+    "Job",
+    "Jobs",
+    "JobsLog",
+    "JobsUnknown",
     "Key",
     "Learn",
     "Member",
@@ -63,16 +89,20 @@ __all__ = [
     "check_compatible",
     "check_node_id",
     "check_schema",
+    "clock_at",
     "connect",
+    "count_jobs",
     "deadline",
     "end_lock_holder",
     "from_environment",
     "get_worker",
     "heartbeat",
+    "list_jobs",
     "list_workers",
     "lock_holder",
     "mark_stopped",
     "read_fleet",
+    "read_jobs",
     "register",
     "registration",
     "server_of",

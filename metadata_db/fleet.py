@@ -32,6 +32,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from amp_workers.metadata_db.engine import in_transaction, transaction
+from amp_workers.metadata_db.jobs import Jobs, JobsLog, read_jobs
 from amp_workers.metadata_db.schema import (
     INFO_KEYS,
     STATES,
@@ -40,11 +41,16 @@ from amp_workers.metadata_db.schema import (
     Thresholds,
     clock_at,
     constant,
+    exit_code,
+    failure,
     info_text,
     moment,
+    progress_age,
+    settled_info,
     state,
     state_number,
     stopped_at,
+    watchdog_seconds,
     workers,
 )
 
@@ -66,7 +72,9 @@ _BATCH_WORKERS = 2 * GROUP_SIZE
 _HASH_AND_NOT_SORT = "SET LOCAL enable_sort = off; SET LOCAL parallel_tuple_cost = 0"
 """PostgreSQL cannot know that many ids fall into few groups, and would sort a million rows to group them."""
 
-RUNNING = (State.ACTIVE, State.STALE)
+RECENT_SECONDS = 3600.0
+
+RUNNING = (State.ACTIVE, State.STUCK, State.STALE)
 """The states of workers whose versions are counted."""
 
 
@@ -97,6 +105,13 @@ class Group:
     heartbeats: str | None
     """The last heartbeats as Unix times, likewise."""
 
+    progress_ages: str | None
+    """The seconds since each last reported progress, likewise; nothing stands for one that did not. None where nobody
+    did."""
+
+    failed_recently: int
+    """How many of them failed at most RECENT_SECONDS ago."""
+
     @property
     def key(self) -> Key:
         return self.number, self.state
@@ -110,8 +125,20 @@ class Member:
     registered_at: str
     created_at: str
     stopped_at: str | None
+    failure: str | None
+    exit_code: int | None
+    watchdog_seconds: float | None
     info: tuple[str, ...]
     """`version`, `commit_sha`, `commit_timestamp` and `build_date`, `unknown` where the worker did not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The fleet at one moment."""
+
+    groups: Sequence[Group]
+    jobs: Jobs | None
+    """None where they are unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +163,13 @@ def read_fleet(
     member_states: Collection[str],
     known: Mapping[Key, str],
     learn: Learn,
-) -> list[Group]:
-    """Return every group, from one snapshot and one reading of the database's clock.
+    jobs_log: JobsLog,
+) -> Fleet:
+    """Return the fleet, from one snapshot and one reading of the database's clock.
 
     age_bounds: the upper bounds of `Group.buckets`, in seconds, ascending. member_states: the states whose workers are
     returned one by one. known: the fingerprints that the caller knows. learn: is called with each group whose
-    fingerprint is another.
+    fingerprint is another. jobs_log: is told where jobs are unknown.
     """
     with _one_snapshot(connection):
         if not _most_are_members(member_states):
@@ -152,7 +180,12 @@ def read_fleet(
         unknown = [group for group in groups if known.get(group.key) != group.fingerprint]
         _learn_members(connection, clock, [group for group in unknown if group.state in member_states], learn)
         _learn_versions(connection, clock, [group for group in unknown if group.state not in member_states], learn)
-    return groups
+        jobs = None
+        with jobs_log.suppressing():
+            jobs = read_jobs(connection, clock)
+        if jobs is not None:
+            jobs_log.note_statuses(jobs)
+    return Fleet(groups, jobs)
 
 
 @contextmanager
@@ -186,9 +219,11 @@ def _read_groups(
         extract("epoch", clock.now - beat).label("age"),
         state_number(clock).label("state"),
         _bucket(now, age_bounds).label("bucket"),
+        progress_age(clock).label("progress_age"),
+        stopped_at().label("stopped_at"),
         # The id is the seed of each hash, so that two workers that are alike do not cancel each other out.
         func.hash_record_extended(
-            func.row(workers.c.node_id, workers.c.info, workers.c.registered_at, workers.c.created_at), workers.c.id
+            func.row(workers.c.node_id, settled_info(), workers.c.registered_at, workers.c.created_at), workers.c.id
         ).label("hash"),
     )
     ordered = _most_are_members(member_states)
@@ -199,6 +234,8 @@ def _read_groups(
     each = worker.subquery("worker")
     is_member = each.c.state.in_([_number(each_state) for each_state in sorted(member_states)])
     distance = func.abs(each.c.age)
+    progress_ages = func.string_agg(func.coalesce(cast(each.c.progress_age, Text), constant("")), " ").filter(is_member)
+    failed_at = case((each.c.state == _number(State.FAILED), each.c.stopped_at), else_=None)
     rows = connection.execute(
         select(
             each.c.number,
@@ -212,6 +249,8 @@ def _read_groups(
                 func.string_agg(cast(value, Text), " ").filter(is_member).label(name)
                 for name, value in (("ages", each.c.age), ("beats", each.c.beat))
             ),
+            case((func.count(each.c.progress_age) > constant(0), progress_ages), else_=None),
+            func.count().filter(failed_at >= literal(now - timedelta(seconds=RECENT_SECONDS))),
             *([] if ordered else [func.string_agg(cast(each.c.id, Text), " ").filter(is_member)]),
             *(func.count().filter(each.c.bucket == constant(index)) for index in range(len(age_bounds))),
         ).group_by(each.c.number, each.c.state)
@@ -220,12 +259,12 @@ def _read_groups(
 
 
 def _group(row: Sequence[Any], *, ordered: bool) -> Group:
-    number, its_state, count, distance_sum, distance_max, hash_, ages, beats, *others = row
+    number, its_state, count, distance_sum, distance_max, hash_, ages, beats, progress, failed, *others = row
     if not ordered:
         ids, *others = others
         if ids is not None:
-            members = sorted(zip(map(int, ids.split()), ages.split(), beats.split(), strict=True))
-            _, ages, beats = (" ".join(map(str, column)) for column in zip(*members, strict=True))
+            order = sorted(range(count), key=list(map(int, ids.split())).__getitem__)
+            ages, beats, progress = (_reordered(values, order) for values in (ages, beats, progress))
     return Group(
         number=number,
         state=STATES[its_state],
@@ -236,7 +275,16 @@ def _group(row: Sequence[Any], *, ordered: bool) -> Group:
         fingerprint=f"{count} {hash_}",
         ages=ages,
         heartbeats=beats,
+        progress_ages=progress,
+        failed_recently=failed,
     )
+
+
+def _reordered(values: str | None, order: Sequence[int]) -> str | None:
+    if values is None:
+        return None
+    each = values.split(" ")
+    return " ".join(each[index] for index in order)
 
 
 def _bucket(now: datetime, age_bounds: Sequence[float]) -> ColumnElement[int]:
@@ -302,15 +350,20 @@ def _read_members(connection: Connection, clock: Clock, groups: Sequence[Group])
             _unix_time(moment(workers.c.registered_at)),
             _unix_time(moment(workers.c.created_at)),
             _unix_time(stopped_at()),
+            failure(),
+            exit_code(),
+            watchdog_seconds(),
             *(func.left(info_text(key), LABEL_LENGTH) for key in INFO_KEYS),
         )
         .join_from(wanted, workers, workers.c.id.between(first, first + constant(GROUP_SIZE - 1)))
         .where(state_number(clock).in_([_number(each) for each in sorted({group.state for group in groups})]))
         .order_by(workers.c.id)
     )
+    info_length = len(INFO_KEYS)
     members: dict[Key, list[Member]] = {}
-    for number, its_state, node_id, registered, created, stopped, *info in rows:
-        member = Member(node_id, registered, created, stopped, tuple(info))
+    for number, its_state, *others in rows:
+        fields = (*others[:-info_length], tuple(others[-info_length:]))
+        member = Member(*fields)
         members.setdefault((number, STATES[its_state]), []).append(member)
     return members
 

@@ -17,11 +17,11 @@ _JOBS_STATUS = table("jobs_status", column("node_id"))
 """Who has which job, in Amp from its migration 20260304000000 on. No foreign key holds it to the workers, as one holds
 `jobs.node_id` before that."""
 
-FORGETTABLE = (State.LOST, State.STOPPED, State.FORGOTTEN)
+FORGETTABLE = (State.LOST, State.FAILED, State.STOPPED, State.FORGOTTEN)
 
 
 class WorkerAlive(AmpError):
-    """The worker is active or stale: it beats, or may any moment."""
+    """The worker is active, stuck or stale: it sends heartbeats, or may do so at any moment."""
 
 
 class WorkerInUse(AmpError):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, LiteralString
 
 from sqlalchemy import (
     CTE,
@@ -16,19 +16,22 @@ from sqlalchemy import (
     Identity,
     Integer,
     MetaData,
+    Numeric,
     Table,
     Text,
     and_,
     case,
     cast,
     extract,
+    false,
     func,
     literal,
     literal_column,
+    or_,
     select,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 metadata = MetaData()
 
@@ -49,24 +52,31 @@ workers = Table(
 _EARLIEST = "timestamptz '0001-01-02 00:00:00+00'"
 _LATEST = "timestamptz '9999-12-30 00:00:00+00'"
 
-# A time of day alone is a datetime to jsonpath, but no moment.
-_STOPPED_AT = '$.stopped_at.datetime() ? (@.type() starts with "timestamp" || @.type() == "date")'
+# jsonpath also reads a time of day without a date, which is no moment.
+_MOMENT = '.datetime() ? (@.type() starts with "timestamp" || @.type() == "date")'
+
+PROGRESS_LENGTH = 200
+"""Characters of `progress` and `failure` that are read: anybody may write `info`."""
 
 INFO_KEYS = ("version", "commit_sha", "commit_timestamp", "build_date")
 UNKNOWN = "unknown"
 
 
 class State(StrEnum):
-    """What can be said of a worker from its row alone."""
+    """The state of a worker, which follows from its row alone. Worst first."""
 
-    ACTIVE = "active"
-    STALE = "stale"
+    FAILED = "failed"
     LOST = "lost"
+    STALE = "stale"
+    STUCK = "stuck"
+    ACTIVE = "active"
     STOPPED = "stopped"
     FORGOTTEN = "forgotten"
 
 
 STATES = tuple(State)
+
+UNHEALTHY = (State.FAILED, State.LOST, State.STALE, State.STUCK)
 
 
 @dataclass(frozen=True)
@@ -80,7 +90,7 @@ class Thresholds:
     """Of the heartbeat's distance from now: a worker that is further away is lost."""
 
     forget_after: float = 86_400.0
-    """Of being lost or stopped: a worker that is either for longer than this is forgotten."""
+    """Of being lost, stopped or failed: a worker that is so for longer than this is forgotten."""
 
     def __post_init__(self) -> None:
         """Raise ValueError where the thresholds contradict themselves."""
@@ -168,16 +178,20 @@ def state_number(clock: Clock) -> ColumnElement[int]:
     return _state(clock, lambda each: constant(STATES.index(each)))
 
 
-def _state(clock: Clock, shown: Callable[[State], ColumnElement[Any]]) -> ColumnElement[Any]:
+def _state(clock: Clock, written: Callable[[State], ColumnElement[Any]]) -> ColumnElement[Any]:
     """The only definition of the states; the first match wins."""
     heartbeat_at = workers.c.heartbeat_at
     return case(
-        (stopped_at() < clock.stopped_forgotten_before, shown(State.FORGOTTEN)),
-        (_is_stopped(), shown(State.STOPPED)),
-        (heartbeat_at.between(clock.stale_before, clock.stale_after), shown(State.ACTIVE)),
-        (heartbeat_at.between(clock.lost_before, clock.lost_after), shown(State.STALE)),
-        (heartbeat_at >= clock.silent_forgotten_before, shown(State.LOST)),
-        else_=shown(State.FORGOTTEN),
+        (stopped_at() < clock.stopped_forgotten_before, written(State.FORGOTTEN)),
+        (and_(_is_stopped(), failure().is_not(None)), written(State.FAILED)),
+        (_is_stopped(), written(State.STOPPED)),
+        (
+            heartbeat_at.between(clock.stale_before, clock.stale_after),
+            case((_is_stuck(clock), written(State.STUCK)), else_=written(State.ACTIVE)),
+        ),
+        (heartbeat_at.between(clock.lost_before, clock.lost_after), written(State.STALE)),
+        (heartbeat_at >= clock.silent_forgotten_before, written(State.LOST)),
+        else_=written(State.FORGOTTEN),
     )
 
 
@@ -187,14 +201,54 @@ def heartbeat_age(clock: Clock) -> ColumnElement[float]:
 
 
 def stopped_at() -> ColumnElement[datetime]:
-    """When a worker stopped on purpose; null for one that did not.
+    """When a worker stopped; null for one that did not.
 
-    `info` is anybody's to write. What is there but is no timestamp still says «stopped»: the last heartbeat then
-    stands in for the time. jsonb_path_query_first_tz answers null, not an error, for what it cannot read.
+    Anybody may write `info`. A value that is not a timestamp still says that the worker stopped: the last heartbeat
+    then stands in for the time.
     """
-    written = func.jsonb_path_query_first_tz(workers.c.info, text(f"'{_STOPPED_AT}'"), text("'{}'"), text("true"))
-    told = cast(written.op("#>>")(text("'{}'")), DateTime(timezone=True))
-    return case((_is_stopped(), moment(func.coalesce(told, workers.c.heartbeat_at))), else_=None)
+    return case((_is_stopped(), func.coalesce(_info_moment("stopped_at"), moment(workers.c.heartbeat_at))), else_=None)
+
+
+def failure() -> ColumnElement[str]:
+    """The short text that says why a worker failed; null where its stop was on purpose."""
+    return _info_line("failure")
+
+
+def exit_code() -> ColumnElement[int]:
+    """The exit code of a worker's program, an integer; null where there is none."""
+    return cast(_info_number("exit_code", "@ >= -2147483648 && @ <= 2147483647 && @ == @.floor()"), Integer)
+
+
+def progress() -> ColumnElement[str]:
+    """What a worker reported last of its work; null where it reported nothing."""
+    return _info_line("progress")
+
+
+def progress_at() -> ColumnElement[datetime]:
+    """When a worker reported progress last; null where it did not."""
+    return _info_moment("progress_at")
+
+
+def progress_age(clock: Clock) -> ColumnElement[float]:
+    """Seconds since a worker reported progress last; null where it did not, negative where that lies in the future."""
+    # Few workers report progress: the cheap question that is false for the others comes first.
+    return case((_has_key("progress_at"), extract("epoch", clock.now - progress_at())), else_=None)
+
+
+def settled_info() -> ColumnElement[Any]:
+    """`info` without what changes with every heartbeat of a worker that reports progress."""
+    changing = text("'{progress,progress_at}'")
+    is_object = func.jsonb_typeof(workers.c.info) == text("'object'")
+    return case(
+        (and_(workers.c.info.has_any(changing), is_object), workers.c.info.op("-")(cast(changing, ARRAY(Text)))),
+        else_=workers.c.info,
+    )
+
+
+def watchdog_seconds() -> ColumnElement[float]:
+    """The promise of a worker to report progress at least every so many seconds; null where it gave none."""
+    # A number too small for a double raises an error, and would hide all the other rows.
+    return cast(func.round(_info_number("watchdog_seconds", "@ >= 0 && @ <= 1000000"), text("6")), Double)
 
 
 def info_text(key: str) -> ColumnElement[str]:
@@ -210,9 +264,15 @@ def moment(column: ColumnElement[datetime]) -> ColumnElement[datetime]:
     """A timestamp as it is read, between the years 1 and 9999.
 
     PostgreSQL has timestamps that Python has not, infinity among them, and before version 17 takes no age of
-    infinity: one such row must not hide all the others.
+    infinity: one such row must not hide all the others. Not for a null, which comes out as the latest moment.
     """
     return func.greatest(func.least(column, literal_column(_LATEST)), literal_column(_EARLIEST))
+
+
+def shown(when: ColumnElement[datetime]) -> ColumnElement[str]:
+    """A `moment` as the API shows it, `2025-01-15T17:20:15Z`: UTC, whole seconds, truncated."""
+    # PostgreSQL writes it: in Python, the moments of 10,000 workers take longer than all else.
+    return func.to_char(func.timezone(text("'UTC'"), when), text("""'YYYY-MM-DD"T"HH24:MI:SS"Z"'"""))
 
 
 def epoch(value: ColumnElement[Any]) -> ColumnElement[float]:
@@ -221,10 +281,51 @@ def epoch(value: ColumnElement[Any]) -> ColumnElement[float]:
 
 
 def _is_stopped() -> ColumnElement[bool]:
+    return _has_key("stopped_at")
+
+
+def _has_key(key: LiteralString) -> ColumnElement[bool]:
     # `?` alone also finds the key as an element of an array and as a string: info may be either, by mistake.
     is_object = func.jsonb_typeof(workers.c.info) == text("'object'")
-    # Most workers run: the cheap question that is false for them comes first.
-    return and_(workers.c.info.has_key(text("'stopped_at'")), is_object)
+    # Most workers have no such key: the cheap question that is false for them comes first.
+    return and_(workers.c.info.has_key(text("'" + key + "'")), is_object)
+
+
+def _is_stuck(clock: Clock) -> ColumnElement[bool]:
+    # Most workers give no promise: again the cheap question first.
+    has_promise = workers.c.info.has_any(text("'{watchdog_seconds,watchdog_triggered}'"))
+    is_triggered = workers.c.info["watchdog_triggered"] == text("jsonb 'true'")
+    distance = func.abs(epoch(clock.now - progress_at()))
+    is_broken = func.coalesce(distance > watchdog_seconds(), watchdog_seconds().is_not(None))
+    return case((has_promise, or_(func.coalesce(is_triggered, false()), is_broken)), else_=false())
+
+
+def _info_moment(key: LiteralString) -> ColumnElement[datetime]:
+    """A field of `info` as a moment; null where it is no timestamp."""
+    written = cast(_info_value(key, _MOMENT), DateTime(timezone=True))
+    return case((written.is_not(None), moment(written)), else_=None)
+
+
+def _info_number(key: LiteralString, condition: LiteralString) -> ColumnElement[Any]:
+    """A field of `info` as a number; null where it is none, or does not meet a condition of jsonpath."""
+    return cast(_info_value(key, '? (@.type() == "number") ? (' + condition + ")"), Numeric)
+
+
+def _info_value(key: LiteralString, path: LiteralString) -> ColumnElement[str]:
+    """What a jsonpath finds in a field of `info`, as text; null where it finds nothing. It raises no error."""
+    # Strict, since a lax path looks into arrays.
+    found = func.jsonb_path_query_first_tz(
+        workers.c.info, text("'strict $." + key + " " + path + "'"), text("'{}'"), text("true")
+    )
+    return found.op("#>>")(text("'{}'"))
+
+
+def _info_line(key: str) -> ColumnElement[str]:
+    """A field of `info` as a short text; null where it is absent, empty or no string."""
+    is_string = func.jsonb_typeof(workers.c.info[key]) == text("'string'")
+    return case(
+        (is_string, func.left(func.nullif(workers.c.info[key].astext, text("''")), PROGRESS_LENGTH)), else_=None
+    )
 
 
 def constant(value: str | int) -> ColumnElement[Any]:

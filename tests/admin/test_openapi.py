@@ -148,12 +148,11 @@ def parse(model: Any, value: Any) -> Any:
 
 
 def test_the_clients_that_amp_has_can_read_it(api: FlaskClient, insert_worker: Insert) -> None:
-    # Their heartbeats are of some time to come, and they are active for as long as the test takes.
-    insert_worker("w", age=-600, info='{"version": "v1", "commit_sha": 7}')
-    insert_worker("silent", age=-600, info="[]")
+    insert_worker("w", age=600, info='{"version": "v1", "commit_sha": 7}')
+    insert_worker("silent", age=600, info="[]")
     listed = parse(WorkersResponse, api.get("/workers").json)
     assert [worker.node_id for worker in listed.workers] == ["silent", "w"]
-    page = parse(WorkersResponse, api.get("/workers?limit=1&state=active").json)
+    page = parse(WorkersResponse, api.get("/workers?limit=1&state=lost").json)
     assert [worker.node_id for worker in page.workers] == ["silent"]
     worker = parse(WorkerDetailResponse, api.get("/workers/w").json)
     assert worker.info == WorkerMetadata("v1", "unknown", "unknown", "unknown")

@@ -20,9 +20,15 @@ Sql = Callable[..., list[Any]]
 
 
 @pytest.fixture
+def api(make_api: Api, database: str) -> FlaskClient:
+    """A client of an API whose states last longer than a test takes on a busy machine."""
+    return make_api(database, thresholds=Thresholds(stale_after=20, lost_after=200))
+
+
+@pytest.fixture
 def fleet(insert_worker: Insert) -> None:
-    """A worker in each state, named after it, for longer than a test takes on a busy machine."""
-    insert_worker("active", -600, '{"version": "v2"}')
+    """A worker in each state that a heartbeat or a stop gives, named after it."""
+    insert_worker("active", 0, '{"version": "v2"}')
     insert_worker("Stale", 30, '{"version": "v1"}')
     insert_worker("lost", 300, '{"version": "v1"}')
     insert_worker("stopped", 300, '{"version": "é,v3", "stopped_at": "2999-01-01T00:00:00Z"}')
@@ -67,10 +73,10 @@ def test_parameters_select(api: FlaskClient) -> None:
     ("query", "named", "allowed"),
     [
         ("?stat=lost", "'stat'", "state, version, limit, after"),
-        ("?state=", "state", "active, stale, lost, stopped, forgotten"),
-        ("?state=Lost", "'Lost'", "active, stale"),
-        ("?state=lost,", "state", "active, stale"),
-        ("?state=lost%20", "'lost '", "active, stale"),
+        ("?state=", "state", "failed, lost, stale, stuck, active, stopped, forgotten"),
+        ("?state=Lost", "'Lost'", "failed, lost"),
+        ("?state=lost,", "state", "failed, lost"),
+        ("?state=lost%20", "'lost '", "failed, lost"),
         ("?state=lost&state=stale", "state", "once"),
         ("?limit=", "limit", "from 1 to 10000"),
         ("?limit=0", "limit", "from 1 to 10000"),

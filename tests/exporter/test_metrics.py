@@ -14,6 +14,8 @@ from amp_workers.exporter import create_app
 from amp_workers.exporter.families import AGE_BOUNDS, ALL, EXPORTER, FLEET, WORKER
 from amp_workers.metadata_db import MetadataDbUrl, Thresholds
 from tests.conftest import Insert
+from tests.metadata_db import amp
+from tests.metadata_db.amp_jobs import Scheduler
 from tests.processes import ROOT
 
 OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
@@ -45,7 +47,9 @@ def fleet(insert_worker: Insert) -> None:
     insert_worker("odd", 0.0, json.dumps({"version": ODD, "build_date": ""}))
     insert_worker("stale", 35.0, '{"version": "v1"}')
     insert_worker("lost", 600.0, '{"version": "v0"}')
+    insert_worker("stuck", 0.0, '{"version": "v1", "watchdog_triggered": true}')
     insert_worker("stopped", 600.0, '{"version": "v1", "stopped_at": "2999-01-15T17:20:15+00:00"}')
+    insert_worker("failed", 0.0, '{"stopped_at": "2999-01-15T17:20:15+00:00", "failure": "exit code 7"}')
     insert_worker("forgotten", 90_000.0, '{"version": "v0"}')
     insert_worker("future", -600.0, "[]")
 
@@ -72,21 +76,23 @@ def test_every_state_is_told(exporter: FlaskClient) -> None:
     assert found["amp_metadata_db_up", ()] == 1
     assert values(found, "amp_workers", "state") == {
         "active": 2,
+        "stuck": 1,
         "stale": 1,
         "lost": 2,
         "stopped": 1,
+        "failed": 1,
         "forgotten": 1,
     }
-    assert values(found, "amp_workers_by_version", "version") == {"v1": 2, ODD: 1}
+    assert values(found, "amp_workers_by_version", "version") == {"v1": 3, ODD: 1}
     ages = values(found, "amp_worker_heartbeat_age_seconds", "node_id")
-    assert set(ages) == {"active", "odd", "stale", "lost", "future"}
+    assert set(ages) == {"active", "odd", "stuck", "stale", "lost", "future"}
     assert 0 <= ages["active"] < SECONDS
     assert 35 <= ages["stale"] < 35 + SECONDS
     assert -600 <= ages["future"] < -600 + SECONDS
-    series = set(ages) | {"stopped"}
+    series = set(ages) | {"stopped", "failed"}
     for family in ("heartbeat", "registered", "created"):
         assert set(values(found, f"amp_worker_{family}_timestamp_seconds", "node_id")) == series
-    assert set(values(found, "amp_worker_stopped_timestamp_seconds", "node_id")) == {"stopped"}
+    assert set(values(found, "amp_worker_stopped_timestamp_seconds", "node_id")) == {"stopped", "failed"}
     infos = [dict(labels) for (name, labels) in found if name == "amp_worker_info"]
     assert {info["node_id"] for info in infos} == series
     assert next(info for info in infos if info["node_id"] == "odd") == {
@@ -109,13 +115,13 @@ def test_a_node_id_that_somebody_else_wrote_is_escaped(exporter: FlaskClient, in
 def test_the_histogram_is_of_the_workers_that_should_beat(exporter: FlaskClient) -> None:
     found = samples(exporter.get("/metrics").text)
     buckets = values(found, "amp_fleet_heartbeat_age_seconds_bucket", "le")
-    assert buckets["30.0"] == 2
-    assert buckets["60.0"] == 3
-    assert buckets["900.0"] == buckets["+Inf"] == 5
-    assert found["amp_fleet_heartbeat_age_seconds_gcount", ()] == 5
+    assert buckets["30.0"] == 3
+    assert buckets["60.0"] == 4
+    assert buckets["900.0"] == buckets["+Inf"] == 6
+    assert found["amp_fleet_heartbeat_age_seconds_gcount", ()] == 6
     # Distances: 600 s in the past and 600 s in the future are 1,200 s.
     total = found["amp_fleet_heartbeat_age_seconds_gsum", ()]
-    assert total == pytest.approx(35 + 600 + 600, abs=2.5 * SECONDS)
+    assert total == pytest.approx(35 + 600 + 600, abs=3.5 * SECONDS)
     oldest = found["amp_fleet_oldest_heartbeat_age_seconds", ()]
     assert oldest == pytest.approx(600, abs=SECONDS)
 
@@ -143,15 +149,15 @@ def test_both_formats_say_the_same(exporter: FlaskClient) -> None:
 @pytest.mark.parametrize(
     ("collect", "nodes"),
     [
-        ("all", {"active", "odd", "stale", "lost", "stopped", "future"}),
-        ("unhealthy", {"stale", "lost", "future"}),
+        ("all", {"active", "odd", "stuck", "stale", "lost", "stopped", "failed", "future"}),
+        ("unhealthy", {"failed", "stale", "lost", "stuck", "future"}),
         ("none", set()),
     ],
 )
 def test_which_workers_have_series_can_be_chosen(database: str, collect: str, nodes: set[str]) -> None:
     found = samples(client(database, collect).get("/metrics").text)
     assert set(values(found, "amp_worker_info", "node_id")) == nodes
-    assert sum(values(found, "amp_workers", "state").values()) == 7
+    assert sum(values(found, "amp_workers", "state").values()) == 9
 
 
 @pytest.mark.usefixtures("fleet")
@@ -164,9 +170,11 @@ def test_names_restrict_what_is_told(exporter: FlaskClient) -> None:
 def test_an_empty_fleet_has_every_fleet_family(exporter: FlaskClient) -> None:
     found = samples(exporter.get("/metrics").text)
     assert values(found, "amp_workers", "state") == dict.fromkeys(
-        ("active", "stale", "lost", "stopped", "forgotten"), 0
+        ("failed", "lost", "stale", "stuck", "active", "stopped", "forgotten"), 0
     )
+    assert found["amp_workers_failed_recently", ()] == 0
     assert found["amp_fleet_heartbeat_age_seconds_gcount", ()] == 0
+    assert not [name for name, _ in found if "jobs" in name]
     assert ("amp_fleet_oldest_heartbeat_age_seconds", ()) not in found
     assert found["amp_fleet_heartbeat_age_seconds_gsum", ()] == 0
     assert set(values(found, "amp_fleet_heartbeat_age_seconds_bucket", "le").values()) == {0}
@@ -188,7 +196,19 @@ def test_without_a_database_it_answers_and_says_so() -> None:
     assert exporter.get("/-/healthy").status_code == 200
 
 
-@pytest.mark.usefixtures("fleet")
+@pytest.fixture
+def work(database: str, insert_worker: Insert) -> None:
+    """Jobs of every kind, and workers that report progress or ran a program."""
+    insert_worker("reports", 0.0, '{"watchdog_seconds": 1e6, "progress": "block 7", "progress_at": "2999-01-01"}')
+    insert_worker("killed", 0.0, '{"stopped_at": "2999-01-15", "failure": "killed by SIGKILL", "exit_code": 137}')
+    amp.add_jobs(database)
+    with Scheduler(database) as scheduler:
+        for node_id in ("active", "lost", "lost", "never-registered"):
+            scheduler.schedule(node_id)
+        scheduler.update(scheduler.schedule("active"), "FATAL")
+
+
+@pytest.mark.usefixtures("fleet", "work")
 def test_the_documentation_the_declarations_and_the_output_are_one_list(exporter: FlaskClient) -> None:
     """`docs/metrics.md`, `exporter/families.py` and `/metrics`: names, types, labels and help."""
     declared = {

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 import yaml
 
-from amp_workers.metadata_db import MetadataDbUrl
+from amp_workers.metadata_db import MetadataDbUrl, State
 from amp_workers.metadata_db.embedded import EmbeddedPostgres
 from amp_workers.metadata_db.migrate import upgrade
 from grafana.builder.alerts import ALERTS
@@ -277,9 +277,7 @@ FLEET: dict[str, list[Expected]] = {
     # Linear within a bucket: of the three sick workers of seven, one is in (10, 30], one in (300, 900] and one, an hour
     # in the future, in (900, 3600].
     "Heartbeat age, quantiles": [something, something, one(lambda _: pytest.approx(900 + 2700 * (0.99 * 7 - 6)))],
-    "Workers by state": [
-        lambda answers: {labelled(state=state): answers.count(state) for state in (*KNOWN, "forgotten")}
-    ],
+    "Workers by state": [lambda answers: {labelled(state=state): answers.count(state) for state in State}],
     "What was known, and how it was": [one(lambda _: 1), one(lambda _: 1), one(lambda _: 4)],
     "Workers by version": [by_version(share=False)],
     "Share of each version": [by_version(share=True)],

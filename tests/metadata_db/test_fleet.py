@@ -11,6 +11,7 @@ from amp_workers.metadata_db import (
     DEFAULT_THRESHOLDS,
     Details,
     Group,
+    JobsLog,
     Key,
     MetadataDbUrl,
     State,
@@ -51,7 +52,8 @@ def read(connection: Connection, members: frozenset[State] = ALL, known: Fleet |
     def learn(group: Group, details: Details) -> None:
         told[group.key] = details
 
-    return Fleet(read_fleet(connection, DEFAULT_THRESHOLDS, BOUNDS, members, fingerprints, learn), told)
+    fleet = read_fleet(connection, DEFAULT_THRESHOLDS, BOUNDS, members, fingerprints, learn, JobsLog())
+    return Fleet(list(fleet.groups), told)
 
 
 def node_ids(fleet: Fleet) -> dict[Key, list[str]]:
@@ -234,3 +236,18 @@ def test_a_forgotten_worker_has_its_group_told_when_it_is_back(connection: Conne
     assert node_ids(forgotten) == {(0, "forgotten"): []}
     enter(connection, "w", {})
     assert node_ids(read(connection, known=forgotten)) == {(0, "active"): ["w"]}
+
+
+def test_new_progress_is_no_reason_to_read_details_again(
+    connection: Connection, sql: Sql, insert_worker: Insert
+) -> None:
+    for number in range(20):
+        insert_worker(f"w{number}", info='{"version": "v1", "progress": "block 0", "progress_at": "2025-01-15"}')
+    first = read(connection)
+    assert len(first.details) == 1
+    sql("UPDATE workers SET info = info || jsonb_build_object('progress', 'block 1', 'progress_at', now())")
+    again = read(connection, known=first)
+    assert again.details == {}
+    assert first.groups[0].progress_ages != again.groups[0].progress_ages
+    sql("UPDATE workers SET info = info || '{\"version\": \"v2\"}' WHERE node_id = 'w7'")
+    assert len(read(connection, known=again).details) == 1
