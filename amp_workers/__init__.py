@@ -10,9 +10,10 @@ from amp_workers.errors import AmpError
 
 if TYPE_CHECKING:
     from amp_workers.metadata_db import InvalidMetadataDbUrl, InvalidNodeId, MetadataDbError, UnfitSchema
-    from amp_workers.worker import FencedOut, NodeIdTaken, Worker
+    from amp_workers.worker import AmpDatabaseRefused, FencedOut, NodeIdTaken, Worker
 
 __all__ = [
+    "AmpDatabaseRefused",
     "AmpError",
     "FencedOut",
     "InvalidMetadataDbUrl",

@@ -57,8 +57,16 @@ class _NodeIdType(click.ParamType[str]):
     metavar="SECONDS",
     help="How long COMMAND has to end after SIGTERM, and the processes that it leaves behind; then they are killed.",
 )
+@click.option(
+    "--join-amp-fleet",
+    is_flag=True,
+    help="Register in a metadata DB that is Amp's own, too. Amp's scheduler assigns jobs to every worker with a fresh "
+    "heartbeat, and this worker executes none of them: the fleet's jobs must be pinned to other workers.",
+)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
-def worker(metadata_db_url: MetadataDbUrl, node_id: str, stop_timeout: int, command: tuple[str, ...]) -> None:
+def worker(
+    metadata_db_url: MetadataDbUrl, node_id: str, stop_timeout: int, join_amp_fleet: bool, command: tuple[str, ...]
+) -> None:
     """Register a worker and write its heartbeat every second, by itself or for as long as COMMAND runs.
 
     The worker waits for a metadata DB that is unavailable. Without COMMAND, SIGTERM, SIGINT (Ctrl-C) and SIGHUP record
@@ -72,8 +80,8 @@ def worker(metadata_db_url: MetadataDbUrl, node_id: str, stop_timeout: int, comm
     \b
     Exit codes:
       0  stopped, and the metadata DB knows
-      1  another process holds the node id, or the schema of the metadata DB is too old or not Amp's (COMMAND was not
-         started), or the stop could not be recorded
+      1  another process holds the node id, the metadata DB is Amp's own and --join-amp-fleet is not set, or its schema
+         is too old or not Amp's (COMMAND was not started); or the stop could not be recorded
       2  wrong usage, such as a node id that is not valid
       3  another process took the node id over while this one was cut off or frozen (COMMAND was stopped)
     With COMMAND, all but these 1, 2 and 3 are its own, even if the stop could not be recorded:
@@ -88,7 +96,7 @@ def worker(metadata_db_url: MetadataDbUrl, node_id: str, stop_timeout: int, comm
       ampd worker --node-id worker-01
       ampd worker --node-id worker-02 -- python extract.py --chain mainnet
     """
-    from amp_workers.worker import FencedOut, Heartbeat, NodeIdTaken, Program, build_info
+    from amp_workers.worker import AmpDatabaseRefused, FencedOut, Heartbeat, NodeIdTaken, Program, build_info
 
     manager = ServiceManager(os.environ)
 
@@ -98,15 +106,25 @@ def worker(metadata_db_url: MetadataDbUrl, node_id: str, stop_timeout: int, comm
         else:
             manager.alive("cannot beat", str(error))
 
-    heartbeat = Heartbeat(metadata_db_url, node_id, build_info(os.environ), turned, manager.stopping)
+    heartbeat = Heartbeat(
+        metadata_db_url,
+        node_id,
+        build_info(os.environ),
+        join_amp_fleet=join_amp_fleet,
+        turned=turned,
+        stopping=manager.stopping,
+    )
     try:
         if command:
             program = Program(command, _program_environment(node_id), stop_timeout)
             sys.exit(program.run(heartbeat))
-        sys.exit(0 if heartbeat.run(_asked_to_stop()) else 1)
+        stop = _asked_to_stop()
+        heartbeat.start(ended=stop.set)
+        stop.wait()
+        sys.exit(0 if heartbeat.finish() else 1)
     except NodeIdTaken as error:
         raise click.ClickException(f"{error}. Stop that one first, or choose another node id.") from error
-    except UnfitSchema as error:
+    except (AmpDatabaseRefused, UnfitSchema) as error:
         raise click.ClickException(f"{error}.") from error
     except FencedOut as error:
         click.echo(f"Error: {error}; this one stops.", err=True)

@@ -134,12 +134,9 @@ def simulate(url: str, first: int, number: int, start_seconds: float) -> None:
     """
     threading.stack_size(256 * 1024)
     parsed = MetadataDbUrl.parse(url)
-    # An event each: one that thousands wait for is slow to time out.
-    stops = [threading.Event() for _ in range(number)]
     info = {"version": "v0.0.22-15-g8b065bde", "commit_sha": "8b065bde9c1a2f3e4d5c6b7a8e9f0a1b2c3d4e5f"}
-    for index, stop in enumerate(stops):
-        worker = Heartbeat(parsed, f"worker-{first + index}", info)
-        threading.Thread(target=worker.beat_until, args=(stop,), daemon=True).start()
+    for index in range(number):
+        Heartbeat(parsed, f"worker-{first + index}", info).start()
         time.sleep(start_seconds)
     signal.sigwait([signal.SIGTERM])
     os._exit(0)  # nobody wants to hear of so many stops

@@ -1,5 +1,6 @@
 """The metadata DB: the only room that knows SQL."""
 
+from amp_workers.metadata_db.amp_database import AmpDatabase, amp_database
 from amp_workers.metadata_db.engine import (
     CONNECT_TIMEOUT_SECONDS,
     backend_of,
@@ -26,6 +27,7 @@ from amp_workers.metadata_db.jobs import (
 from amp_workers.metadata_db.node_id import InvalidNodeId, check_node_id
 from amp_workers.metadata_db.reader import Reader
 from amp_workers.metadata_db.registrations import (
+    LockHolder,
     Registration,
     end_lock_holder,
     heartbeat,
@@ -33,6 +35,7 @@ from amp_workers.metadata_db.registrations import (
     mark_stopped,
     register,
     registration,
+    session_id,
     try_lock,
 )
 from amp_workers.metadata_db.schema import DEFAULT_THRESHOLDS, STATES, UNHEALTHY, UNKNOWN, State, Thresholds, clock_at
@@ -59,6 +62,7 @@ __all__ = [
     "STRANDED_WORKER_STATES",
     "UNHEALTHY",
     "UNKNOWN",
+    "AmpDatabase",
     "Details",
     "Fleet",
     "Forgetter",
@@ -71,6 +75,7 @@ __all__ = [
     "JobsUnknown",
     "Key",
     "Learn",
+    "LockHolder",
     "Member",
     "MetadataDbError",
     "MetadataDbUrl",
@@ -85,6 +90,7 @@ __all__ = [
     "Worker",
     "WorkerAlive",
     "WorkerInUse",
+    "amp_database",
     "backend_of",
     "check_compatible",
     "check_node_id",
@@ -106,6 +112,7 @@ __all__ = [
     "register",
     "registration",
     "server_of",
+    "session_id",
     "single_engine",
     "through_pooler",
     "told",

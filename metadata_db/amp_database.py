@@ -37,6 +37,11 @@ class AmpDatabase:
         """Whether Amp has made its `workers` table."""
         return self.table == "workers"
 
+    @property
+    def has_visible_workers(self) -> bool:
+        """Whether this role finds Amp's `workers` table."""
+        return self.has_workers and self.is_on_search_path
+
     def __str__(self) -> str:
         return f"schema {self.schema} has the tables _sqlx_migrations and {self.table}"
 

@@ -58,7 +58,13 @@ def explain(error: DBAPIError | PoolTimeoutError | psycopg.Error) -> MetadataDbE
             return MetadataDbError("schema", f"the metadata DB's workers table is not the one expected: {text}")
         case pg.QueryCanceled() | psycopg.errors.ConnectionTimeout():
             return MetadataDbError("timeout", f"the metadata DB did not answer in time: {text}")
-        case pg.InsufficientPrivilege() | pg.ReadOnlySqlTransaction() | pg.DiskFull():
+        case pg.InsufficientPrivilege():
+            return MetadataDbError(
+                "refused",
+                f"the metadata DB refuses: {text}. Run `ampd migrate --print-grants` again, as after each upgrade of "
+                "Amp, and pass its output to psql: it grants what the role lacks",
+            )
+        case pg.ReadOnlySqlTransaction() | pg.DiskFull():
             return MetadataDbError("refused", f"the metadata DB refuses: {text}")
         case psycopg.OperationalError() if cause.sqlstate is None and "FATAL" in text and _refuses(text):
             # A failed connection carries no SQLSTATE, only the server's words.

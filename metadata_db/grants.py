@@ -2,7 +2,10 @@
 
 from importlib.resources import files
 
+from amp_workers.metadata_db.amp_database import AMP_DATABASE
+
 
 def grants() -> str:
     """Return a script for psql that makes a role for each use of a metadata DB, with no more rights than it needs."""
-    return (files("amp_workers.metadata_db") / "grants.sql").read_text()
+    script = (files("amp_workers.metadata_db") / "grants.sql").read_text()
+    return script.replace("AMP_DATABASE", AMP_DATABASE.strip())

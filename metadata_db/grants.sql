@@ -19,10 +19,16 @@
 
 BEGIN;
 
--- Amp's own database has an owner already, and migrates itself.
-SELECT to_regclass('_sqlx_migrations') IS NULL AS is_ours, to_regclass('workers') IS NOT NULL AS has_workers,
-    coalesce((SELECT nspname FROM pg_class JOIN pg_namespace ON relnamespace = pg_namespace.oid
-              WHERE pg_class.oid = to_regclass('workers')), current_schema()) AS schema \gset
+-- Amp's own database, in which Amp migrates its own schema.
+SELECT amp.schema IS NULL AS is_ours, coalesce(amp.schema, (
+    SELECT nspname FROM pg_class JOIN pg_namespace ON relnamespace = pg_namespace.oid WHERE pg_class.oid = to_regclass('workers')
+), current_schema()) AS schema
+FROM (SELECT) AS always LEFT JOIN (
+AMP_DATABASE
+) AS amp ON true \gset
+
+SELECT to_regclass(format('%I.workers', :'schema')) IS NOT NULL AS has_workers,
+    format('%I.workers', :'schema') AS workers \gset
 
 SELECT format('CREATE ROLE %I LOGIN', name)
 FROM unnest(ARRAY[:'worker', :'reader'] || CASE WHEN :'is_ours' THEN ARRAY[:'owner'] END) AS name
@@ -31,6 +37,26 @@ WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) \gexec
 SELECT current_database() AS database \gset
 GRANT CONNECT ON DATABASE :"database" TO :"worker", :"reader";
 GRANT USAGE ON SCHEMA :"schema" TO :"worker", :"reader";
+
+-- Roles that do not have the schema on their search path see no table in it. What applies to a role in a database is its
+-- setting there, or else the role's, the database's, or the default.
+\if :is_ours
+\else
+SELECT format('ALTER ROLE %I IN DATABASE %I SET search_path = %I', rolname, :'database', :'schema')
+FROM pg_roles
+CROSS JOIN pg_database
+LEFT JOIN LATERAL (
+    SELECT substr(setting, length('search_path=') + 1) AS search_path
+    FROM pg_db_role_setting, unnest(setconfig) AS setting
+    WHERE setrole IN (0, pg_roles.oid) AND setdatabase IN (0, pg_database.oid) AND setting LIKE 'search\_path=%'
+    ORDER BY setrole = 0, setdatabase = 0
+    LIMIT 1
+) AS chosen ON true
+WHERE rolname IN (:'worker', :'reader') AND datname = :'database'
+    AND :'schema' <> ALL (
+        SELECT btrim(btrim(name), '"') FROM unnest(string_to_array(coalesce(search_path, 'public'), ',')) AS name
+    ) \gexec
+\endif
 
 -- The owner: runs `ampd migrate`.
 \if :is_ours
@@ -41,24 +67,26 @@ REVOKE CREATE ON SCHEMA :"schema" FROM PUBLIC;
 GRANT CONNECT ON DATABASE :"database" TO :"owner";
 GRANT USAGE, CREATE ON SCHEMA :"schema" TO :"owner";
 SELECT format('ALTER TABLE %s OWNER TO %I', oid::regclass, :'owner')
-FROM pg_class WHERE oid IN (to_regclass('workers'), to_regclass('ampd_alembic_version')) \gexec
+FROM pg_class WHERE oid IN (to_regclass(:'workers'), to_regclass(format('%I.ampd_alembic_version', :'schema'))) \gexec
 \endif
 
 \if :has_workers
-REVOKE ALL ON workers FROM :"worker", :"reader";
+REVOKE ALL ON :"schema".workers FROM :"worker", :"reader";
 
 -- The reader: runs `ampd admin` and `ampd exporter`.
-GRANT SELECT ON workers TO :"reader";
+GRANT SELECT ON :"schema".workers TO :"reader";
 
 -- The worker: what its statements need, column by column, as far as an old schema of Amp's has the column.
-SELECT format('GRANT %s (%s) ON workers TO %I', privilege, string_agg(quote_ident(attname), ', '), :'worker')
+SELECT format('GRANT %s (%s) ON %s TO %I', privilege, string_agg(quote_ident(attname), ', '), :'workers', :'worker')
 FROM (VALUES ('SELECT', '{node_id,heartbeat_at,info,registered_at}'::name[]),
              ('INSERT', '{node_id,heartbeat_at,info,created_at,registered_at}'),
              ('UPDATE', '{heartbeat_at,info,registered_at}')) AS needed (privilege, names)
-JOIN pg_attribute ON attrelid = 'workers'::regclass AND attname = ANY (names)
+JOIN pg_attribute ON attrelid = :'workers'::regclass AND attname = ANY (names)
 GROUP BY privilege \gexec
-\else
+\elif :is_ours
 \warn 'there is no workers table yet: run "ampd migrate" as the owner, and then this once more'
+\else
+\warn 'Amp has not made its workers table yet: start Amp, or upgrade it, and then run this once more'
 \endif
 
 COMMIT;

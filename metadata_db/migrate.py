@@ -1,5 +1,6 @@
 """Bring the schema of a metadata DB up to date, or leave Amp's own alone."""
 
+import logging
 import time
 from collections.abc import Callable
 from enum import Enum
@@ -11,12 +12,15 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, func, inspect, select
 
+from amp_workers.metadata_db.amp_database import amp_database
 from amp_workers.metadata_db.engine import CONNECT_TIMEOUT_SECONDS, connect, deadline, server_of, single_engine, told
 from amp_workers.metadata_db.errors import MetadataDbError
 from amp_workers.metadata_db.schema import workers
 from amp_workers.metadata_db.url import MetadataDbUrl
 
 Result = TypeVar("Result")
+
+_log = logging.getLogger("amp_workers.metadata_db")
 
 VERSION_TABLE = "ampd_alembic_version"
 
@@ -26,15 +30,13 @@ STATEMENT_TIMEOUT_SECONDS = 300.0
 _WAITED_FOR = ("unreachable", "timeout")
 _RETRY_SECONDS = 1.0
 
-_SQLX_TABLE = "_sqlx_migrations"
-
 
 class Outcome(Enum):
     """What `upgrade` found."""
 
     MIGRATED = "the schema of the workers table is now up to date"
     UP_TO_DATE = "the schema of the workers table was up to date already"
-    AMPS_OWN = f"this database is Amp's own (it has {_SQLX_TABLE}): Amp migrates its schema itself, nothing was changed"
+    AMPS_OWN = "this database is Amp's own: Amp migrates its schema itself, nothing was changed"
 
 
 def upgrade(
@@ -81,7 +83,9 @@ def downgrade(url: MetadataDbUrl) -> None:
 
 
 def _upgrade(connection: Connection) -> Outcome:
-    if connection.execute(select(func.to_regclass(_SQLX_TABLE))).scalar_one() is not None:
+    amp = amp_database(connection)
+    if amp is not None:
+        _log.info("%s", amp)
         return Outcome.AMPS_OWN
     tables = set(inspect(connection).get_table_names())
     config = _config(connection)

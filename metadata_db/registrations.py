@@ -13,7 +13,7 @@ from sqlalchemy.sql.dml import ReturningInsert
 
 from amp_workers.metadata_db.engine import session_of
 from amp_workers.metadata_db.errors import MetadataDbError
-from amp_workers.metadata_db.schema import epoch, moment, stopped_at, workers
+from amp_workers.metadata_db.schema import moment, stopped_at, workers
 
 # The setting is that of this one transaction, so that a beat does not wait for the disk and all else does: a beat that
 # a crash of PostgreSQL takes back is made up for by the next. It needs no session, which a pooler would not keep.
@@ -30,10 +30,18 @@ class Registration:
 
     registered_at: datetime
     heartbeat_at: datetime
-    silent_seconds: float
-    """Since the last heartbeat; negative where that lies in the future."""
-
     stopped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LockHolder:
+    """The session that holds the advisory lock of a node id."""
+
+    pid: int
+    session_id: str | None
+    """Unlike the pid, never used again. None where this role may not see it: for the session of another role."""
+
+    is_this_session: bool
 
 
 def try_lock(connection: Connection, node_id: str) -> bool:
@@ -54,10 +62,34 @@ WHERE locktype = 'advisory' AND granted AND objsubid = 1
 """
 
 
-def lock_holder(connection: Connection, node_id: str) -> int | None:
-    """Return the process id of the session that holds a node id's lock, or None where none does."""
-    holder: int | None = connection.execute(text(f"SELECT pid {_HOLDERS}"), {"node_id": node_id}).scalar()
-    return holder
+_HOLDER = """
+SELECT pid, (
+    SELECT pid || '.' || extract(epoch FROM backend_start) FROM pg_stat_activity AS session
+    WHERE session.pid = pg_locks.pid
+), pid = pg_backend_pid()
+"""
+
+_SESSION_ID = """
+SELECT pid || '.' || extract(epoch FROM backend_start) FROM pg_stat_activity WHERE pid = pg_backend_pid()
+"""
+
+
+def lock_holder(connection: Connection, node_id: str) -> LockHolder | None:
+    """Return the session that holds a node id's lock, or None where none does."""
+    row = connection.execute(text(f"{_HOLDER} {_HOLDERS}"), {"node_id": node_id}).first()
+    return None if row is None else LockHolder(*row)
+
+
+def session_id(connection: Connection) -> str:
+    """Return the id of a connection's session, as `LockHolder` has it; of no use through a pooler."""
+    found: str = connection.execute(text(_SESSION_ID)).scalar_one()
+    return found
+
+
+_ROLES = """
+SELECT quote_ident(rolname), rolsuper, quote_ident(current_user) FROM pg_stat_activity JOIN pg_roles ON oid = usesysid
+WHERE pid = :pid
+"""
 
 
 def end_lock_holder(connection: Connection, node_id: str, pid: int) -> None:
@@ -73,15 +105,17 @@ def end_lock_holder(connection: Connection, node_id: str, pid: int) -> None:
     except ProgrammingError as error:
         if not isinstance(error.orig, InsufficientPrivilege):
             raise
-        names = text("SELECT usename, current_user FROM pg_stat_activity WHERE pid = :pid")
-        found = connection.execute(names, {"pid": pid}).one_or_none()
+        found = connection.execute(text(_ROLES), {"pid": pid}).one_or_none()
         if found is None:
             return  # it has ended by itself
-        holder, us = found
+        holder, is_superuser, us = found
+        # PostgreSQL lets pg_signal_backend end the sessions of all roles but superusers.
+        remedy = "" if is_superuser else f"GRANT pg_signal_backend TO {us}, or "
         raise MetadataDbError(
             "refused",
-            f"node id '{node_id}' is locked by session {pid} of role {holder}, whose worker is silent, and role {us} "
-            f"may not end it: GRANT pg_signal_backend TO {us}, or as a superuser SELECT pg_terminate_backend({pid})",
+            f"session {pid} of {'superuser' if is_superuser else 'role'} {holder} holds the lock of node id "
+            f"'{node_id}', its worker sends no heartbeats, and role {us} may not end it: end that worker's process, "
+            f"or {remedy}run as a superuser: SELECT pg_terminate_backend({pid})",
         ) from error
 
 
@@ -124,7 +158,6 @@ def registration(connection: Connection, node_id: str) -> Registration | None:
     found = select(
         moment(workers.c.registered_at),
         heartbeat_at,
-        epoch(func.clock_timestamp() - heartbeat_at),
         stopped_at().is_not(None),
     ).where(workers.c.node_id == node_id)
     row = connection.execute(found).one_or_none()

@@ -1,9 +1,9 @@
-"""A worker's side: what it was built from, its heartbeat, and the program that it beats for."""
+"""The worker: its build info, its registration and heartbeat, and the program that it runs."""
 
 from amp_workers.worker.api import Worker
 from amp_workers.worker.build_info import build_info
-from amp_workers.worker.heartbeat import Heartbeat
+from amp_workers.worker.heartbeat import AmpDatabaseRefused, Heartbeat
 from amp_workers.worker.program import Program
 from amp_workers.worker.takeover import FencedOut, NodeIdTaken
 
-__all__ = ["FencedOut", "Heartbeat", "NodeIdTaken", "Program", "Worker", "build_info"]
+__all__ = ["AmpDatabaseRefused", "FencedOut", "Heartbeat", "NodeIdTaken", "Program", "Worker", "build_info"]

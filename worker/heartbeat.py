@@ -3,35 +3,31 @@
 import logging
 import math
 import random
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
 from contextlib import contextmanager
-from datetime import datetime
 
 from sqlalchemy import Connection
 
+from amp_workers.errors import AmpError
 from amp_workers.metadata_db import (
     CONNECT_TIMEOUT_SECONDS,
     MetadataDbError,
     MetadataDbUrl,
-    Registration,
     UnfitSchema,
-    backend_of,
+    amp_database,
     check_compatible,
     connect,
     deadline,
     heartbeat,
-    mark_stopped,
-    register,
-    registration,
-    server_of,
     single_engine,
     through_pooler,
     told,
 )
-from amp_workers.worker.takeover import BEAT_TIMEOUT_SECONDS, NodeIdTaken, take_node_id, taken_over
+from amp_workers.worker.reaper import HEARD
+from amp_workers.worker.takeover import BEAT_TIMEOUT_SECONDS, NodeIdClaim
 
 INTERVAL_SECONDS = 1.0
 
@@ -42,95 +38,132 @@ BACKOFF_SECONDS = (0.2, 0.9)
 """The first wait and the longest one before another try to connect, each cut by a random part."""
 
 _POOLED = (
-    "'%s' beats through a connection pooler, which may give each transaction another session: the lock on its node id "
-    "cannot be held. What holds: never do two processes beat for one node id, and a second one is refused while the "
-    "first beats. What is lost: a worker of Amp's own finds no lock, and takes the node id over at once."
+    "'%s' sends heartbeats through a connection pooler, which may give each transaction another session: the lock on "
+    "its node id cannot be held. Two processes still never send heartbeats for one node id, and a second one is "
+    "refused while the first sends them. But a worker of Amp's own finds no lock, and takes the node id over at once"
 )
 
 _log = logging.getLogger("amp_workers.worker")
 
 
+class AmpDatabaseRefused(AmpError):
+    """The metadata DB is Amp's own, and nothing says that this worker may join its fleet; the message explains."""
+
+
 class Heartbeat:
-    """Keeps one worker's row alive. `run` does it all; it is not to be called twice."""
+    """Keeps one worker's row alive, from a thread of its own. It is started once.
+
+    It waits for a database that is unavailable, for ever if necessary.
+    """
 
     def __init__(
         self,
         url: MetadataDbUrl,
         node_id: str,
         info: Mapping[str, str],
+        *,
+        join_amp_fleet: bool = False,
         turned: Callable[[MetadataDbError | None], None] = lambda _: None,
         stopping: Callable[[], None] = lambda: None,
     ) -> None:
-        """turned: called from the thread that beats, after each beat, and with the error after each try that failed.
-        stopping: called when a stop is about to be recorded.
+        """join_amp_fleet: register even in a database that is Amp's own.
+        turned: called from the thread after each heartbeat, and with the error after each attempt that failed.
+        stopping: called when a stop is about to be recorded, or when the heartbeat has failed.
         """
         self._node_id = node_id
-        self._info = info
+        self._join_amp_fleet = join_amp_fleet
         self._turned, self._stopping = turned, stopping
         self._engine = single_engine(url, f"ampd worker {node_id}", statement_timeout=BEAT_TIMEOUT_SECONDS)
-        self._registered_at: datetime | None = None
-        self._backend: int | None = None
+        self._claim = NodeIdClaim(node_id, info)
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._is_recorded = False
         self._silent_since: float | None = None
         self._troubles: set[str] = set()
-        self._told_of_pooler = False
-        self._told_of_unrecorded = False
+        self._pooler_logged = False
+        self._unrecorded_logged = False
+        self.failure: BaseException | None = None
+        """Why the thread ended without being stopped: what `finish` raises."""
 
-    def run(self, stop: threading.Event, registered: Callable[[], None] = lambda: None) -> bool:
-        """Beat until `stop` is set; return, at most STOP_SECONDS later, whether the metadata DB knows of the stop.
+    @property
+    def is_running(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread is not None and self._thread.is_alive()
 
-        `registered` is called once, from another thread, as soon as the node id is this process's own.
+    def start(self, registered: Callable[[], None] = lambda: None, ended: Callable[[], None] = lambda: None) -> None:
+        """Start to send heartbeats.
 
-        Trouble with the database is waited out, for ever if need be. A worker that never registered has nothing to
-        record, which counts as recorded.
+        Both are called from the thread: `registered` once, as soon as the node id is this process's own; `ended` when
+        the thread sends no more heartbeats, for any reason.
+        """
+        # A daemon: a program that never calls `finish` must be able to end.
+        self._thread = threading.Thread(target=self._run, args=(registered, ended), name="heartbeat", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Have the thread stop, and wait for nothing. It may be called before `start` returns."""
+        self._stop.set()
+
+    def finish(self) -> bool:
+        """Stop; return, at most STOP_SECONDS later, whether the stop is recorded.
+
+        A worker that never registered has nothing to record, which counts as recorded.
 
         Raises:
-            NodeIdTaken: at the start, another process holds the node id.
+            NodeIdTaken: at the start, another process held the node id.
+            AmpDatabaseRefused: at the start, the metadata DB is Amp's own.
             UnfitSchema: at the start, the `workers` table is one in which no worker can register.
             FencedOut: later, another process took it over.
         """
-        outcome: Future[bool] = Future()
-
-        def beat() -> None:
-            try:
-                outcome.set_result(self.beat_until(stop, registered))
-            except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
-                outcome.set_exception(error)
-            finally:
-                stop.set()
-
-        # A thread of its own: a resolver that hangs can be left only by leaving it behind.
-        threading.Thread(target=beat, name="heartbeat", daemon=True).start()
-        stop.wait()
-        self._stopping()
-        try:
-            return outcome.result(STOP_SECONDS)
-        except TimeoutError:
-            if self._registered_at is None:
+        self._stop.set()
+        assert self._thread is not None
+        if self._thread.is_alive():
+            self._stopping()
+        # No other way leaves a resolver that hangs.
+        self._thread.join(STOP_SECONDS)
+        if self.failure is not None:
+            raise self.failure
+        if self._thread.is_alive():
+            if self._claim.registered_at is None:
                 return True
-            self._say_unrecorded(f"the metadata DB did not answer within {STOP_SECONDS:.0f} s")
+            self._log_unrecorded(f"the metadata DB did not answer within {STOP_SECONDS:.0f} s")
             return False
+        return self._is_recorded
 
-    def beat_until(self, stop: threading.Event, registered: Callable[[], None] = lambda: None) -> bool:
-        """Do what `run` does, in this thread and with no limit to how long a stop may take."""
+    def _run(self, registered: Callable[[], None], ended: Callable[[], None]) -> None:
+        # A process that wakes from SIGSTOP may be given a signal in any thread, and the main one, which is to handle
+        # it, would sleep on.
+        signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
+        try:
+            self._is_recorded = self._beat_until_stopped(registered)
+        except BaseException as failure:  # noqa: BLE001 - raised by `finish`, in a thread where somebody catches it
+            self.failure = failure
+            self._stopping()
+        finally:
+            ended()
+
+    def _beat_until_stopped(self, registered: Callable[[], None]) -> bool:
         backoff = Backoff(*BACKOFF_SECONDS)
-        is_told = False
-        while not stop.is_set():
+        is_registered = False
+        while not self._stop.is_set():
             try:
                 with self._session() as connection:
-                    self._claim(connection)
-                    if not is_told:
+                    self._check_database(connection)
+                    if not self._claim.take(connection, self._stop):
+                        break
+                    if not is_registered:
                         registered()
-                        is_told = True
+                        is_registered = True
                     backoff.reset()
-                    self._turned(None)
-                    self._beat(connection, stop)
+                    self._log_recovery()
+                    self._beat(connection)
                     return self._record_stop(connection)
             except MetadataDbError as error:
-                if isinstance(error, UnfitSchema) and self._registered_at is None:
+                if isinstance(error, UnfitSchema) and self._claim.registered_at is None:
                     raise
-                self._say_trouble(error)
+                self._log_trouble(error)
                 self._turned(error)
-            stop.wait(backoff.next())
+            self._stop.wait(backoff.next())
         return self._record_late_stop()
 
     @contextmanager
@@ -143,110 +176,75 @@ class Heartbeat:
         finally:
             connection.close()
 
-    def _claim(self, connection: Connection) -> None:
-        """Take the node id, and see to it that the row is there and ours."""
-        pooled = through_pooler(connection)
-        if pooled and not self._told_of_pooler:
-            self._told_of_pooler = True
+    def _check_database(self, connection: Connection) -> None:
+        """Raise an error where this worker cannot or must not register."""
+        if through_pooler(connection) and not self._pooler_logged:
+            self._pooler_logged = True
             _log.warning(_POOLED, self._node_id)
+        may_join = self._join_amp_fleet or self._claim.registered_at is not None
         with deadline(connection, BEAT_TIMEOUT_SECONDS):
-            check_compatible(connection)
-        seen = take_node_id(connection, self._node_id, registered_at=self._registered_at, own_backend=self._backend)
-        self._backend = None if pooled else backend_of(connection)
-        with deadline(connection, BEAT_TIMEOUT_SECONDS):
-            if self._registered_at is None:
-                self._register_first(connection, seen)
-            elif seen is not None and seen.registered_at != self._registered_at:
-                self._register_again(connection, seen)
-            elif not heartbeat(connection, self._node_id, self._registered_at):
-                self._claim_lost_row(connection)
-        if self._silent_since is not None:
-            _log.info("'%s' beats after %.1f s without", self._node_id, time.monotonic() - self._silent_since)
-        self._silent_since = None
-        self._troubles.clear()
+            amp = None if may_join else amp_database(connection)
+            if amp is None or amp.has_visible_workers:
+                check_compatible(connection)
+        if amp is not None:
+            raise AmpDatabaseRefused(
+                f"the metadata DB is Amp's own ({amp}). Amp's scheduler assigns jobs to every worker with a fresh "
+                "heartbeat, and this worker executes none of them. Use another database; or, if the jobs of that "
+                "fleet are pinned to other workers, join it with --join-amp-fleet (in Python: join_amp_fleet=True)"
+            )
 
-    def _register_first(self, connection: Connection, seen: Registration | None) -> None:
-        self._registered_at = register(connection, self._node_id, self._info, seen)
-        if self._registered_at is None:
-            raise NodeIdTaken(f"another worker process registered as '{self._node_id}', or beat, at the same moment")
-        version = self._info.get("version", "unknown")
-        _log.info("registered as '%s' in %s, version %s", self._node_id, server_of(connection), version)
-
-    def _claim_lost_row(self, connection: Connection) -> None:
-        """A beat found no row of ours: it was deleted, or belongs to another process by now."""
-        found = self._successor(connection)
-        if found is not None:
-            # It is as old as a replica or a backup: what that means is found out by taking the node id anew.
-            raise MetadataDbError("query", f"the row of '{self._node_id}' is of an older registration")
-        self._register_again(connection, None)
-
-    def _successor(self, connection: Connection) -> Registration | None:
-        """Return who has the row, which is not ours: an older registration, or nobody.
-
-        Raises:
-            FencedOut: a later one.
-        """
-        found = registration(connection, self._node_id)
-        assert self._registered_at is not None
-        if found is not None and found.registered_at > self._registered_at:
-            raise taken_over(self._node_id, found)
-        return found
-
-    def _register_again(self, connection: Connection, seen: Registration | None) -> None:
-        registered_at = register(connection, self._node_id, self._info, seen)
-        if registered_at is None:
-            raise MetadataDbError("query", f"the row of '{self._node_id}' comes and goes")
-        self._registered_at = registered_at
-        was = "deleted" if seen is None else f"an older one, of {seen.registered_at.isoformat(timespec='seconds')}"
-        _log.warning("the row of '%s' was %s: registered again", self._node_id, was)
-
-    def _beat(self, connection: Connection, stop: threading.Event) -> None:
+    def _beat(self, connection: Connection) -> None:
         due = time.monotonic() + INTERVAL_SECONDS
-        while not stop.wait(max(0.0, due - time.monotonic())):
-            assert self._registered_at is not None
+        while not self._stop.wait(max(0.0, due - time.monotonic())):
+            assert self._claim.registered_at is not None
             with deadline(connection, BEAT_TIMEOUT_SECONDS):
-                if not heartbeat(connection, self._node_id, self._registered_at):
-                    self._claim_lost_row(connection)
+                is_ours = heartbeat(connection, self._node_id, self._claim.registered_at)
+            if not is_ours and not self._claim.take(connection, self._stop):
+                return
             _log.debug("'%s' beats", self._node_id)
             self._turned(None)
             due = next_due(due, time.monotonic())
 
     def _record_stop(self, connection: Connection) -> bool:
-        assert self._registered_at is not None
-        with deadline(connection, BEAT_TIMEOUT_SECONDS):
-            is_recorded = mark_stopped(connection, self._node_id, self._registered_at)
-            older = None if is_recorded else self._successor(connection)
-        if is_recorded:
+        problem = self._claim.record_stop(connection)
+        if problem is None:
             _log.info("'%s' stopped", self._node_id)
-        else:
-            self._say_unrecorded("its row was deleted" if older is None else "its row is of an older registration")
-        return is_recorded
+            return True
+        self._log_unrecorded(problem)
+        return False
 
     def _record_late_stop(self) -> bool:
-        """Stopped while the database was away: it gets one more chance to hear of it. The fence does without a lock."""
-        if self._registered_at is None:
+        """Record a stop that arrived in an outage, with one more attempt. The fencing token needs no lock."""
+        if self._claim.registered_at is None:
             return True
         try:
             with self._session() as connection:
                 return self._record_stop(connection)
         except MetadataDbError as error:
-            self._say_unrecorded(str(error))
+            self._log_unrecorded(str(error))
             return False
 
-    def _say_unrecorded(self, reason: str) -> None:
-        # Where `run` waited no longer, it has said so; the thread that is left behind finds out later.
-        if self._told_of_unrecorded:
+    def _log_unrecorded(self, reason: str) -> None:
+        # `finish` may have logged it already, and left this thread behind.
+        if self._unrecorded_logged:
             return
-        self._told_of_unrecorded = True
+        self._unrecorded_logged = True
         _log.error("'%s' stops, which could not be recorded: %s", self._node_id, reason)
 
-    def _say_trouble(self, error: MetadataDbError) -> None:
-        """Once for each kind of trouble in an outage, not once for each try."""
+    def _log_trouble(self, error: MetadataDbError) -> None:
+        """Log each kind of trouble once in an outage, not once for each attempt."""
         if self._silent_since is None:
             self._silent_since = time.monotonic()
         if error.reason not in self._troubles:
             self._troubles.add(error.reason)
             _log.warning("'%s' cannot beat and keeps trying: %s", self._node_id, error)
+
+    def _log_recovery(self) -> None:
+        if self._silent_since is not None:
+            _log.info("'%s' beats after %.1f s without", self._node_id, time.monotonic() - self._silent_since)
+        self._silent_since = None
+        self._troubles.clear()
+        self._turned(None)
 
 
 def next_due(due: float, now: float) -> float:

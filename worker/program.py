@@ -11,7 +11,6 @@ from typing import NoReturn
 
 from setproctitle import setproctitle
 
-from amp_workers.worker.beating import Beating
 from amp_workers.worker.heartbeat import Heartbeat
 from amp_workers.worker.process_tree import adopt_orphans, reap, signal_all
 from amp_workers.worker.reaper import END, FROM_TERMINAL, HEARD, KILL_PATIENCE_SECONDS, START, Guard
@@ -55,14 +54,13 @@ class Program:
         """Beat, and run the program as long as the node id is ours; return its exit code, as `Guard.run` does.
 
         Raises:
-            NodeIdTaken, UnfitSchema: the node id is another process's, or no worker can register in the table; the
-                program was not started.
+            NodeIdTaken, AmpDatabaseRefused, UnfitSchema: the node id is another process's, the metadata DB is Amp's
+                own, or no worker can register in the table; the program was not started.
             FencedOut: another process took it over; the program was stopped.
         """
-        beating = Beating(heartbeat, registered=self._start, ended=self._stop)
-        beating.start()
+        heartbeat.start(registered=self._start, ended=self._stop)
         code = self._wait()
-        beating.finish()
+        heartbeat.finish()
         return code
 
     def _start(self) -> None:

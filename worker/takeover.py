@@ -1,20 +1,33 @@
-"""Taking a node id: one that is free, or one whose worker has fallen silent."""
+"""Which process a node id belongs to: registering it, keeping it, and taking it over from a worker that is silent.
+
+Amp's own workers register *before* they try the lock. A process of Amp's that finds the lock held has therefore already
+replaced the registration when it exits, so another registration alone proves nothing. `decide` has the rules.
+"""
 
 import logging
+import threading
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum, auto
 
 from sqlalchemy import Connection
 
 from amp_workers.errors import AmpError
 from amp_workers.metadata_db import (
-    DEFAULT_THRESHOLDS,
+    LockHolder,
     MetadataDbError,
     Registration,
     deadline,
     end_lock_holder,
+    heartbeat,
     lock_holder,
+    mark_stopped,
+    register,
     registration,
+    server_of,
+    session_id,
     through_pooler,
     try_lock,
 )
@@ -23,113 +36,292 @@ BEAT_TIMEOUT_SECONDS = 3.0
 """After which a statement is given up and the connection with it: there is still time for a new connection before the
 worker counts as stale. Sooner would be worse: on a busy server a new connection costs far more than the beat."""
 
-SILENT_SECONDS = DEFAULT_THRESHOLDS.stale_after
-"""A worker with no heartbeat for longer gives way to another process that asks for its node id."""
+SILENT_SECONDS = 5.0
+"""A worker that is watched for so long without a heartbeat gives way to another process that wants its node id."""
 
 _LOOK_SECONDS = 0.1
+
+LONGEST_LOOK_SECONDS = 1.0
+"""What one look counts for at most. While this process is frozen, it does not watch, and what it watches may be frozen
+as well: `docker compose pause` stops both."""
+
 _ENDING_SECONDS = 3.0
+
+_REPEAT_SECONDS = 60.0
+"""At least so long between two warnings that another process replaces the registration again and again."""
 
 _log = logging.getLogger("amp_workers.worker")
 
 
 class NodeIdTaken(AmpError):
-    """Another process holds the node id and beats; the message names it."""
+    """Another process holds the node id and sends heartbeats; the message names it."""
 
 
 class FencedOut(AmpError):
-    """Another process registered under the node id while this one was cut off or frozen."""
+    """Another process took the node id over while this one was cut off or frozen."""
 
 
-def _taken(node_id: str, by: Registration) -> NodeIdTaken:
-    age = f"its last heartbeat is {by.silent_seconds:.1f} s old"
-    return NodeIdTaken(f"node id '{node_id}' is held by another worker process; {age}")
+class Lock(Enum):
+    """Which session holds the advisory lock of a node id."""
+
+    FREE = auto()
+    OURS = auto()
+    """This session."""
+
+    OUR_OLD_SESSIONS = auto()
+    """An earlier session of this process, which PostgreSQL has not ended yet."""
+
+    ANOTHERS = auto()
 
 
-def taken_over(node_id: str, by: Registration) -> FencedOut:
-    """Return the error that says who has the node id now."""
-    moment = by.registered_at.isoformat(timespec="seconds")
-    return FencedOut(f"node id '{node_id}' was taken over by another worker process, which registered at {moment}")
+class Row(Enum):
+    """Whose registration is in the row of a node id."""
+
+    MISSING = auto()
+    OURS = auto()
+    STOPPED = auto()
+    """Another registration, whose worker has recorded its stop."""
+
+    ANOTHERS = auto()
 
 
-def take_node_id(
-    connection: Connection, node_id: str, *, registered_at: datetime | None, own_backend: int | None
-) -> Registration | None:
-    """Return once the node id may be registered, or beaten for again: at once where it is free, or this process's own.
+class Life(Enum):
+    """What watching the row has shown."""
 
-    It is free where nobody registered under it, where its worker stopped on purpose, and where that has been silent for
-    SILENT_SECONDS. Until then this watches, which tells a worker that is dead from one that beats, or that lost its
-    session a moment ago. The lock of a silent worker is freed by ending its session: the process is frozen, or cut off
-    without PostgreSQL noticing. Through a pooler, which keeps no session's lock, heartbeats alone tell.
+    UNKNOWN = auto()
+    HEARTBEAT = auto()
+    SILENCE = auto()
 
-    What was seen last is returned, to be registered over.
 
-    registered_at, own_backend: what this process wrote, and in which session, before it lost that session.
+class Decision(Enum):
+    """What to do about a node id."""
 
-    Raises:
-        NodeIdTaken: another process beats.
-        FencedOut: another process has registered since `registered_at`.
-        MetadataDbError: the silent worker's session cannot be ended.
+    TAKE = auto()
+    """Take the lock where it is free, register where the registration is not ours, and send a heartbeat."""
+
+    WAIT = auto()
+    END_SESSION = auto()
+    """End the session that holds the lock: its process is frozen, or cut off without PostgreSQL noticing."""
+
+    GIVE_WAY = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """A node id at one moment.
+
+    pooled: the connection leads through a pooler, which keeps no lock. is_registered: this process has registered.
     """
-    watch = _Watch()
-    ends: float | None = None
-    while True:
-        with deadline(connection, BEAT_TIMEOUT_SECONDS):
-            pooled = through_pooler(connection)
-            holder = lock_holder(connection, node_id)
-            found = registration(connection, node_id)
-            # A row that is older than what this process wrote is nobody's successor: the database is another by now,
-            # a replica that was behind or a backup.
-            is_own = found is not None and found.registered_at == registered_at
-            if not is_own:
-                if registered_at is not None and found is not None and found.registered_at > registered_at:
-                    raise taken_over(node_id, found)
-                if found is not None and watch.sees_life(found):
-                    raise _taken(node_id, found) if registered_at is None else taken_over(node_id, found)
-            silent = watch.sees_silence(found)
-            is_free = is_own or found is None or found.stopped or silent
-            if is_free and holder is None and (pooled or try_lock(connection, node_id)):
-                return found
-            if found is not None and holder is None and not is_free:
-                watch.say_waiting(node_id, found)
-            if holder is not None and (silent or holder == own_backend):
-                if ends is None:
-                    ends = time.monotonic() + _ENDING_SECONDS
-                    # Of its own session, which may just take its time to end, the trouble that ended it has told.
-                    level = logging.INFO if holder == own_backend else logging.WARNING
-                    _log.log(level, "ending the session %d, which holds '%s' and is silent", holder, node_id)
-                end_lock_holder(connection, node_id, holder)
-        if ends is not None and time.monotonic() > ends:
-            raise MetadataDbError("refused", f"session {holder}, which holds node id '{node_id}', does not end")
-        time.sleep(_LOOK_SECONDS)
+
+    pooled: bool
+    is_registered: bool
+    lock: Lock
+    row: Row
+    life: Life
 
 
-class _Watch:
-    """What looking at a registration again and again tells of its worker, whatever the database's clock does."""
+def decide(seen: Observation) -> Decision:
+    """Return what one observation of a node id calls for."""
+    is_replaced = seen.is_registered and seen.row in (Row.STOPPED, Row.ANOTHERS)
+    if is_replaced and (seen.pooled or seen.lock is Lock.ANOTHERS):
+        return Decision.GIVE_WAY  # through a pooler, no lock can show that the other process was refused
+    if seen.lock is Lock.OUR_OLD_SESSIONS:
+        return Decision.END_SESSION
+    if seen.lock is Lock.OURS and (seen.is_registered or seen.life is not Life.HEARTBEAT):
+        return Decision.TAKE
+    if seen.lock is Lock.FREE and seen.row is not Row.ANOTHERS:
+        return Decision.TAKE
+    after_silence = Decision.TAKE if seen.lock is Lock.FREE else Decision.END_SESSION
+    return {Life.UNKNOWN: Decision.WAIT, Life.HEARTBEAT: Decision.GIVE_WAY, Life.SILENCE: after_silence}[seen.life]
+
+
+class Watch:
+    """Watches one row for heartbeats. Only changes count, never ages: the database's clock may be set meanwhile."""
 
     def __init__(self) -> None:
-        self._began = time.monotonic()
-        self._heartbeat_at: datetime | None = None
-        self._is_told = False
+        self._before: Registration | None = None
+        self._looked_at: float | None = None
+        self._watched = 0.0
 
-    def sees_life(self, found: Registration | None) -> bool:
-        """Whether a heartbeat came since the first look."""
-        if found is None or found.stopped:
-            return False
-        before, self._heartbeat_at = self._heartbeat_at, found.heartbeat_at
-        return before is not None and before != found.heartbeat_at
+    def see(self, found: Registration | None, now: float) -> Life:
+        """Return what the row shows at a moment of the monotonic clock. The first look shows nothing yet."""
+        before, looked_at = self._before, self._looked_at
+        self._before, self._looked_at = found, now
+        if looked_at is None:
+            return Life.UNKNOWN
+        if found is not None and _is_heartbeat(before, found):
+            self._watched = 0.0
+            return Life.HEARTBEAT
+        self._watched += min(now - looked_at, LONGEST_LOOK_SECONDS)
+        return Life.SILENCE if self._watched > SILENT_SECONDS else Life.UNKNOWN
 
-    def sees_silence(self, found: Registration | None) -> bool:
-        """Whether no heartbeat came for SILENT_SECONDS."""
-        watched = time.monotonic() - self._began
-        return watched > SILENT_SECONDS or (found is not None and found.silent_seconds > SILENT_SECONDS)
 
-    def say_waiting(self, node_id: str, found: Registration) -> None:
-        """Say once why this takes a while."""
-        if not self._is_told:
-            self._is_told = True
+def _is_heartbeat(before: Registration | None, found: Registration) -> bool:
+    # A registration sets both columns to one moment, and a process that is refused leaves it as well as a worker. A
+    # stop, which is recorded once, sets the heartbeat as well.
+    is_registration = found.heartbeat_at == found.registered_at
+    is_stop = found.stopped and (before is None or not before.stopped)
+    is_new = before is None or before.heartbeat_at != found.heartbeat_at
+    return is_new and not is_registration and not is_stop
+
+
+class NodeIdClaim:
+    """The claim of one process to its node id, through all of its sessions."""
+
+    def __init__(self, node_id: str, info: Mapping[str, str]) -> None:
+        self._node_id, self._info = node_id, info
+        self.registered_at: datetime | None = None
+        """The fencing token: what this process registered with. None before its first registration."""
+
+        self._sessions: set[str] = set()
+        self._ended_session: int | None = None
+        self._waited = False
+        self._warned_at: float | None = None
+
+    def take(self, connection: Connection, stop: threading.Event) -> bool:
+        """Register, register again, or find the registration unchanged, and send a heartbeat. False if `stop` is set.
+
+        This waits for as long as it takes to know whether the node id is free.
+
+        Raises:
+            NodeIdTaken: another process holds the node id, and this one has never registered.
+            FencedOut: another process took the node id over.
+            MetadataDbError: the session of a silent worker cannot be ended.
+        """
+        watch = Watch()
+        ends: float | None = None
+        while not stop.is_set():
+            with deadline(connection, BEAT_TIMEOUT_SECONDS):
+                holder, found, seen = self._observe(connection, watch)
+                match decide(seen):
+                    case Decision.GIVE_WAY:
+                        raise self._another_has_it(found)
+                    case Decision.TAKE if self._take(connection, seen, found):
+                        self._ended_session, self._waited = None, False
+                        return True
+                    case Decision.WAIT if found is not None:
+                        self._log_waiting(found)
+                    case Decision.END_SESSION:
+                        assert holder is not None
+                        if ends is not None and time.monotonic() > ends:
+                            message = f"session {holder.pid}, which holds node id '{self._node_id}', does not end"
+                            raise MetadataDbError("refused", message)
+                        ends = ends or time.monotonic() + _ENDING_SECONDS
+                        self._end(connection, holder, seen.lock)
+            stop.wait(_LOOK_SECONDS)
+        return False
+
+    def record_stop(self, connection: Connection) -> str | None:
+        """Record that this process stops on purpose; return the reason if that was not possible.
+
+        Raises:
+            FencedOut: another process took the node id over.
+        """
+        assert self.registered_at is not None
+        with deadline(connection, BEAT_TIMEOUT_SECONDS):
+            if mark_stopped(connection, self._node_id, self.registered_at):
+                return None
+            _, found, seen = self._observe(connection, Watch())
+            if found is None:
+                return "its row was deleted"
+            decision = decide(seen)
+            if decision is Decision.GIVE_WAY:
+                raise self._another_has_it(found)
+            is_taken = decision is Decision.TAKE and self._take(connection, seen, found)
+            if is_taken and mark_stopped(connection, self._node_id, self.registered_at):
+                return None
+            return f"another process registered under it at {_iso(found.registered_at)}"
+
+    def _observe(
+        self, connection: Connection, watch: Watch
+    ) -> tuple[LockHolder | None, Registration | None, Observation]:
+        holder = lock_holder(connection, self._node_id)
+        found = registration(connection, self._node_id)
+        pooled = through_pooler(connection)
+        seen = Observation(
+            pooled=pooled,
+            is_registered=self.registered_at is not None,
+            lock=self._lock(holder, pooled),
+            row=self._row(found),
+            life=watch.see(found, time.monotonic()),
+        )
+        return holder, found, seen
+
+    def _lock(self, holder: LockHolder | None, pooled: bool) -> Lock:
+        if holder is None:
+            return Lock.FREE
+        if holder.is_this_session and not pooled:  # a pooler's session is anybody's
+            return Lock.OURS
+        return Lock.OUR_OLD_SESSIONS if holder.session_id in self._sessions else Lock.ANOTHERS
+
+    def _row(self, found: Registration | None) -> Row:
+        if found is None:
+            return Row.MISSING
+        if found.registered_at == self.registered_at:
+            return Row.OURS
+        return Row.STOPPED if found.stopped else Row.ANOTHERS
+
+    def _take(self, connection: Connection, seen: Observation, found: Registration | None) -> bool:
+        """Take the node id as it was found; False where that has changed meanwhile."""
+        if not seen.pooled and seen.lock is Lock.FREE:
+            # Before the lock is asked for: should the answer be lost, this session may hold it.
+            self._sessions.add(session_id(connection))
+            if not try_lock(connection, self._node_id):
+                return False
+            self._sessions = {session_id(connection)}  # the lock is free, so no older session is left
+        if seen.row is not Row.OURS:
+            registered_at = register(connection, self._node_id, self._info, found)
+            if registered_at is None:
+                return False
+            is_first, self.registered_at = self.registered_at is None, registered_at
+            if is_first:
+                version = self._info.get("version", "unknown")
+                _log.info("registered as '%s' in %s, version %s", self._node_id, server_of(connection), version)
+            else:
+                self._log_registered_again(found)
+        # A heartbeat follows a registration at once: a process that was refused leaves a registration, too.
+        assert self.registered_at is not None
+        return heartbeat(connection, self._node_id, self.registered_at)
+
+    def _end(self, connection: Connection, holder: LockHolder, lock: Lock) -> None:
+        end_lock_holder(connection, self._node_id, holder.pid)
+        if holder.pid != self._ended_session:
+            self._ended_session = holder.pid
+            # An old session of this process follows an outage, which is in the log.
+            is_old = lock is Lock.OUR_OLD_SESSIONS
+            level, whose = (logging.INFO, "an old one of this worker") if is_old else (logging.WARNING, "silent")
+            _log.log(level, "ending session %d, which holds node id '%s': it is %s", holder.pid, self._node_id, whose)
+
+    def _another_has_it(self, found: Registration | None) -> Exception:
+        when = "" if found is None else f", which registered at {_iso(found.registered_at)}"
+        if self.registered_at is None:
+            return NodeIdTaken(
+                f"node id '{self._node_id}' is held by another worker process{when} and sends heartbeats"
+            )
+        return FencedOut(f"node id '{self._node_id}' was taken over by another worker process{when}")
+
+    def _log_waiting(self, found: Registration) -> None:
+        if not self._waited:
+            self._waited = True
             _log.info(
-                "'%s' beat %.1f s ago, in a session that is gone: taking it over unless it beats again within %.0f s",
-                node_id,
-                found.silent_seconds,
+                "node id '%s' is another worker's since %s: taking it over after %.0f s without a heartbeat",
+                self._node_id,
+                _iso(found.registered_at),
                 SILENT_SECONDS,
             )
+
+    def _log_registered_again(self, found: Registration | None) -> None:
+        if found is None:
+            _log.warning("the row of '%s' was deleted: registered again", self._node_id)
+        elif self._warned_at is None or time.monotonic() > self._warned_at + _REPEAT_SECONDS:
+            self._warned_at = time.monotonic()
+            _log.warning(
+                "another process registered as '%s' at %s, and does not hold its lock: registered again. If that "
+                "process is a worker, stop it, or give it another node id",
+                self._node_id,
+                _iso(found.registered_at),
+            )
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")

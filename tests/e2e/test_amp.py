@@ -109,7 +109,7 @@ def test_an_old_schema_is_refused_until_amp_is_upgraded(
 ) -> None:
     admin, exporter = free_port(), free_port()
     amp.migrate(empty_database, amp.FIRST)
-    amp.register(empty_database, amp.FIRST, "alive", silent_for=-60)  # active for a minute, in which it is looked at
+    amp.register(empty_database, amp.FIRST, "alive")
     processes.ampd("admin", "--web.listen-address", f"127.0.0.1:{admin}", database=empty_database)
     processes.ampd("exporter", "--web.listen-address", f"127.0.0.1:{exporter}", database=empty_database)
     for port in (admin, exporter):
@@ -127,9 +127,17 @@ def test_an_old_schema_is_refused_until_amp_is_upgraded(
     amp.migrate(empty_database, amp.TODAYS)
     for port in (admin, exporter):
         eventually(lambda port=port: ready(port)[0] == 200)  # type: ignore[misc]
-    listed = json.loads(run("ampctl", "worker", "list", "--json", env=api).stdout)["workers"]
-    assert [(each["node_id"], each["state"]) for each in listed] == [("alive", "active")]
-    assert 'amp_workers{state="active"} 1.0\n' in get(f"http://127.0.0.1:{exporter}/metrics")
+    with amp.AmpsWorker(empty_database, amp.TODAYS, "alive") as alive:
+
+        def is_shown() -> bool:
+            alive.beat()
+            listed = json.loads(run("ampctl", "worker", "list", "--json", env=api).stdout)["workers"]
+            assert [(each["node_id"], each["state"]) for each in listed] == [("alive", "active")]
+            alive.beat()
+            assert 'amp_workers{state="active"} 1.0\n' in get(f"http://127.0.0.1:{exporter}/metrics")
+            return True
+
+        eventually(is_shown)
 
 
 def ready(port: int) -> tuple[int, str]:

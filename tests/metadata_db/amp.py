@@ -67,9 +67,10 @@ def connect(url: str) -> psycopg.Connection[Any]:
     return psycopg.connect(url, autocommit=True, options="-c timezone=UTC")
 
 
-def migrate(url: str, age: int) -> None:
+def migrate(url: str, age: int, search_path: str = "public") -> None:
     """Bring a database to an age, from nothing or from an older one."""
     with connect(url) as connection:
+        connection.execute(f"SET search_path = {search_path}".encode())
         name = connection.info.dbname
         connection.execute(
             psycopg.sql.SQL("ALTER DATABASE {} SET timezone = {}").format(psycopg.sql.Identifier(name), TIME_ZONE)
@@ -119,6 +120,11 @@ class AmpsWorker:
                 "heartbeat_at = excluded.heartbeat_at",
                 [self._node_id, json.dumps(dict(info))],
             )
+
+    def start(self) -> bool:
+        """Register, and only then try the lock; return whether it was free. Without it, Amp's process exits."""
+        self.register()
+        return self.lock()
 
     def beat(self) -> None:
         column = "last_heartbeat" if self._first else "heartbeat_at"

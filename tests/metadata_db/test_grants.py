@@ -193,7 +193,8 @@ def test_on_amps_own_database(server: SecurePostgres, processes: Processes) -> N
             assert grant(server, name, names) == ""
         set_passwords(server, worker, reader)
         assert rights(server, name, worker, reader, "nobodys") == expected(worker, reader, COLUMNS, is_ours=False)
-        running = processes.ampd("worker", "--node-id=w", database=server.of(worker, PASSWORD, name))
+        url = server.of(worker, PASSWORD, name)
+        running = processes.ampd("worker", "--node-id=w", "--join-amp-fleet", database=url)
         running.says("registered as 'w'", 30)
         try_all(server, worker, reader, name)
         show(server, processes, reader, name)
@@ -202,6 +203,69 @@ def test_on_amps_own_database(server: SecurePostgres, processes: Processes) -> N
         assert "this database is Amp's own" in migrate.output
         with psycopg.connect(server.of_superuser(name)) as connection:
             assert connection.execute("SELECT FROM pg_roles WHERE rolname = 'nobodys'").fetchall() == []
+
+
+def test_on_amps_own_database_in_a_schema_of_its_own(server: SecurePostgres, processes: Processes) -> None:
+    """Amp's own role finds it by its search path, and ours by the one that they are given; nothing else changes."""
+    worker, reader = "amp_worker", "amp_reader"
+    owners_and_rights = """
+        SELECT relname, relowner, has_database_privilege('public', current_database(), 'TEMP') FROM pg_class
+        WHERE relnamespace = '"amp schema"'::regnamespace
+    """
+    settings = """
+        SELECT rolname, setconfig FROM pg_db_role_setting JOIN pg_roles ON setrole = pg_roles.oid
+        JOIN pg_database ON setdatabase = pg_database.oid WHERE datname = current_database()
+    """
+    with database(server) as name:
+        superuser = server.of_superuser(name)
+        with psycopg.connect(superuser, autocommit=True) as connection:
+            connection.execute('CREATE SCHEMA "amp schema"')
+            amp.migrate(superuser, amp.TODAYS, search_path='"amp schema"')
+            before = set(connection.execute(owners_and_rights))
+            for _ in range(2):
+                assert grant(server, name, "-v owner=nobodys") == ""
+            assert set(connection.execute(owners_and_rights)) == before
+            assert connection.execute("SELECT FROM pg_roles WHERE rolname = 'nobodys'").fetchall() == []
+            given = connection.execute(settings).fetchall()
+            assert sorted(given) == [(role, ['search_path="amp schema"']) for role in (reader, worker)]
+        set_passwords(server, worker, reader)
+        joining = ("worker", "--node-id=w", "--join-amp-fleet")
+        running = processes.ampd(*joining, database=server.of(worker, PASSWORD, name))
+        running.says("registered as 'w'", 30)
+        show(server, processes, reader, name)
+        # The superuser's search path lacks it.
+        refused = processes.ampd("worker", "--node-id=v", database=superuser)
+        assert refused.wait(30) == 1
+        assert "Amp's own (schema amp schema has the tables _sqlx_migrations and workers)" in refused.output
+        lost = processes.ampd(*joining, database=superuser)
+        lost.says("Amp's workers table is in schema amp schema, which is not on this role's search_path", 30)
+        migrate = processes.ampd("migrate", database=superuser)
+        assert migrate.wait(30) == 0
+        assert "schema amp schema has the tables _sqlx_migrations and workers" in migrate.output
+
+
+def test_where_amp_has_not_made_its_table_nobody_is_told_to(server: SecurePostgres) -> None:
+    with database(server) as name:
+        with psycopg.connect(server.of_superuser(name), autocommit=True) as connection:
+            for table in ("_sqlx_migrations", "jobs"):
+                connection.execute(f"CREATE TABLE {table} (id bigint)".encode())
+        warned = "Amp has not made its workers table yet: start Amp, or upgrade it, and then run this once more\n"
+        assert grant(server, name) == warned
+
+
+def test_a_right_that_is_missing_is_named_with_its_remedy(server: SecurePostgres, processes: Processes) -> None:
+    """An upgrade of Amp may make a table anew."""
+    with database(server) as name:
+        amp.migrate(server.of_superuser(name), amp.TODAYS)
+        assert grant(server, name) == ""
+        set_passwords(server, "amp_worker")
+        with psycopg.connect(server.of_superuser(name), autocommit=True) as connection:
+            connection.execute("REVOKE ALL ON workers FROM amp_worker")
+        url = server.of("amp_worker", PASSWORD, name)
+        running = processes.ampd("worker", "--node-id=w", "--join-amp-fleet", database=url)
+        running.says("permission denied for table workers. Run `ampd migrate --print-grants` again", 30)
+        assert grant(server, name) == ""
+        running.says("registered as 'w'", 30)
 
 
 def test_no_way_in_without_the_password_or_the_right_certificate(server: SecurePostgres, tmp_path: Path) -> None:

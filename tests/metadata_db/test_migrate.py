@@ -45,11 +45,31 @@ def test_twice_at_once_from_two_processes(empty_database: str, processes: Proces
     assert columns(empty_database) == CONTRACT
 
 
-def test_amps_own_database_is_left_alone(empty_database: str) -> None:
+@pytest.mark.parametrize(
+    ("tables", "is_amps"),
+    [
+        (["public._sqlx_migrations", "public.workers"], True),
+        (["amp._sqlx_migrations", "amp.workers"], True),
+        (["amp._sqlx_migrations", "amp.jobs"], True),
+        (["amp._sqlx_migrations", "amp.workers", "amp.jobs", "other._sqlx_migrations"], True),
+        (["public._sqlx_migrations"], False),  # of another application
+        (["public._sqlx_migrations", "other.jobs"], False),
+        (["other._sqlx_migrations", "other.jobs", "amp.workers"], False),
+        (["amp.workers", "amp.jobs"], False),
+    ],
+)
+def test_amps_own_database_is_left_alone(empty_database: str, tables: list[str], is_amps: bool) -> None:
+    """Wherever its schema is; other applications have a table `_sqlx_migrations`, too."""
+    made = "SELECT schemaname || '.' || tablename FROM pg_tables WHERE schemaname IN ('public', 'amp', 'other')"
     with psycopg.connect(empty_database, autocommit=True) as connection:
-        connection.execute("CREATE TABLE _sqlx_migrations (version bigint)")
-    assert upgrade(MetadataDbUrl.parse(empty_database)) is Outcome.AMPS_OWN
-    assert columns(empty_database) == []
+        connection.execute("CREATE SCHEMA amp")
+        connection.execute("CREATE SCHEMA other")
+        for table in tables:
+            connection.execute(f"CREATE TABLE {table} (id bigint)".encode())
+        outcome = upgrade(MetadataDbUrl.parse(empty_database))
+        ours = set() if is_amps else {"public.workers", "public.ampd_alembic_version"}
+        assert {row[0] for row in connection.execute(made)} == {*tables, *ours}
+    assert outcome is (Outcome.AMPS_OWN if is_amps else Outcome.MIGRATED)
 
 
 def test_a_table_of_somebody_elses_is_refused_and_kept(empty_database: str) -> None:

@@ -15,6 +15,7 @@ from amp_workers.metadata_db import InvalidMetadataDbUrl, InvalidNodeId, Metadat
 from amp_workers.metadata_db.migrate import upgrade
 from amp_workers.worker import FencedOut, NodeIdTaken, Worker
 from tests.processes import ROOT, Process, Processes, eventually
+from tests.worker.rival import take_over
 
 Sql = Callable[..., list[Any]]
 Start = Callable[[str], Process]
@@ -41,10 +42,6 @@ def start(processes: Processes, database: str) -> Start:
 
 def stopped(sql: Sql) -> bool:
     return bool(sql("SELECT info ? 'stopped_at' FROM workers")[0][0])
-
-
-def take_over(sql: Sql) -> None:
-    sql("UPDATE workers SET registered_at = now()")
 
 
 @pytest.fixture
@@ -164,9 +161,9 @@ def test_not_even_for_a_server_that_says_nothing(monkeypatch: pytest.MonkeyPatch
 
 
 BUSY = """
-from amp_workers.worker.beating import Beating
-start = Beating.start
-Beating.start = lambda self: (start(self), time.sleep(60))
+from amp_workers.worker import Heartbeat
+start = Heartbeat.start
+Heartbeat.start = lambda self, **calls: (start(self, **calls), time.sleep(60))
 """
 
 

@@ -205,16 +205,19 @@ def test_a_stop_while_the_database_is_back_is_recorded(processes: Processes, mak
 
 def test_a_stop_in_an_outage_gets_one_more_chance(database: str, sql: Sql) -> None:
     """The database is back, but the worker has not tried again yet."""
-    stop = threading.Event()
+    ended = threading.Event()
 
     def turned(error: MetadataDbError | None) -> None:
         if error is None:
             sql("ALTER TABLE workers RENAME TO gone")
         else:
             sql("ALTER TABLE gone RENAME TO workers")
-            stop.set()
+            heartbeat.stop()
 
-    assert Heartbeat(MetadataDbUrl.parse(database), "w", {}, turned).run(stop)
+    heartbeat = Heartbeat(MetadataDbUrl.parse(database), "w", {}, turned=turned)
+    heartbeat.start(ended=ended.set)
+    assert ended.wait(30)
+    assert heartbeat.finish()
     assert sql("SELECT info ? 'stopped_at' FROM workers") == [(True,)]
 
 

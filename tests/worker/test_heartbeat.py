@@ -14,6 +14,7 @@ from tests.conftest import Insert
 from tests.node_ids import INVALID
 from tests.processes import Process, Processes, eventually, frozen
 from tests.worker.history import keep_history
+from tests.worker.rival import take_over
 
 Sql = Callable[..., list[Any]]
 
@@ -95,7 +96,7 @@ def test_a_node_id_that_is_held_is_refused_by_name(start: Callable[..., Process]
     first.says("registered")
     second = start("w")
     assert second.wait() == 1
-    assert "node id 'w' is held by another worker process; its last heartbeat is" in second.output
+    assert "node id 'w' is held by another worker process, which registered at" in second.output
     assert "Traceback" not in second.output
     assert first.stop() == 0
 
@@ -111,15 +112,15 @@ def test_a_node_id_is_free_again_after_kill(start: Callable[..., Process], sql: 
     assert 5 < sql("SELECT extract(epoch FROM registered_at - %s) FROM workers", last)[0][0] < 15
 
 
-@pytest.mark.parametrize(("age", "waits"), [(60, False), (-86_400, True)], ids=["long silent", "of the future"])
+@pytest.mark.parametrize("age", [60, -86_400], ids=["of a minute ago", "of the future"])
 def test_a_node_id_whose_worker_is_gone_is_taken(
-    start: Callable[..., Process], insert_worker: Insert, age: float, waits: bool
+    start: Callable[..., Process], insert_worker: Insert, age: float
 ) -> None:
-    """Whatever the database's clock has done meanwhile."""
+    """After watching it, whatever its age: the database's clock may have been set."""
     insert_worker("w", age)
     worker = start("w")
     worker.says("registered", 30)
-    assert ("taking it over unless it beats again" in worker.output) == waits
+    assert "taking it over after 5 s without a heartbeat" in worker.output
 
 
 def test_a_node_id_is_free_again_at_once_after_a_stop(start: Callable[..., Process], sql: Sql) -> None:
@@ -128,7 +129,7 @@ def test_a_node_id_is_free_again_at_once_after_a_stop(start: Callable[..., Proce
     assert first.stop() == 0
     second = start("w")
     second.says("registered")
-    assert "in a session that is gone" not in second.output
+    assert "taking it over" not in second.output
 
 
 def test_a_second_sigterm_does_not_hold_up_the_first(start: Callable[..., Process]) -> None:
@@ -141,40 +142,99 @@ def test_a_second_sigterm_does_not_hold_up_the_first(start: Callable[..., Proces
     assert [worker.wait() for worker in workers] == [0] * len(workers)
 
 
-def test_an_older_registration_is_no_successors(start: Callable[..., Process], sql: Sql) -> None:
-    """What a replica has that was behind when it took over, and a backup."""
+@pytest.mark.parametrize("age", ["1 day", "-1 day"], ids=["older", "newer"])
+def test_another_registration_does_not_count_while_the_lock_is_held(
+    start: Callable[..., Process], sql: Sql, age: str
+) -> None:
+    """A backup that is restored leaves one, and a process of Amp's that is refused."""
     worker = start("w")
     worker.says("registered")
-    [(newer,)] = sql("SELECT registered_at FROM workers")
-    sql(
-        "UPDATE workers SET registered_at = registered_at - interval '1 day', "
-        "heartbeat_at = heartbeat_at - interval '1 day'"
+    sql("UPDATE workers SET registered_at = registered_at - %s::interval, info = '{}'", age)
+    worker.says("and does not hold its lock: registered again")
+    [(registered_at, heartbeat_at, has_version)] = sql(
+        "SELECT registered_at, heartbeat_at, info ? 'version' FROM workers"
     )
-    worker.says("the row of 'w' was an older one, of ")
-    [(registered_at, heartbeat_at)] = sql("SELECT registered_at, heartbeat_at FROM workers")
-    assert registered_at > newer
+    assert has_version
     eventually(lambda: beats(sql) > heartbeat_at)
+    assert sql("SELECT registered_at FROM workers") == [(registered_at,)]
     assert worker.stop() == 0
+
+
+@pytest.mark.parametrize("info", ["{}", '{"stopped_at": "2025-01-15T17:20:15Z"}'], ids=["running", "stopped"])
+def test_another_registration_after_a_lost_session_does_not_count_without_lock_or_heartbeat(
+    start: Callable[..., Process], sql: Sql, info: str
+) -> None:
+    worker = start("w")
+    worker.says("registered")
+    with frozen(worker.pid):
+        sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ampd worker w'")
+        sql("UPDATE workers SET registered_at = now(), heartbeat_at = now(), info = %s", info)
+    worker.says("and does not hold its lock: registered again")
+    worker.says("'w' beats after")
+    assert worker.stop() == 0
+
+
+def test_another_registration_that_sends_heartbeats_is_a_takeover(start: Callable[..., Process], sql: Sql) -> None:
+    """Though nobody holds the lock: its process may send them through a pooler."""
+    worker = start("w")
+    worker.says("registered")
+    with frozen(worker.pid):
+        sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ampd worker w'")
+        sql("UPDATE workers SET registered_at = now()")
+
+    def ended() -> bool:
+        sql("UPDATE workers SET heartbeat_at = now()")
+        return worker.popen.poll() is not None
+
+    eventually(ended)
+    assert worker.wait() == 3
+    assert "node id 'w' was taken over by another worker process" in worker.output
 
 
 def test_one_that_was_taken_over_stops_at_once(start: Callable[..., Process], sql: Sql) -> None:
     worker = start("w")
     worker.says("registered")
-    sql("UPDATE workers SET registered_at = now()")
+    take_over(sql)
     assert worker.wait() == 3
     assert "node id 'w' was taken over by another worker process" in worker.output
 
 
-def test_one_that_was_taken_over_stays_out_though_its_successor_has_stopped(
-    start: Callable[..., Process], sql: Sql
+CLOCK = """
+CREATE TABLE clock (step interval);
+INSERT INTO clock VALUES ('0');
+CREATE FUNCTION now() RETURNS timestamptz STABLE LANGUAGE sql AS 'SELECT pg_catalog.now() + step FROM public.clock';
+CREATE FUNCTION clock_timestamp() RETURNS timestamptz LANGUAGE sql
+    AS 'SELECT pg_catalog.clock_timestamp() + step FROM public.clock';
+"""
+
+
+@pytest.mark.parametrize("seconds", [40, -40], ids=["forward", "back"])
+def test_a_step_of_the_databases_clock_ends_no_live_workers_session(
+    start: Callable[..., Process], sql: Sql, seconds: int
 ) -> None:
-    worker = start("w")
-    worker.says("registered")
-    worker.freeze()
+    [(name,)] = sql("SELECT current_database()")
+    for statement in CLOCK.split(";\n"):
+        if statement.strip():
+            sql(statement)
+    sql(f'ALTER DATABASE "{name}" SET search_path = public, pg_catalog')
+    first = start("w")
+    first.says("registered")
+    second = start("w")
+
+    def step() -> bool:
+        sql("UPDATE clock SET step = step + make_interval(secs => %s)", seconds)
+        return second.popen.poll() is not None
+
+    eventually(step)
+    assert second.wait() == 1
+    assert "is held by another worker process" in second.output
+    assert "ending session" not in second.output
+    # And its own next session takes its own registration for what it is.
     sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ampd worker w'")
-    sql("UPDATE workers SET registered_at = now(), info = jsonb_build_object('stopped_at', now())")
-    worker.signal(signal.SIGCONT)
-    assert worker.wait() == 3
+    sql("UPDATE clock SET step = step + make_interval(secs => %s)", seconds)
+    first.says("'w' beats after")
+    assert "registered again" not in first.output
+    assert first.stop() == 0
 
 
 def test_a_deleted_row_is_registered_again(start: Callable[..., Process], sql: Sql) -> None:

@@ -18,6 +18,7 @@ import pytest
 from amp_workers.metadata_db import MetadataDbUrl
 from amp_workers.metadata_db.migrate import upgrade
 from tests.processes import BIN, Process, Processes, clean_environment, command_lines, eventually, run
+from tests.worker.rival import take_over
 
 Sql = Callable[..., list[Any]]
 Start = Callable[..., Process]
@@ -454,7 +455,7 @@ def test_a_signal_for_a_guard_that_was_killed_is_not_passed_on_for_ever(start: S
 def test_one_that_was_taken_over_stops_its_program(start: Start, sql: Sql) -> None:
     worker = start("sh", "-c", f"trap 'echo asked; exit 0' TERM; echo ready; {FOREVER}")
     worker.says("ready")
-    sql("UPDATE workers SET registered_at = now()")
+    take_over(sql)
     assert worker.wait() == 3
     assert "asked" in worker.output
     assert "node id 'w' was taken over by another worker process" in worker.output

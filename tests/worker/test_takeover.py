@@ -11,15 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import count
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 from typing import Any
 
 import pytest
 
-from amp_workers.metadata_db import MetadataDbUrl, backend_of, connect, registration, single_engine, try_lock
+from amp_workers.metadata_db import MetadataDbUrl, backend_of, connect, single_engine
 from amp_workers.metadata_db.embedded import EmbeddedPostgres
-from amp_workers.worker.takeover import SILENT_SECONDS, take_node_id
-from tests.metadata_db.registering import enter
+from amp_workers.worker.takeover import NodeIdClaim
 from tests.pgbouncer import start_pgbouncer
 from tests.processes import Process, Processes, eventually, freeze
 from tests.relay import Relay, socket_of
@@ -58,7 +57,7 @@ def test_a_frozen_worker_gives_way_and_says_so_when_it_wakes(
     first.says("registered")
     first.freeze()
     second = processes.ampd("worker", "--node-id=w", database=database, env={"PGAPPNAME": "second"})
-    second.says("which holds 'w' and is silent")
+    second.says(", which holds node id 'w': it is silent")
     second.says("registered as 'w'")
     # It did not register a moment too early.
     silence = sql(
@@ -106,26 +105,26 @@ def test_a_worker_whose_network_returns_ends_its_own_old_session(
     worker.says("cannot beat")
     # PostgreSQL does not hear of the end of the old session, which holds the lock.
     relay.forsake()
-    worker.says("ending the session")
+    worker.says(", which holds node id 'w': it is an old one of this worker")
     worker.says("'w' beats after")
     held = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'ampd worker w'"
     eventually(lambda: sql(held) == [(1,)])
 
 
-def test_ones_own_old_session_is_ended_though_its_last_beat_is_young(
-    database: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_ones_own_old_session_is_ended_at_once(database: str, caplog: pytest.LogCaptureFixture) -> None:
     """And that is nothing to warn of: it may have been about to end."""
     caplog.set_level(logging.INFO, logger="amp_workers.worker")
     engine = single_engine(MetadataDbUrl.parse(database), "w", statement_timeout=5)
+    claim = NodeIdClaim("w", {})
     with connect(engine, 5) as old, connect(engine, 5) as new:
-        assert try_lock(old, "w")
-        fence = enter(old, "w", {})
-        take_node_id(new, "w", registered_at=fence, own_backend=backend_of(old))
-        assert [(each.levelname, each.args) for each in caplog.records] == [("INFO", (backend_of(old), "w"))]
-        seen = registration(new, "w")
-        assert seen is not None
-        assert seen.silent_seconds < SILENT_SECONDS
+        assert claim.take(old, Event())
+        registered_at = claim.registered_at
+        caplog.clear()
+        assert claim.take(new, Event())
+        assert [(each.levelname, each.args) for each in caplog.records] == [
+            ("INFO", (backend_of(old), "w", "an old one of this worker"))
+        ]
+        assert claim.registered_at == registered_at
         old.invalidate()
 
 
@@ -138,7 +137,7 @@ def test_a_session_that_may_not_be_ended_is_told_and_waited_for(processes: Proce
         first.says("registered")
         first.freeze()
         second = processes.ampd("worker", "--node-id=w", database=database.replace("postgres@", "other@"))
-        second.says("whose worker is silent, and role other may not end it: GRANT pg_signal_backend TO other")
+        second.says("or GRANT pg_signal_backend TO other, or run as a superuser: SELECT pg_terminate_backend(")
         sql("GRANT pg_signal_backend TO other")
         second.says("registered as 'w'")
         first.signal(signal.SIGCONT)
@@ -175,7 +174,7 @@ def test_through_pgbouncer_the_fence_alone_holds(processes: Processes, database:
 
     first = start("first")
     first.says("registered")
-    assert first.output.count("What is lost: a worker of Amp's own finds no lock") == 1
+    assert first.output.count("But a worker of Amp's own finds no lock") == 1
     # No lock is left behind in a session that others get.
     assert sql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [(0,)]
     refused = start("refused")
@@ -203,15 +202,12 @@ def test_one_that_lost_its_session_keeps_its_node_id(processes: Processes, datab
     first.says("registered")
     first.freeze()
     sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'first'")
-    # Its last beat lies ahead, so that it is not silent for longer than the other one has watched.
-    sql("SET session_replication_role = replica")  # no write of a worker's, for the history
-    sql("UPDATE workers SET heartbeat_at = clock_timestamp() + interval '1 min'")
     second = processes.ampd("worker", "--node-id=w", database=database, env={"PGAPPNAME": "second"})
-    second.says("in a session that is gone: taking it over unless it beats again within 5 s")
+    second.says("taking it over after 5 s without a heartbeat")
     first.signal(signal.SIGCONT)
     assert second.wait() == 1
     assert "node id 'w' is held by another worker process" in second.output
-    assert second.output.count("in a session that is gone") == 1
+    assert second.output.count("taking it over") == 1
     first.says("'w' beats after")
     assert reigns(sql, "w") == ["first"]
 
