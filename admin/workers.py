@@ -92,7 +92,9 @@ def workers(reader: Reader, forgetter: Forgetter, thresholds: Thresholds, timeou
         was = forgetter.forget(node_id, thresholds, timeout_seconds)
         if was is None:
             raise _not_found(node_id)
-        _log.info("worker '%s', which was %s, was deleted by %r", node_id, was, user)
+        _log.info(
+            "worker '%s', which was %s, was deleted by %r", node_id, was, user, extra={"node_id": node_id, "user": user}
+        )
         return Response(status=204)
 
     return blueprint

@@ -1,7 +1,9 @@
 """How every `ampd` process logs: one line an event, in logfmt, on standard error."""
 
+import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -27,6 +29,11 @@ _LEVELS = {
 
 _LIBRARIES = ("alembic", "sqlalchemy", "psycopg", "werkzeug")
 """What they log below a warning is not about workers."""
+
+_STANDARD_ATTRIBUTES = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"})
+"""What a record has without `extra=`."""
+
+_BARE = re.compile(r"[\w./:@+,-]+", re.ASCII)
 
 _log = logging.getLogger("amp_workers.ampd")
 
@@ -77,18 +84,48 @@ class _Handler(logging.StreamHandler[TextIO]):
         super().close()
 
 
+def add_log_fields(**fields: object) -> None:
+    """Have every line of this process, and of those that it forks, carry fields such as `node_id`."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, Logfmt):
+            handler.formatter.fields.update(fields)
+
+
 class Logfmt(logging.Formatter):
-    """`ts=2025-01-15T17:20:15.123Z level=info component=worker msg="registered as 'worker-01'"`."""
+    """`ts=2025-01-15T17:20:15.123Z level=info component=worker msg="registered" node_id=worker-01`.
+
+    The fields after `msg` are those of `extra=`, and those of the process. One that is None is left out.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fields: dict[str, object] = {}
 
     def format(self, record: logging.LogRecord) -> str:
         moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         message = record.getMessage()
         if record.exc_info:
             message = f"{message}: {self.formatException(record.exc_info)}"
-        quoted = message.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-        component = record.name.removeprefix("amp_workers.").lstrip("_")
-        level = "warn" if record.levelno == logging.WARNING else record.levelname.lower()
-        return f'ts={moment.replace("+00:00", "Z")} level={level} component={component} msg="{quoted}"'
+        extra = {name: value for name, value in vars(record).items() if name not in _STANDARD_ATTRIBUTES}
+        fields = {
+            "ts": moment.replace("+00:00", "Z"),
+            "level": "warn" if record.levelno == logging.WARNING else record.levelname.lower(),
+            "component": record.name.removeprefix("amp_workers.").lstrip("_"),
+        }
+        line = [f"{name}={_value(value)}" for name, value in fields.items()]
+        line.append(f"msg={_quoted(message)}")
+        line += [f"{name}={_value(value)}" for name, value in (self.fields | extra).items() if value is not None]
+        return " ".join(line)
+
+
+def _value(value: object) -> str:
+    text = str(value)
+    return text if _BARE.fullmatch(text) else _quoted(text)
+
+
+def _quoted(text: str) -> str:
+    """As parsers of logfmt read it: with JSON's escapes."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _dropped(lines: int) -> str:

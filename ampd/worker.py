@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from amp_workers.ampd.logs import add_log_fields
 from amp_workers.ampd.options import metadata_db_option
 from amp_workers.ampd.signals import stop_signals
 from amp_workers.ampd.systemd import ServiceManager
@@ -98,6 +99,7 @@ def worker(
     """
     from amp_workers.worker import AmpDatabaseRefused, FencedOut, Heartbeat, NodeIdTaken, Program, build_info
 
+    add_log_fields(node_id=node_id)
     manager = ServiceManager(os.environ)
 
     def turned(error: MetadataDbError | None) -> None:

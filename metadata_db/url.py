@@ -102,12 +102,17 @@ class MetadataDbUrl:
             self._keep(file, str(error))
         else:
             if checked != self._checked:
-                _log.info("read the metadata DB's URL again from %s", file)
+                _log.info("read the metadata DB's URL again from %s", file, extra={"file": file, "url": checked.shown})
             self._checked, self._problem = checked, None
 
     def _keep(self, file: Path, problem: str) -> None:
         if problem != self._problem:
-            _log.warning("cannot use the metadata DB's URL in %s: %s; the previous URL stays in use", file, problem)
+            _log.warning(
+                "cannot use the metadata DB's URL in %s: %s; the previous URL stays in use",
+                file,
+                problem,
+                extra={"file": file, "reason": problem},
+            )
         self._problem = problem
 
 

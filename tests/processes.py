@@ -192,9 +192,12 @@ def command_lines(*pids: int) -> str:
 
 
 def clean_environment() -> dict[str, str]:
-    """The environment without anything of Amp's in it, and the project's commands on the PATH."""
+    """The environment without anything of Amp's in it, and the project's commands on the PATH.
+
+    What Python is about to remove is an error, in the tests and in the processes that they start.
+    """
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("AMP_", "PG", "PYTHON"))}
-    return environment | {"PATH": f"{BIN}:{os.environ['PATH']}"}
+    return environment | {"PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONWARNINGS": "error::DeprecationWarning"}
 
 
 def run(

@@ -150,9 +150,9 @@ class Guard:
                 preexec_fn=self._become_program,  # noqa: PLW1509 - there is one thread
             )
         except OSError as error:
-            _log.error("cannot run '%s': %s", self._command[0], error.strerror)
+            _log.error("cannot run '%s': %s", self._command[0], error.strerror, extra={"reason": error.strerror})
             return _NOT_FOUND if isinstance(error, FileNotFoundError) else _CANNOT_RUN
-        _log.info("runs '%s', pid %d", self._command[0], self._program.pid)
+        _log.info("runs '%s', pid %d", self._command[0], self._program.pid, extra={"pid": self._program.pid})
         return None
 
     def _become_program(self) -> None:
@@ -182,7 +182,7 @@ class Guard:
         ended, any_left = reap()
         if self._program.pid in ended:
             self._code = ended[self._program.pid]
-            _log.info("'%s' ended with exit code %d", self._command[0], self._code)
+            _log.info("'%s' ended with exit code %d", self._command[0], self._code, extra={"exit_code": self._code})
             if any_left:
                 self._end_the_rest()
         if self._is_orphan():

@@ -110,6 +110,28 @@ def test_logs_are_one_line_an_event() -> None:
     assert Logfmt().format(record) == ('ts=2025-01-15T17:20:15.123Z level=warn component=worker msg="a \\"b\\"\\nc"')
 
 
+def test_fields_stand_beside_the_message() -> None:
+    extra = {
+        "node_id": "worker-01",
+        "exit_code": 137,
+        "url": "postgresql://u@/d?host=/x",
+        "reason": 'a "b"\n',
+        "of": None,
+    }
+    record = logging.makeLogRecord({"msg": "stopped", "name": "amp_workers.worker", "created": 0.0} | extra)
+    assert Logfmt().format(record).partition(" msg=")[2] == (
+        '"stopped" node_id=worker-01 exit_code=137 url="postgresql://u@/d?host=/x" reason="a \\"b\\"\\n"'
+    )
+
+
+def test_each_line_of_a_worker_has_its_node_id(processes: Processes, database: str) -> None:
+    worker = processes.ampd("worker", "--node-id=w", "--", "sh", "-c", "exit 7", database=database)
+    assert worker.wait() == 7
+    lines = [line for line in worker.output.splitlines() if line.startswith("ts=")]
+    assert all(" node_id=w" in line for line in lines), worker.output
+    assert any(line.endswith(" node_id=w exit_code=7") for line in lines), worker.output
+
+
 def test_a_level_that_does_not_exist_is_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AMP_LOG", "loud")
     with pytest.raises(click.UsageError, match="AMP_LOG=loud is not a level: use error, warn, info, debug or trace"):

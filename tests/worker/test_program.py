@@ -2,7 +2,6 @@
 
 import os
 import pty
-import re
 import signal
 import subprocess
 import sys
@@ -181,7 +180,7 @@ def test_a_program_that_is_not_there(start: Start, is_stopped: Callable[[], bool
     worker = start("no-such-program", "--flag")
     assert worker.wait() == 127
     assert (
-        "level=error component=worker msg=\"cannot run 'no-such-program': No such file or directory\"\n"
+        "level=error component=worker msg=\"cannot run 'no-such-program': No such file or directory\" node_id=w"
         in worker.output
     )
     assert "Traceback" not in worker.output
@@ -262,13 +261,14 @@ def test_an_alarm_that_was_set_before_the_worker_reaches_the_program(processes: 
 
 def test_the_program_starts_with_the_signals_it_would_have_without_a_worker(start: Start, database: str) -> None:
     tell = "import signal; print('mask', len(signal.pthread_sigmask(signal.SIG_BLOCK, [])))"
-    tell += "; print(open('/proc/self/status').read())"
+    # Of valid signals alone: what glibc does with its own depends on how a process is started.
+    tell += "; print('ignored', [n for n in signal.valid_signals() if signal.getsignal(n) is signal.SIG_IGN])"
     worker = start(sys.executable, "-c", tell)
     assert worker.wait() == 0
     assert "mask 0\n" in worker.output
-    without = re.search(r"^SigIgn:\t\w+$", run(sys.executable, "-c", tell).stdout, re.M)
-    assert without is not None
-    assert without[0] in worker.output
+    without = run(sys.executable, "-c", tell).stdout.splitlines()[-1]
+    assert without.startswith("ignored [")
+    assert f"{without}\n" in worker.output
     ignoring = ["sh", "-c", "trap '' HUP; exec ampd worker --node-id w -- sh -c 'kill -HUP $$; echo survived'"]
     assert "survived" in run(*ignoring, env={"AMP_METADATA_DB_URL": database}).stdout
 

@@ -1,0 +1,27 @@
+"""Python 3.14 starts the processes of `multiprocessing` by "forkserver": no command but the servers depends on that."""
+
+import sys
+
+from tests.processes import Processes
+
+AMPD = """
+import multiprocessing
+
+multiprocessing.set_start_method("forkserver")
+from amp_workers.ampd.cli import main
+
+main()
+"""
+
+
+def test_a_worker_runs_its_program_whatever_the_start_method(processes: Processes, empty_database: str) -> None:
+    database = {"AMP_METADATA_DB_URL": empty_database}
+    migrate = processes.start(sys.executable, "-c", AMPD, "migrate", env=database)
+    assert migrate.wait() == 0, migrate.output
+    worker = processes.start(
+        *(sys.executable, "-c", AMPD),
+        *("worker", "--node-id=w", "--", "sh", "-c", "exit 7"),
+        env=database,
+    )
+    assert worker.wait() == 7, worker.output
+    worker.says("'w' stopped")
