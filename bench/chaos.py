@@ -34,7 +34,7 @@ from bench.servers import postgres
 from tests.pgbouncer import start_pgbouncer
 from tests.processes import ROOT, Process, Processes, eventually
 from tests.relay import Relay
-from tests.worker.history import keep_history, reigns
+from tests.worker.history import keep_history, registrations
 
 RECOVERY_LIMIT_SECONDS = 30.0
 
@@ -305,7 +305,8 @@ def check(fleet: Fleet, before: dict[int, tuple[int, int, int]]) -> None:
         "SELECT count(*), count(DISTINCT application_name) FROM pg_stat_activity "
         "WHERE application_name LIKE 'direct-%%' AND client_port IS NOT NULL"
     )
-    twice = [node_id for node_id in fleet.workers if len(told := reigns(fleet.sql, node_id)) != len(set(told))]
+    written = {node_id: [at for at, _ in registrations(fleet.sql, node_id)] for node_id in fleet.workers}
+    twice = [node_id for node_id, moments in written.items() if len(moments) != len(set(moments))]
     beats = fleet.sql("SELECT count(*) FROM history")[0][0]
     after = {process.pid: resources(process) for process in fleet.workers.values()}
     same = [pid for pid in after if pid in before]

@@ -14,11 +14,11 @@ def keep_history(sql: Sql) -> None:
     """
     sql(
         "CREATE TABLE history (id bigserial, node_id text, writer text DEFAULT current_setting('application_name'), "
-        "heartbeat_at timestamptz, arrived_at timestamptz DEFAULT clock_timestamp())"
+        "registered_at timestamptz, heartbeat_at timestamptz, arrived_at timestamptz DEFAULT clock_timestamp())"
     )
     sql(
         "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO history (node_id, "
-        "heartbeat_at) VALUES (NEW.node_id, NEW.heartbeat_at); RETURN NULL; END $$"
+        "registered_at, heartbeat_at) VALUES (NEW.node_id, NEW.registered_at, NEW.heartbeat_at); RETURN NULL; END $$"
     )
     sql("CREATE TRIGGER note AFTER INSERT OR UPDATE ON workers FOR EACH ROW EXECUTE FUNCTION note()")
 
@@ -27,3 +27,9 @@ def reigns(sql: Sql, node_id: str) -> list[str]:
     """Return who wrote a node id's row, each for as long as nobody else did."""
     rows = sql("SELECT writer FROM history WHERE node_id = %s ORDER BY id", node_id)
     return [writer for writer, _ in groupby(row[0] for row in rows)]
+
+
+def registrations(sql: Sql, node_id: str) -> list[tuple[Any, str]]:
+    """Return the registrations of a node id and who wrote under each, as often as it came after another."""
+    rows = sql("SELECT registered_at, writer FROM history WHERE node_id = %s ORDER BY id", node_id)
+    return [registration for registration, _ in groupby(rows)]
