@@ -77,4 +77,5 @@ class Reader:
         with self._lock:
             changed, self._trouble = trouble != self._trouble, trouble
         if changed:
-            _log.log(logging.INFO if trouble is None else logging.WARNING, "%s", message)
+            # The end of an outage has the level of its start: a log of warnings shows both.
+            _log.warning("%s", message, extra={"reason": trouble, "url": str(self._url)})

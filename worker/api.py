@@ -80,5 +80,5 @@ class Worker:
         failure = self._heartbeat.failure
         if failure is not None and self._settled.is_set():
             # Leaving the block raises it, which may be hours away.
-            _log.error("'%s' beats no longer: %s", self._node_id, failure)
+            _log.error("'%s' beats no longer: %s", self._node_id, failure, extra={"node_id": self._node_id})
         self._settled.set()

@@ -208,7 +208,7 @@ class Heartbeat:
     def _record_stop(self, connection: Connection) -> bool:
         problem = self._claim.record_stop(connection)
         if problem is None:
-            _log.info("'%s' stopped", self._node_id)
+            _log.info("'%s' stopped", self._node_id, extra={"node_id": self._node_id})
             return True
         self._log_unrecorded(problem)
         return False
@@ -229,7 +229,8 @@ class Heartbeat:
         if self._unrecorded_logged:
             return
         self._unrecorded_logged = True
-        _log.error("'%s' stops, which could not be recorded: %s", self._node_id, reason)
+        fields = {"node_id": self._node_id, "reason": reason}
+        _log.error("'%s' stops, which could not be recorded: %s", self._node_id, reason, extra=fields)
 
     def _log_trouble(self, error: MetadataDbError) -> None:
         """Log each kind of trouble once in an outage, not once for each attempt."""
@@ -237,11 +238,14 @@ class Heartbeat:
             self._silent_since = time.monotonic()
         if error.reason not in self._troubles:
             self._troubles.add(error.reason)
-            _log.warning("'%s' cannot beat and keeps trying: %s", self._node_id, error)
+            fields = {"node_id": self._node_id, "reason": error.reason}
+            _log.warning("'%s' cannot beat and keeps trying: %s", self._node_id, error, extra=fields)
 
     def _log_recovery(self) -> None:
         if self._silent_since is not None:
-            _log.info("'%s' beats after %.1f s without", self._node_id, time.monotonic() - self._silent_since)
+            silent = time.monotonic() - self._silent_since
+            # At the level of the trouble: a log of warnings shows the end of each outage as well.
+            _log.warning("'%s' beats after %.1f s without", self._node_id, silent, extra={"node_id": self._node_id})
         self._silent_since = None
         self._troubles.clear()
         self._turned(None)

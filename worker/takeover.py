@@ -275,8 +275,8 @@ class NodeIdClaim:
                 return False
             is_first, self.registered_at = self.registered_at is None, registered_at
             if is_first:
-                version = self._info.get("version", "unknown")
-                _log.info("registered as '%s' in %s, version %s", self._node_id, server_of(connection), version)
+                fields = {"node_id": self._node_id, "url": server_of(connection), "version": self._info.get("version")}
+                _log.info("registered as '%s'", self._node_id, extra=fields)
             else:
                 self._log_registered_again(found)
         # A heartbeat follows a registration at once: a process that was refused leaves a registration, too.

@@ -70,9 +70,9 @@ def test_away_while_serving_and_back(processes: Processes, server: EmbeddedPostg
         server.launch()
         eventually(fleet.works)
         fleet.processes[0].says("'w' beats after", times=outage)
-        # A line for each outage, and not for each beat or request. (A worker may see it first as a server that
-        # shuts down, and then as one that is not there.)
-        assert all(outage <= count <= 2 * outage for count in fleet.warnings()), fleet.warnings()
+        # A line for the start and one for the end of each outage, and not for each heartbeat or request. (A worker may
+        # see it first as a server that shuts down, and then as one that is not there.)
+        assert all(2 * outage <= count <= 3 * outage for count in fleet.warnings()), fleet.warnings()
     assert all(process.popen.poll() is None for process in fleet.processes)
 
 
@@ -83,7 +83,7 @@ def test_away_at_the_start(processes: Processes, server: EmbeddedPostgres) -> No
     fleet.processes[0].says("cannot be reached")
     server.launch()
     eventually(fleet.works)
-    assert fleet.warnings() == [1, 1, 1]
+    eventually(lambda: fleet.warnings() == [2, 2, 2])  # its start and its end
 
 
 def test_not_migrated(processes: Processes, empty_database: str) -> None:
@@ -93,7 +93,7 @@ def test_not_migrated(processes: Processes, empty_database: str) -> None:
         process.says("run `ampd migrate`")
     upgrade(MetadataDbUrl.parse(empty_database))
     eventually(fleet.works)
-    assert fleet.warnings() == [1, 1, 1]
+    eventually(lambda: fleet.warnings() == [2, 2, 2])  # its start and its end
 
 
 def test_the_password_is_refused_and_shown_nowhere(
@@ -116,4 +116,4 @@ def test_the_password_is_refused_and_shown_nowhere(
         assert process.stop() == 0
     for text in (shown, *bodies, *(process.output for process in fleet.processes)):
         assert PASSWORD not in text
-    assert fleet.warnings() == [1, 1, 1]
+    eventually(lambda: fleet.warnings() == [2, 2, 2])  # its start and its end

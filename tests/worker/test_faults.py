@@ -77,7 +77,7 @@ def beats(worker: Process, url: str) -> None:
 
 def is_told_once(worker: Process) -> None:
     """Hold it to one warning, and one more where the machine was too busy for an answer in time: each kind once."""
-    warnings = re.findall(r"level=warn .*", worker.output)
+    warnings = re.findall(r"level=warn (?!.* beats after ).*", worker.output)
     late = [each for each in warnings if "did not answer within" in each]
     assert len(late) <= 1, worker.output
     assert len(warnings) - len(late) == 1, worker.output
