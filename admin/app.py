@@ -26,7 +26,9 @@ def create_app(url: MetadataDbUrl, thresholds: Thresholds) -> Flask:
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     register_errors(app)
     register_transfer(app)
-    app.register_blueprint(health(lambda: reader.query(check_schema, QUERY_TIMEOUT_SECONDS)))
+    app.register_blueprint(
+        health(lambda: reader.query(check_schema, QUERY_TIMEOUT_SECONDS), lambda: reader.replay_lag.warning)
+    )
     app.register_blueprint(workers(reader, forgetter, thresholds, QUERY_TIMEOUT_SECONDS))
     app.register_blueprint(openapi())
     app.register_blueprint(docs())

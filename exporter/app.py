@@ -1,7 +1,6 @@
 """The exporter as a Flask application."""
 
 import platform
-from collections.abc import Mapping
 
 from flask import Flask, Response, request
 from prometheus_client import Gauge
@@ -11,12 +10,11 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 from amp_workers.exporter.exposition import expose
 from amp_workers.exporter.families import AGE_BOUNDS, BUILD_INFO
 from amp_workers.exporter.landing import landing
-from amp_workers.exporter.scrape import Scraper
+from amp_workers.exporter.scrape import Known, Scraper
 from amp_workers.metadata_db import (
     UNHEALTHY,
     Fleet,
     JobsLog,
-    Key,
     Learn,
     MetadataDbError,
     MetadataDbUrl,
@@ -58,14 +56,18 @@ def create_app(
 
     jobs_log = JobsLog()
 
-    def read(known: Mapping[Key, str], learn: Learn, seconds: float) -> Fleet:
-        return reader.query(
-            lambda connection: read_fleet(connection, thresholds, AGE_BOUNDS, states, known, learn, jobs_log), seconds
+    def read(known: Known, learn: Learn, seconds: float) -> tuple[Fleet, float | None]:
+        # A read that is repeated has learnt something meanwhile.
+        fleet = reader.query(
+            lambda connection: read_fleet(connection, thresholds, AGE_BOUNDS, states, known(), learn, jobs_log), seconds
         )
+        return fleet, reader.replay_lag.seconds
 
     scraper = Scraper(read, own)
     app = Flask("amp_workers.exporter", static_folder=None)
-    app.register_blueprint(health(lambda: reader.query(check_schema, DEFAULT_TIMEOUT_SECONDS)))
+    app.register_blueprint(
+        health(lambda: reader.query(check_schema, DEFAULT_TIMEOUT_SECONDS), lambda: reader.replay_lag.warning)
+    )
     app.register_blueprint(landing(telemetry_path, version))
 
     @app.get(telemetry_path)

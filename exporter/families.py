@@ -26,6 +26,13 @@ METADATA_DB_UP = Family(
     "absent, since nothing is known.",
 )
 
+METADATA_DB_REPLAY_LAG = Family(
+    "amp_metadata_db_replay_lag_seconds",
+    "gauge",
+    "Seconds by which a metadata DB that is a standby lags behind its primary; 0 if all that it received is replayed. "
+    "Absent on a primary.",
+)
+
 WORKERS = Family(
     "amp_workers",
     "gauge",
@@ -93,6 +100,7 @@ JOBS_LAST_FATAL_TIMESTAMP = Family(
 
 FLEET = (
     METADATA_DB_UP,
+    METADATA_DB_REPLAY_LAG,
     WORKERS,
     WORKERS_FAILED_RECENTLY,
     WORKERS_BY_VERSION,

@@ -16,6 +16,7 @@ from amp_workers.exporter.families import (
     JOBS_OLDEST_NOT_PICKED_UP_AGE,
     JOBS_STRANDED,
     JOBS_STRANDED_BY_WORKER,
+    METADATA_DB_REPLAY_LAG,
     METADATA_DB_UP,
     WORKERS,
     WORKERS_BY_VERSION,
@@ -30,14 +31,16 @@ _EXPECTED = (State.ACTIVE, State.STUCK, State.STALE, State.LOST)
 class FleetCollector(Collector):
     """Makes the families of one fleet."""
 
-    def __init__(self, fleet: Fleet, versions: Mapping[str, int]) -> None:
-        """versions: how many running workers there are of each."""
+    def __init__(self, fleet: Fleet, versions: Mapping[str, int], replay_lag: float | None) -> None:
+        """versions: how many running workers there are of each. replay_lag: in seconds, None on a primary."""
         self._groups = fleet.groups
         self._jobs = fleet.jobs
         self._versions = versions
+        self._replay_lag = replay_lag
 
     def collect(self) -> Iterator[Metric]:
         yield _gauge(METADATA_DB_UP, {(): 1})
+        yield _gauge(METADATA_DB_REPLAY_LAG, {} if self._replay_lag is None else {(): self._replay_lag})
         counts = Counter[str]()
         for group in self._groups:
             counts[group.state] += group.workers

@@ -15,8 +15,11 @@ from amp_workers.exporter.fleet_families import DownCollector, FleetCollector
 from amp_workers.exporter.worker_families import Texts, WorkerFamilies
 from amp_workers.metadata_db import REASONS, Fleet, Key, Learn, MetadataDbError
 
-Read = Callable[[Mapping[Key, str], Learn, float], Fleet]
-"""Reads the fleet, as `read_fleet` does, within so many seconds; raises MetadataDbError."""
+Known = Callable[[], Mapping[Key, str]]
+"""Returns the fingerprints whose details are known."""
+
+Read = Callable[[Known, Learn, float], tuple[Fleet, float | None]]
+"""Reads the fleet, as `read_fleet` does, and the replay lag, within so many seconds; raises MetadataDbError."""
 
 _SHORTEST_SECONDS = 0.05
 """Less than this is no time to ask anything."""
@@ -84,12 +87,12 @@ class Scraper:
     def _query(self, seconds: float) -> Scrape:
         try:
             with self._duration.time():
-                fleet = self._read(self._families.known(), self._families.learn, seconds)
+                fleet, replay_lag = self._read(self._families.known, self._families.learn, seconds)
         except MetadataDbError as error:
             self._errors.labels(error.reason).inc()
             raise
         texts, versions = self._families.write(fleet)
-        return Scrape(FleetCollector(fleet, versions), texts)
+        return Scrape(FleetCollector(fleet, versions, replay_lag), texts)
 
     def _land(self) -> None:
         with self._lock:

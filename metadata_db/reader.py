@@ -13,9 +13,12 @@ from sqlalchemy.exc import DBAPIError
 from amp_workers.metadata_db.engine import connect, deadline, pooled_engine, through_pooler, told, transaction
 from amp_workers.metadata_db.errors import MetadataDbError
 from amp_workers.metadata_db.schema_compat import check_compatible
+from amp_workers.metadata_db.standby import ReplayLag
 from amp_workers.metadata_db.url import MetadataDbUrl
 
 Result = TypeVar("Result")
+
+_CONFLICT_PAUSE_SECONDS = 0.05
 
 _log = logging.getLogger("amp_workers.metadata_db")
 
@@ -34,6 +37,7 @@ class Reader:
         weakref.finalize(self, self._engine.dispose)
         self._lock = threading.Lock()
         self._trouble: str | None = None
+        self.replay_lag = ReplayLag(f"{url}")
 
     def query(self, run: Callable[[Connection], Result], seconds: float) -> Result:
         """Return what `run` returns, within so many seconds.
@@ -46,7 +50,9 @@ class Reader:
             result = self._query(run, ends)
         except MetadataDbError as error:
             self._note(error.reason, f"{error}")
-            raise
+            if self.replay_lag.warning is None:
+                raise
+            raise MetadataDbError(error.reason, f"{error}; {self.replay_lag.warning}") from error
         self._note(None, f"the metadata DB {self._url} answers")
         return result
 
@@ -55,14 +61,26 @@ class Reader:
             seconds = max(0.0, ends - time.monotonic())
             try:
                 with told(), connect(self._engine, seconds) as connection, deadline(connection, seconds):
-                    return self._run(connection, run)
+                    return self._observed(connection, run)
             except MetadataDbError as error:
                 # A pooled connection whose server was restarted. SQLAlchemy has emptied the pool by now, so that
                 # a second try gets a new one, and a read may be tried again without harm.
                 cause = error.__cause__
+                if self.replay_lag.is_recovery_conflict(cause) and time.monotonic() + _CONFLICT_PAUSE_SECONDS < ends:
+                    time.sleep(_CONFLICT_PAUSE_SECONDS)
+                    continue
                 broken = isinstance(cause, DBAPIError) and cause.connection_invalidated
                 if not broken or time.monotonic() >= ends - seconds / 2:
                     raise
+
+    def _observed(self, connection: Connection, run: Callable[[Connection], Result]) -> Result:
+        try:
+            result = self._run(connection, run)
+        except DBAPIError:
+            self.replay_lag.observe_after_error(connection)
+            raise
+        self.replay_lag.observe(connection)
+        return result
 
     @staticmethod
     def _run(connection: Connection, run: Callable[[Connection], Result]) -> Result:

@@ -3,6 +3,7 @@ embedded PostgreSQL."""
 
 import os
 import shutil
+import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -40,7 +41,13 @@ class Cluster:
         options = [each for setting in own for each in ("-c", setting)]
         server = self._start("postgres", "-D", str(self._data), *options, environment=self._environment)
         server.says("ready to accept")  # a standby accepts "read-only connections"
+        self._server = server
         return server
+
+    def stop(self) -> None:
+        """Shut the server down, without waiting for its sessions to end."""
+        self._server.signal(signal.SIGINT)
+        assert self._server.wait() == 0
 
     @property
     def _data(self) -> Path:

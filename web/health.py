@@ -10,10 +10,11 @@ OPEN_PATHS = frozenset({"/-/healthy", "/-/ready"})
 """What everybody may ask: a kubelet has no credentials."""
 
 
-def health(ready: Callable[[], None]) -> Blueprint:
+def health(ready: Callable[[], None], warning: Callable[[], str | None] = lambda: None) -> Blueprint:
     """Return `/-/healthy`, which answers as long as the process serves, and `/-/ready`.
 
     ready: raises where the process could not do its work now; the application's own handler answers that.
+    warning: returns what `/-/ready` adds for a process that is ready.
     """
     readiness = Readiness(ready)
     blueprint = Blueprint("health", __name__)
@@ -25,7 +26,8 @@ def health(ready: Callable[[], None]) -> Blueprint:
     @blueprint.get("/-/ready")
     def is_ready() -> Response:
         readiness.check()
-        return _text("ready\n")
+        found = warning()
+        return _text("ready\n" if found is None else f"ready; {found}\n")
 
     return blueprint
 

@@ -16,6 +16,8 @@ from grafana.builder.thresholds import (
     AHEAD_FOR,
     AHEAD_SECONDS,
     EXPORTER_DOWN_FOR,
+    LAGGING_FOR,
+    LAGGING_SECONDS,
     LOST_SECONDS,
     METADATA_DB_DOWN_FOR,
     NO_ACTIVE_FOR,
@@ -106,6 +108,19 @@ ALERTS = (
         description="The exporter runs, but the metadata DB of {job} has not answered it for over "
         f"{promql(METADATA_DB_DOWN_FOR)}. Perhaps workers cannot write heartbeats either; nothing is known of "
         "them, and alerts about them stay as they were.",
+        dashboard=EXPORTER_UID,
+    ),
+    Alert(
+        "AmpMetadataDbLagging",
+        Severity.WARNING,
+        Scope.METADATA_DB,
+        record.REPLAY_LAG,
+        above=LAGGING_SECONDS,
+        pending=LAGGING_FOR,
+        summary="The metadata DB of {job} is a standby that lags",
+        description="The exporter of {job} reads from a standby that has lagged behind its primary for over "
+        f"{promql(LAGGING_FOR)}, now by {{value:duration}}. Live workers look stale or lost there. Read from the "
+        "primary.",
         dashboard=EXPORTER_UID,
     ),
     Alert(

@@ -22,6 +22,7 @@ SELECTED = f'job=~"{JOBS}"'
 
 EXPORTERS_UP = "job:amp_exporters_up:sum"
 METADATA_DB_UP = "job:amp_metadata_db_up:max"
+REPLAY_LAG = "job:amp_metadata_db_replay_lag_seconds:max"
 SETTLED = "job:amp_fleet_settled:max"
 SILENCE = "job_node_id:amp_worker_silence_seconds:min"
 AHEAD = "job_node_id:amp_worker_ahead_seconds:max"
@@ -80,6 +81,11 @@ RECORDING_RULES = (
         f"  * min_over_time(amp_metadata_db_up{{{SELECTED}}}[{promql(SETTLING)}])\n"
         f"  * on (job, instance) min_over_time(up{{{SELECTED}}}[{promql(SETTLING)}])\n"
         ") == 1",
+    ),
+    _held(
+        REPLAY_LAG,
+        "By how many seconds a metadata DB that is a standby lags behind its primary.",
+        f"max by (job) (amp_metadata_db_replay_lag_seconds{{{SELECTED}}})",
     ),
     _held(
         SILENCE,

@@ -64,6 +64,12 @@ VERSIONS_FOR = timedelta(minutes=30)
 METADATA_DB_DOWN_FOR = timedelta(seconds=20)
 """A restart of PostgreSQL takes less."""
 
+LAGGING_SECONDS = 5
+"""From this lag of a standby on, live workers look stale there. The exporter's own threshold for its log line."""
+
+LAGGING_FOR = timedelta(minutes=1)
+"""By default, the replay waits for up to 30 s for a query that is in its way (max_standby_streaming_delay)."""
+
 EXPORTER_DOWN_FOR = timedelta(seconds=10)
 """A restart of the exporter takes less."""
 

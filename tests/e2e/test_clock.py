@@ -46,6 +46,13 @@ def test_the_databases_clock_is_stepped_back_and_forward(processes: Processes, o
     os.kill(dead.pid, signal.SIGKILL)
     clock.step("-40")
     eventually(lambda: states() == {"live": "active", "dead": "stale"})
+    code, output = ampctl("check")
+    assert code == 1
+    assert "dead: stale" in output
+    assert "in the future" in output
+    assert "live" not in output
+    wide = ampctl("list", "--wide")[1]
+    assert re.search(r"^dead +stale +-[123]?\ds ", wide, re.M), wide
     assert -41 <= metric('amp_worker_heartbeat_age_seconds{node_id="dead"}') < -5
     assert 5 < metric("amp_fleet_oldest_heartbeat_age_seconds") <= 41
     assert metric('amp_fleet_heartbeat_age_seconds_bucket{le="5.0"}') == 1
@@ -54,6 +61,9 @@ def test_the_databases_clock_is_stepped_back_and_forward(processes: Processes, o
 
     clock.step("+600")
     eventually(lambda: states() == {"live": "active", "dead": "lost"})
+    code, output = ampctl("check")
+    assert code == 1
+    assert "dead: lost" in output
     assert metric('amp_worker_heartbeat_age_seconds{node_id="dead"}') > 60
     assert live.popen.poll() is None
     assert live.stop() == 0

@@ -134,6 +134,21 @@ def heartbeats_to_both_sides(time: int) -> Scrape:
     return Scrape(FLEET | {node_id: Worker(age=age) for node_id, age in ages.items()})
 
 
+def lagging(time: int) -> Scrape:
+    """From 60 s on the standby replays nothing any more, and has caught up at 180 s; the exporter is away meanwhile."""
+    if not 60 < time < 180:
+        return Scrape(FLEET, replay_lag=0)
+    if 140 < time < 150:
+        return Scrape(up=False)
+    lag = time - 60.0
+    return Scrape(dict.fromkeys(NODE_IDS, Worker(age=lag + 0.5)), replay_lag=lag)
+
+
+def lagging_for_half_a_minute(time: int) -> Scrape:
+    """As a standby does that waits for a query; its fleet is fresh, since heartbeats are what is missing."""
+    return Scrape(FLEET, replay_lag=time - 60.0 if 60 < time < 90 else 0)
+
+
 def killed_before_the_exporter(time: int) -> Scrape:
     """Worker-01 dies at 60 s. Exporter and metadata DB are away in turns, and it is dead all the while."""
     if 100 < time < 130:
@@ -211,6 +226,18 @@ MUST_FIRE = [
         {"AmpMetadataDbUnreachable": (85, 145)},
     ),
     Case("the metadata DB comes and goes", metadata_db_in_and_out, 900, {"AmpExporterErrors": (185, 670)}),
+    Case(
+        "a standby lags, and all workers look lost",
+        lagging,
+        240,
+        {
+            "AmpMetadataDbLagging": (130, 175),
+            "AmpWorkerHeartbeatStale": (70, 175),
+            "AmpWorkerLost": (120, 175),
+            "AmpFleetShareLost": (70, 175),
+            "AmpNoActiveWorkers": (75, 175),
+        },
+    ),
     Case("the exporter is away", exporter_away(120), 240, {"AmpExporterDown": (75, 115)}),
     Case("the exporter is slow", slow, 300, {"AmpExporterSlow": (185, 235)}),
     Case("a rollout gets stuck", stuck_rollout, 2500, {"AmpVersionSkew": (1865, 2395)}),
@@ -287,6 +314,7 @@ MUST_NOT_FIRE = [
     Case("a restart of the metadata DB in 20 s", metadata_db_away(85), 300),
     Case("an outage of the metadata DB that is shorter than the time to settle", metadata_db_away(75)),
     Case("a restart of the exporter", exporter_away(70)),
+    Case("a standby lags for half a minute", lagging_for_half_a_minute),
     Case("a restart of Prometheus", lambda time: None if 60 < time < 100 else fleet()),
     Case("a rollout in ten minutes", rollout(10), 900),
     Case("a rollout, its rollback and the next try", restart_loop(3), 900),

@@ -32,6 +32,9 @@ class Scrape:
     up: bool = True
     metadata_db_up: bool = True
     seconds: float = 0.03
+    replay_lag: float | None = None
+    """None where the metadata DB is a primary."""
+
     series_of_workers: bool = True
     """False as with --collector.workers=none."""
 
@@ -45,6 +48,8 @@ class Scrape:
         yield _series("amp_metadata_db_up"), float(self.metadata_db_up)
         if not self.metadata_db_up:
             return
+        if self.replay_lag is not None:
+            yield _series("amp_metadata_db_replay_lag_seconds"), self.replay_lag
         yield from self._fleet()
         if self.series_of_workers:
             yield from self._workers()

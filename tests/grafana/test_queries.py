@@ -310,6 +310,7 @@ EXPORTER: dict[str, list[Expected]] = {
     ],
     "Query duration": [something, something, something],
     "Scrape duration": [something],
+    "Replay lag": [lambda _: {}],
     "Queries": [one(lambda _: pytest.approx(60, rel=0.1))],
     "Series over time": [one(lambda answers: answers.lines)],
     "CPU": [something],
@@ -350,6 +351,7 @@ RECORDED: dict[str, Expected] = {
     "job:amp_exporters_up:sum": one(lambda _: 1),
     "job:amp_metadata_db_up:max": one(lambda _: 1),
     "job:amp_fleet_settled:max": one(lambda _: 1),
+    "job:amp_metadata_db_replay_lag_seconds:max": lambda _: {},
     "job_node_id:amp_worker_silence_seconds:min": each(SILENT, distance),
     "job_node_id:amp_worker_ahead_seconds:max": lambda answers: {
         labelled(node_id=row.node_id): about(-row.age) for row in answers.rows if row.node_id == "future"
@@ -363,6 +365,7 @@ RECORDED: dict[str, Expected] = {
 ALERTING: dict[str, Expected] = {
     "AmpExporterDown": lambda _: {},
     "AmpMetadataDbUnreachable": lambda _: {},
+    "AmpMetadataDbLagging": lambda _: {},
     "AmpFleetUnsettled": lambda _: {},
     "AmpNoActiveWorkers": lambda _: {},
     "AmpFleetShareLost": one(lambda answers: answers.count(*SILENT) / answers.count(*BEATING)),

@@ -19,7 +19,7 @@ from grafana.builder.dashboards.panels import (
     timeseries_panel,
 )
 from grafana.builder.links import EXPORTER_UID
-from grafana.builder.thresholds import SLOW_SECONDS
+from grafana.builder.thresholds import LAGGING_SECONDS, SLOW_SECONDS
 
 _UP_OR_DOWN = {0: ("does not answer", RED), 1: ("answers", GREEN)}
 
@@ -121,6 +121,19 @@ def _scrapes(board: dashboard.Dashboard) -> dashboard.Dashboard:
                     unit="s",
                 ),
                 ((None, GREEN), (SLOW_SECONDS, RED)),
+            )
+        )
+        .with_panel(
+            thresholds_shown(
+                timeseries_panel(
+                    "Replay lag",
+                    "By how much a metadata DB that is a standby lags behind its primary. A primary has no lag. From "
+                    f"{LAGGING_SECONDS} s on, live workers look stale.",
+                    query(f"max by (instance) (amp_metadata_db_replay_lag_seconds{{{JOB}}})", "{{instance}}"),
+                    unit="s",
+                    width=24,
+                ),
+                ((None, GREEN), (LAGGING_SECONDS, RED)),
             )
         )
         .with_panel(
