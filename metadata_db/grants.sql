@@ -19,9 +19,10 @@
 
 BEGIN;
 
--- Amp's own database, in which Amp migrates its own schema.
+-- Amp's own database is recognised by its tables, in any schema. Amp migrates them itself.
 SELECT amp.schema IS NULL AS is_ours, coalesce(amp.schema, (
-    SELECT nspname FROM pg_class JOIN pg_namespace ON relnamespace = pg_namespace.oid WHERE pg_class.oid = to_regclass('workers')
+    SELECT nspname FROM pg_class JOIN pg_namespace ON relnamespace = pg_namespace.oid
+    WHERE pg_class.oid = to_regclass('workers')
 ), current_schema()) AS schema
 FROM (SELECT) AS always LEFT JOIN (
 AMP_DATABASE
