@@ -2,14 +2,13 @@
 
 from amp_workers.metadata_db.amp_database import AmpDatabase, amp_database
 from amp_workers.metadata_db.engine import (
-    CONNECT_TIMEOUT_SECONDS,
     backend_of,
     connect,
     deadline,
     server_of,
     single_engine,
     through_pooler,
-    told,
+    translate_errors,
 )
 from amp_workers.metadata_db.errors import REASONS, MetadataDbError, UnfitSchema
 from amp_workers.metadata_db.fleet import RUNNING, Details, Fleet, Group, Key, Learn, Member, read_fleet
@@ -40,6 +39,7 @@ from amp_workers.metadata_db.registrations import (
 )
 from amp_workers.metadata_db.schema import DEFAULT_THRESHOLDS, STATES, UNHEALTHY, UNKNOWN, State, Thresholds, clock_at
 from amp_workers.metadata_db.schema_compat import check_compatible
+from amp_workers.metadata_db.session import CONNECT_TIMEOUT_SECONDS
 from amp_workers.metadata_db.url import ENVIRONMENT, InvalidMetadataDbUrl, MetadataDbUrl, from_environment
 from amp_workers.metadata_db.workers import (
     EVERY_WORKER,
@@ -115,6 +115,6 @@ __all__ = [
     "session_id",
     "single_engine",
     "through_pooler",
-    "told",
+    "translate_errors",
     "try_lock",
 ]

@@ -8,7 +8,7 @@ the groups that are new or have changed, in the same snapshot.
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -31,7 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from amp_workers.metadata_db.engine import in_transaction, transaction
+from amp_workers.metadata_db.engine import transaction
 from amp_workers.metadata_db.jobs import Jobs, JobsLog, read_jobs
 from amp_workers.metadata_db.schema import (
     INFO_KEYS,
@@ -195,11 +195,7 @@ def _one_snapshot(connection: Connection) -> Iterator[None]:
     A REPEATABLE READ transaction takes its snapshot with its first query, even if that then waits for the table's
     lock: it would show the heartbeats of before with the age of after. LOCK TABLE waits without taking a snapshot.
     """
-    with ExitStack() as end:
-        if in_transaction(connection):
-            connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        else:
-            end.enter_context(transaction(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"))
+    with transaction(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"):
         connection.exec_driver_sql("LOCK TABLE workers IN ACCESS SHARE MODE")
         yield
 

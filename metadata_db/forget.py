@@ -7,7 +7,7 @@ from sqlalchemy import Connection, column, delete, exists, false, func, select, 
 from sqlalchemy.exc import DBAPIError
 
 from amp_workers.errors import AmpError
-from amp_workers.metadata_db.engine import connect, deadline, single_engine, told
+from amp_workers.metadata_db.engine import connect, deadline, single_engine, translate_errors
 from amp_workers.metadata_db.errors import MetadataDbError
 from amp_workers.metadata_db.schema import State, Thresholds, clock_of, clock_of_each_row, clock_reading, state, workers
 from amp_workers.metadata_db.schema_compat import check_compatible
@@ -53,7 +53,7 @@ class Forgetter:
         if not self._turn.acquire(timeout=seconds):
             raise MetadataDbError("timeout", "other deletions are under way, and the metadata DB is slow to answer")
         try:
-            with told(), connect(self._engine, seconds) as connection, deadline(connection, seconds):
+            with translate_errors(), connect(self._engine, seconds) as connection, deadline(connection, seconds):
                 return _forget(connection, node_id, thresholds)
         finally:
             self._turn.release()

@@ -84,6 +84,14 @@ FROM (VALUES ('SELECT', '{node_id,heartbeat_at,info,registered_at}'::name[]),
              ('UPDATE', '{heartbeat_at,info,registered_at}')) AS needed (privilege, names)
 JOIN pg_attribute ON attrelid = :'workers'::regclass AND attname = ANY (names)
 GROUP BY privilege \gexec
+
+-- BYPASSRLS holds in every database of the server, so granting it is left to the superuser.
+SELECT relrowsecurity AND EXISTS (
+    SELECT FROM pg_roles WHERE rolname IN (:'worker', :'reader') AND NOT rolbypassrls AND NOT rolsuper
+) AS hides_rows FROM pg_class WHERE oid = :'workers'::regclass \gset
+\if :hides_rows
+\warn 'row-level security on workers would hide rows, which is refused: ALTER ROLE' :"worker" 'BYPASSRLS; ALTER ROLE' :"reader" 'BYPASSRLS;'
+\endif
 \elif :is_ours
 \warn 'there is no workers table yet: run "ampd migrate" as the owner, and then this once more'
 \else

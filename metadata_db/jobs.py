@@ -35,7 +35,7 @@ from sqlalchemy.exc import DBAPIError
 
 from amp_workers.errors import AmpError
 from amp_workers.metadata_db.amp_database import amp_database
-from amp_workers.metadata_db.engine import in_transaction, transaction
+from amp_workers.metadata_db.engine import in_transaction, keep_session, transaction
 from amp_workers.metadata_db.errors import explain
 from amp_workers.metadata_db.schema import Clock, State, constant, epoch, moment, shown, state, workers
 
@@ -302,6 +302,7 @@ def _bounded(connection: Connection, *tables: str) -> Iterator[None]:
     with ExitStack() as end:
         if not in_transaction(connection):
             end.enter_context(transaction(connection, "BEGIN READ ONLY"))
+        end.enter_context(keep_session(connection))
         connection.exec_driver_sql(f"SAVEPOINT jobs; {_LIMITS}; {_BY_INDEX}")
         try:
             for table in tables:

@@ -13,9 +13,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, func, inspect, select
 
 from amp_workers.metadata_db.amp_database import amp_database
-from amp_workers.metadata_db.engine import CONNECT_TIMEOUT_SECONDS, connect, deadline, server_of, single_engine, told
+from amp_workers.metadata_db.engine import connect, deadline, server_of, session_of, single_engine, translate_errors
 from amp_workers.metadata_db.errors import MetadataDbError
 from amp_workers.metadata_db.schema import workers
+from amp_workers.metadata_db.session import CONNECT_TIMEOUT_SECONDS
 from amp_workers.metadata_db.url import MetadataDbUrl
 
 Result = TypeVar("Result")
@@ -120,12 +121,15 @@ def _with_lock(url: MetadataDbUrl, run: Callable[[Connection], Result]) -> Resul
     """Run in one transaction that no other migration can be in: PostgreSQL's DDL is transactional."""
     engine = single_engine(url, "ampd migrate", statement_timeout=STATEMENT_TIMEOUT_SECONDS)
     with (
-        told(),
+        translate_errors(),
         connect(engine, CONNECT_TIMEOUT_SECONDS) as connection,
         deadline(connection, STATEMENT_TIMEOUT_SECONDS),
     ):
         transactional = connection.execution_options(isolation_level="READ COMMITTED")
         with transactional.begin():
+            settings = session_of(connection).local_settings
+            if settings:
+                transactional.exec_driver_sql(settings)
             transactional.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(VERSION_TABLE, 0))))
             return run(transactional)
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from amp_workers.metadata_db.engine import connect, deadline, pooled_engine, through_pooler, told, transaction
+from amp_workers.metadata_db.engine import connect, deadline, pooled_engine, translate_errors
 from amp_workers.metadata_db.errors import MetadataDbError
 from amp_workers.metadata_db.schema_compat import check_compatible
 from amp_workers.metadata_db.standby import ReplayLag
@@ -57,39 +57,34 @@ class Reader:
         return result
 
     def _query(self, run: Callable[[Connection], Result], ends: float) -> Result:
+        may_repeat = True
         while True:
             seconds = max(0.0, ends - time.monotonic())
             try:
-                with told(), connect(self._engine, seconds) as connection, deadline(connection, seconds):
+                with translate_errors(), connect(self._engine, seconds) as connection, deadline(connection, seconds):
                     return self._observed(connection, run)
             except MetadataDbError as error:
-                # A pooled connection whose server was restarted. SQLAlchemy has emptied the pool by now, so that
-                # a second try gets a new one, and a read may be tried again without harm.
                 cause = error.__cause__
                 if self.replay_lag.is_recovery_conflict(cause) and time.monotonic() + _CONFLICT_PAUSE_SECONDS < ends:
                     time.sleep(_CONFLICT_PAUSE_SECONDS)
                     continue
-                broken = isinstance(cause, DBAPIError) and cause.connection_invalidated
-                if not broken or time.monotonic() >= ends - seconds / 2:
+                # A pooled session may be outdated: its server restarted, a table or a search_path changed. SQLAlchemy
+                # has emptied the pool by now, so that the second attempt has a new session. A read can be repeated
+                # safely.
+                is_outdated = isinstance(cause, DBAPIError) and cause.connection_invalidated
+                if not is_outdated or not may_repeat or time.monotonic() >= ends:
                     raise
+                may_repeat = False
 
     def _observed(self, connection: Connection, run: Callable[[Connection], Result]) -> Result:
         try:
-            result = self._run(connection, run)
+            check_compatible(connection)
+            result = run(connection)
         except DBAPIError:
             self.replay_lag.observe_after_error(connection)
             raise
         self.replay_lag.observe(connection)
         return result
-
-    @staticmethod
-    def _run(connection: Connection, run: Callable[[Connection], Result]) -> Result:
-        if not through_pooler(connection):
-            check_compatible(connection)
-            return run(connection)
-        with transaction(connection, "BEGIN READ ONLY"):
-            check_compatible(connection)
-            return run(connection)
 
     def _note(self, trouble: str | None, message: str) -> None:
         with self._lock:

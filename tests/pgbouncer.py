@@ -7,21 +7,29 @@ from amp_workers.metadata_db.embedded import EmbeddedPostgres, account
 from tests.processes import Process, Processes, free_port, tool
 
 
-def start_pgbouncer(processes: Processes, postgres: EmbeddedPostgres, directory: Path, pool_size: int = 20) -> int:
-    """Return the port of a PgBouncer that lets everybody in as PostgreSQL's superuser."""
+def start_pgbouncer(
+    processes: Processes,
+    postgres: EmbeddedPostgres,
+    directory: Path,
+    *,
+    pool_size: int = 20,
+    pool_mode: str = "transaction",
+    role: str = "postgres",
+) -> int:
+    """Return the port of a PgBouncer that lets everybody in as one role, PostgreSQL's superuser by default."""
     port = free_port()
     sockets = postgres.url.rpartition("host=")[2]
     configuration = directory / "pgbouncer.ini"
     configuration.write_text(
         f"""
         [databases]
-        * = host={sockets} user=postgres
+        * = host={sockets} user={role}
         [pgbouncer]
         listen_addr = 127.0.0.1
         listen_port = {port}
         unix_socket_dir =
         auth_type = any
-        pool_mode = transaction
+        pool_mode = {pool_mode}
         default_pool_size = {pool_size}
         max_client_conn = 20000
         server_login_retry = 1

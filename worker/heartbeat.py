@@ -24,7 +24,7 @@ from amp_workers.metadata_db import (
     heartbeat,
     single_engine,
     through_pooler,
-    told,
+    translate_errors,
 )
 from amp_workers.worker.reaper import HEARD
 from amp_workers.worker.takeover import BEAT_TIMEOUT_SECONDS, NodeIdClaim
@@ -168,10 +168,10 @@ class Heartbeat:
 
     @contextmanager
     def _session(self) -> Iterator[Connection]:
-        with told():
+        with translate_errors():
             connection = connect(self._engine, CONNECT_TIMEOUT_SECONDS)
         try:
-            with told():
+            with translate_errors():
                 yield connection
         finally:
             connection.close()

@@ -1,17 +1,20 @@
 """What a heartbeat costs the database: one round trip, no wait for the disk, no index, no growth."""
 
+import re
 import struct
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection
 
-from amp_workers.metadata_db import MetadataDbUrl, connect, heartbeat, mark_stopped, single_engine
+from amp_workers.metadata_db import MetadataDbUrl, connect, deadline, heartbeat, mark_stopped, single_engine
 from amp_workers.metadata_db.embedded import EmbeddedPostgres
 from amp_workers.metadata_db.registrations import BEAT
 from tests.metadata_db.registering import enter
-from tests.processes import eventually
+from tests.pgbouncer import start_pgbouncer
+from tests.processes import Processes, eventually
 from tests.relay import Relay
 
 Sql = Callable[..., list[Any]]
@@ -72,7 +75,7 @@ def test_a_beat_alone_does_not_wait_for_the_disk(connection: Connection, sql: Sq
     assert heartbeat(connection, "w", fence)
     assert mark_stopped(connection, "w", fence)
     settings = [row[0] for row in sql("SELECT setting FROM commits ORDER BY id")]
-    assert settings == ["on", "off", "on", "off", "on"]
+    assert settings == ["local", "off", "local", "off", "local"]
 
 
 # As many clients would send it, each in a transaction of its own, but without the way there and back.
@@ -124,3 +127,40 @@ def test_beats_touch_no_index_and_the_table_does_not_grow(sql: Sql) -> None:
     assert updates() == (1_000, pytest.approx(1, abs=0.01))
     assert beat(198) == after_1_000
     assert updates() == (100_000, pytest.approx(1, abs=0.01))
+
+
+def test_registration_and_stop_wait_for_no_standby(
+    database: str, sql: Sql, processes: Processes, postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    port = start_pgbouncer(processes, postgres, tmp_path)
+    pooled = f"postgresql://postgres@127.0.0.1:{port}/{database.rpartition('?')[0].rpartition('/')[2]}"
+    sql("SET synchronous_commit = local")
+    sql("ALTER SYSTEM SET synchronous_standby_names = 'gone'")
+    sql("SELECT pg_reload_conf()")
+    try:
+        eventually(lambda: sql("SHOW synchronous_standby_names") == [("gone",)])
+        for node_id, url in (("direct", database), ("pooled", pooled)):
+            with open_connection(url) as connection, deadline(connection, 20):
+                fence = enter(connection, node_id, {})
+                assert heartbeat(connection, node_id, fence)
+                assert mark_stopped(connection, node_id, fence)
+    finally:
+        sql("ALTER SYSTEM RESET synchronous_standby_names")
+        sql("SELECT pg_reload_conf()")
+        eventually(lambda: sql("SHOW synchronous_standby_names") == [("",)])
+
+
+def test_a_sequence_that_is_behind_the_table(database: str, sql: Sql, processes: Processes) -> None:
+    """As after a logical migration, which copies the rows and not the sequence."""
+    sql(
+        "INSERT INTO workers (node_id, heartbeat_at, created_at, registered_at) "
+        "SELECT 'old-' || g, now(), now(), now() FROM generate_series(1, 500) g"
+    )
+    sql("ALTER TABLE workers ALTER id RESTART")
+    worker = processes.ampd("worker", "--node-id=new", database=database)
+    worker.says("run SELECT setval", 30)
+    [command] = re.findall(r"run (SELECT setval\(.*?\) FROM public\.workers)", worker.output)
+    sql(command)
+    worker.says("registered as 'new'", 30)
+    assert worker.output.count("setval") == 1
+    assert worker.stop() == 0

@@ -20,7 +20,7 @@ from amp_workers.metadata_db import (
     connect,
     deadline,
     single_engine,
-    told,
+    translate_errors,
 )
 from tests.processes import Processes, eventually, freeze
 
@@ -63,7 +63,7 @@ def test_a_reader_cannot_write(database: str, reader: MakeReader) -> None:
 
 
 def test_a_statement_past_its_deadline_is_cancelled_and_the_session_kept(connection: Connection) -> None:
-    with pytest.raises(MetadataDbError) as late, told(), deadline(connection, 0.3):
+    with pytest.raises(MetadataDbError) as late, translate_errors(), deadline(connection, 0.3):
         connection.execute(text("SELECT pg_sleep(30)"))
     assert late.value.reason == "timeout"
     assert connection.scalar(text("SELECT 1")) == 1
@@ -72,7 +72,7 @@ def test_a_statement_past_its_deadline_is_cancelled_and_the_session_kept(connect
 def test_no_statement_is_cancelled_for_the_one_before_it(connection: Connection) -> None:
     """One that ends in the moment of its deadline."""
     for _ in range(40):
-        with suppress(MetadataDbError), told(), deadline(connection, 0.05):
+        with suppress(MetadataDbError), translate_errors(), deadline(connection, 0.05):
             connection.execute(text("SELECT pg_sleep(0.049)"))
         if connection.invalidated:  # a server that is too busy even to cancel was left
             connection.rollback()
@@ -84,7 +84,7 @@ def test_a_silent_server_is_left_after_the_deadline(connection: Connection) -> N
     freeze(backend)
     started = time.monotonic()
     try:
-        with pytest.raises(MetadataDbError) as left, told(), deadline(connection, 0.3):
+        with pytest.raises(MetadataDbError) as left, translate_errors(), deadline(connection, 0.3):
             connection.execute(text("SELECT 1"))
     finally:
         os.kill(backend, signal.SIGCONT)
@@ -176,7 +176,7 @@ def test_a_session_that_comes_late_is_held_to_a_deadline_too() -> None:
         ports = f"{silent.getsockname()[1]},{hanging.getsockname()[1]}"
         url = MetadataDbUrl.parse(f"postgresql://u@/d?host=127.0.0.1,127.0.0.1&port={ports}")
         engine = single_engine(url, "a test", statement_timeout=60)
-        with pytest.raises(MetadataDbError) as raised, told():
+        with pytest.raises(MetadataDbError) as raised, translate_errors():
             connect(engine, 1.0)
         assert raised.value.reason == "timeout"
 
@@ -186,7 +186,7 @@ def test_a_session_that_cannot_be_set_up_is_closed(database: str, sql: Callable[
     try:
         sql("REVOKE EXECUTE ON FUNCTION set_config FROM PUBLIC")
         url = MetadataDbUrl.parse(database.replace("postgres@", "limited@"))
-        with pytest.raises(MetadataDbError, match="set_config") as refused, told():
+        with pytest.raises(MetadataDbError, match="set_config") as refused, translate_errors():
             connect(single_engine(url, "a test", statement_timeout=4), 4)
         # The error is still held, and its traceback with it.
         eventually(lambda: sql("SELECT FROM pg_stat_activity WHERE usename = 'limited'") == [])

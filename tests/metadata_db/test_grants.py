@@ -282,3 +282,14 @@ def test_no_way_in_without_the_password_or_the_right_certificate(server: SecureP
         ):
             with pytest.raises(psycopg.OperationalError, match=reason):
                 psycopg.connect(bad)
+
+
+def test_row_level_security_is_mentioned(server: SecurePostgres, processes: Processes) -> None:
+    with database(server) as name:
+        assert processes.ampd("migrate", database=server.of_superuser(name)).wait(30) == 0
+        with psycopg.connect(server.of_superuser(name), autocommit=True) as connection:
+            connection.execute("ALTER TABLE workers ENABLE ROW LEVEL SECURITY")
+            assert 'ALTER ROLE "amp_worker" BYPASSRLS; ALTER ROLE "amp_reader" BYPASSRLS;' in grant(server, name)
+            connection.execute("ALTER ROLE amp_worker BYPASSRLS; ALTER ROLE amp_reader BYPASSRLS")
+            assert grant(server, name) == ""
+            connection.execute("ALTER ROLE amp_worker NOBYPASSRLS; ALTER ROLE amp_reader NOBYPASSRLS")
