@@ -3,7 +3,7 @@
 import threading
 
 from psycopg.errors import ForeignKeyViolation, InsufficientPrivilege, ReadOnlySqlTransaction
-from sqlalchemy import Connection, column, delete, exists, false, func, select, table, true
+from sqlalchemy import Connection, column, delete, exists, false, func, literal, select, table, true
 from sqlalchemy.exc import DBAPIError
 
 from amp_workers.errors import AmpError
@@ -67,11 +67,13 @@ def _forget(connection: Connection, node_id: str, thresholds: Thresholds) -> Sta
     its_state = state(clock_of(reading))
     is_forgettable = state(clock_of_each_row(thresholds)).in_(FORGETTABLE)
     has_jobs_status = connection.execute(select(func.to_regclass("jobs_status").is_not(None))).scalar_one()
-    is_named = exists().where(_JOBS_STATUS.c.node_id == workers.c.node_id) if has_jobs_status else false()
+    is_its_job = _JOBS_STATUS.c.node_id == workers.c.node_id
+    is_named = exists().where(is_its_job) if has_jobs_status else false()
+    jobs = select(func.count()).where(is_its_job).scalar_subquery() if has_jobs_status else literal(0)
     gone = delete(workers).where(workers.c.node_id == node_id, is_forgettable, ~is_named)
     deleted = gone.returning(workers.c.node_id).cte("gone")
     # The row as it was when the statement began, and whether it is gone now.
-    found = select(its_state, is_named, deleted.c.node_id.is_not(None)).where(workers.c.node_id == node_id)
+    found = select(its_state, jobs, deleted.c.node_id.is_not(None)).where(workers.c.node_id == node_id)
     query = found.select_from(workers.join(reading, true()).outerjoin(deleted, true()))
     try:
         row = connection.execute(query).one_or_none()
@@ -79,19 +81,19 @@ def _forget(connection: Connection, node_id: str, thresholds: Thresholds) -> Sta
         raise _refusal(error, node_id) from error
     if row is None:
         return None
-    was, is_in_use, is_deleted = row
+    was, job_count, is_deleted = row
     if is_deleted:
         return State(was)
-    if is_in_use and was in FORGETTABLE:
-        raise _in_use(node_id, _JOBS_STATUS.name)
-    how = f"is {was}" if was not in FORGETTABLE else "has just beaten, or is being deleted by somebody else"
-    raise WorkerAlive(f"worker '{node_id}' {how}: only one that is lost or stopped can be deleted")
+    if job_count and was in FORGETTABLE:
+        raise _in_use(node_id, f"{job_count} jobs" if job_count > 1 else "1 job", _JOBS_STATUS.name)
+    how = f"is {was}" if was not in FORGETTABLE else "has just sent a heartbeat, or another client is deleting it"
+    raise WorkerAlive(f"worker '{node_id}' {how}: only one that is lost, failed or stopped can be deleted")
 
 
 def _refusal(error: DBAPIError, node_id: str) -> Exception:
     match error.orig:
         case ForeignKeyViolation() as cause:
-            return _in_use(node_id, cause.diag.table_name or "another table")
+            return _in_use(node_id, "rows", cause.diag.table_name or "another table")
         case ReadOnlySqlTransaction():
             return NotWritable(
                 "the metadata DB is read-only (a standby, or default_transaction_read_only is on): start `ampd admin` "
@@ -105,5 +107,8 @@ def _refusal(error: DBAPIError, node_id: str) -> Exception:
     return error
 
 
-def _in_use(node_id: str, table_name: str) -> WorkerInUse:
-    return WorkerInUse(f"worker '{node_id}' is still in use: rows of {table_name} name it; they have to go first")
+def _in_use(node_id: str, how_many: str, table_name: str) -> WorkerInUse:
+    return WorkerInUse(
+        f"worker '{node_id}' is still in use: {how_many} of table {table_name} must be deleted or moved to another "
+        "worker first"
+    )

@@ -77,6 +77,17 @@ REVOKE ALL ON :"schema".workers FROM :"worker", :"reader";
 -- The reader: runs `ampd admin` and `ampd exporter`.
 GRANT SELECT ON :"schema".workers TO :"reader";
 
+-- The reader, of Amp's jobs: what its statements need, column by column, as far as Amp has made the tables.
+\if :is_ours
+\else
+SELECT format('REVOKE ALL ON %s FROM %I', attrelid::regclass, :'reader'),
+    format('GRANT SELECT (%s) ON %s TO %I', string_agg(quote_ident(attname), ', '), attrelid::regclass, :'reader')
+FROM (VALUES ('jobs_status', '{job_id,node_id,status,updated_at}'::name[]),
+             ('job_events', '{id,job_id,event_type,detail}')) AS needed (relation, names)
+JOIN pg_attribute ON attrelid = to_regclass(format('%I.%I', :'schema', relation)) AND attname = ANY (names)
+GROUP BY attrelid \gexec
+\endif
+
 -- The worker: what its statements need, column by column, as far as an old schema of Amp's has the column.
 SELECT format('GRANT %s (%s) ON %s TO %I', privilege, string_agg(quote_ident(attname), ', '), :'workers', :'worker')
 FROM (VALUES ('SELECT', '{node_id,heartbeat_at,info,registered_at}'::name[]),

@@ -159,7 +159,7 @@ def test_a_heartbeat_at_the_same_moment_saves_the_worker(
     beat = "UPDATE workers SET heartbeat_at = clock_timestamp()"
     response = answer_of_a_delete_that_waits(operator, sql, database, beat, "COMMIT")
     assert error(response) == (409, "WORKER_ALIVE")
-    assert "has just beaten" in response.text
+    assert "has just sent a heartbeat" in response.text
     assert remaining(sql) == ["w"]
 
 

@@ -93,7 +93,7 @@ def test_workers_are_removed_as_the_page_says(
         api = token | {"AMP_ADMIN_URL": f"http://127.0.0.1:{witnessed(unused_port)}"}
         done = run("ampctl", "worker", "forget", "lost", "busy", "--yes", env=api)
         assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-        assert "worker 'busy' is still in use: rows of jobs_status name it" in done.stderr
+        assert "worker 'busy' is still in use: 1 job of table jobs_status must be" in done.stderr
         assert connection.execute("SELECT node_id FROM workers").fetchall() == [("busy",)]
 
 

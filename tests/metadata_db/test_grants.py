@@ -100,11 +100,19 @@ NEEDED = {
 }
 
 
+OF_JOBS = {
+    "jobs_status": {"job_id", "node_id", "status", "updated_at"},
+    "job_events": {"id", "job_id", "event_type", "detail"},
+}
+"""What the reader needs of Amp's jobs."""
+
+
 def expected(worker: str, reader: str, columns: set[str], *, is_ours: bool) -> set[tuple[str | None, ...]]:
     """No more than these, over all tables of the database. What everybody may in Amp's own is Amp's affair."""
     of_worker = {(worker, "workers", right, name) for right, names in NEEDED.items() for name in names & columns}
     of_everybody = set() if is_ours else {(role, "database", "TEMP", None) for role in (worker, reader)}
-    return of_worker | {(reader, "workers", "SELECT", name) for name in columns} | of_everybody
+    of_jobs = set() if is_ours else {(reader, table, "SELECT", name) for table in OF_JOBS for name in OF_JOBS[table]}
+    return of_worker | {(reader, "workers", "SELECT", name) for name in columns} | of_jobs | of_everybody
 
 
 def try_all(server: SecurePostgres, worker: str, reader: str, name: str) -> None:
