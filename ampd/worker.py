@@ -78,6 +78,10 @@ def worker(
     processes that it left behind are ended, the stop is recorded, and the worker exits with its exit code. If the
     worker is killed, so is COMMAND, and its amp-guard process kills all that COMMAND has started.
 
+    The stop is on purpose if COMMAND exited with 0, or ended after SIGTERM, or within --stop-timeout after SIGINT,
+    SIGHUP or SIGQUIT, or later by that very signal. Every other end is recorded as a failure: another exit code, a
+    signal that nobody asked for, a COMMAND that cannot be run.
+
     \b
     Exit codes:
       0  stopped, and the metadata DB knows

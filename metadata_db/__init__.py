@@ -26,6 +26,8 @@ from amp_workers.metadata_db.jobs import (
 from amp_workers.metadata_db.node_id import InvalidNodeId, check_node_id
 from amp_workers.metadata_db.reader import Reader
 from amp_workers.metadata_db.registrations import (
+    ON_PURPOSE,
+    Ending,
     LockHolder,
     Registration,
     end_lock_holder,
@@ -56,6 +58,7 @@ __all__ = [
     "DEFAULT_THRESHOLDS",
     "ENVIRONMENT",
     "EVERY_WORKER",
+    "ON_PURPOSE",
     "REASONS",
     "RUNNING",
     "STATES",
@@ -64,6 +67,7 @@ __all__ = [
     "UNKNOWN",
     "AmpDatabase",
     "Details",
+    "Ending",
     "Fleet",
     "Forgetter",
     "Group",

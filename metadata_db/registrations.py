@@ -6,14 +6,14 @@ from datetime import datetime
 from typing import Any
 
 from psycopg.errors import InsufficientPrivilege
-from sqlalchemy import ColumnElement, Connection, Update, false, func, select, text, update
+from sqlalchemy import ColumnElement, Connection, false, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.sql.dml import ReturningInsert
 
 from amp_workers.metadata_db.engine import session_of
 from amp_workers.metadata_db.errors import MetadataDbError
-from amp_workers.metadata_db.schema import moment, stopped_at, workers
+from amp_workers.metadata_db.schema import PROGRESS_LENGTH, moment, stopped_at, workers
 
 # The setting is that of this one transaction, so that a beat does not wait for the disk and all else does: a beat that
 # a crash of PostgreSQL takes back is made up for by the next. It needs no session, which a pooler would not keep.
@@ -31,6 +31,20 @@ class Registration:
     registered_at: datetime
     heartbeat_at: datetime
     stopped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a worker ended: on purpose, or with a failure."""
+
+    exit_code: int | None = None
+    """Of its program, or of the Python program that it is part of; 128 + N for signal N. None where there is none."""
+
+    failure: str | None = None
+    """A short text such as `exit code 7`; None where the worker ended on purpose."""
+
+
+ON_PURPOSE = Ending()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +159,21 @@ def heartbeat(connection: Connection, node_id: str, registered_at: datetime) -> 
     return session_of(connection).execute(BEAT, (node_id, registered_at), prepare=True).rowcount == 1
 
 
-def mark_stopped(connection: Connection, node_id: str, registered_at: datetime) -> bool:
-    """Record that a worker stops on purpose; False where the registration is no longer this process's own."""
-    stopped = func.jsonb_build_object(text("'stopped_at'"), func.now())
-    values = {"heartbeat_at": func.now(), "info": workers.c.info.op("||")(stopped)}
-    return connection.execute(_own_row(node_id, registered_at).values(values)).rowcount == 1
+# Anybody may write `info`, which may hold something else than an object.
+_STOP = """
+UPDATE workers
+SET heartbeat_at = now(),
+    info = CASE jsonb_typeof(info) WHEN 'object' THEN info ELSE '{}' END || jsonb_strip_nulls(jsonb_build_object(
+        'stopped_at', now(), 'exit_code', CAST(:exit_code AS integer), 'failure', CAST(:failure AS text)))
+WHERE node_id = :node_id AND registered_at = :registered_at
+"""
+
+
+def mark_stopped(connection: Connection, node_id: str, registered_at: datetime, ending: Ending = ON_PURPOSE) -> bool:
+    """Record that a worker has ended, and how; False where the registration is no longer this process's own."""
+    own_row = {"node_id": node_id, "registered_at": registered_at}
+    values = {"exit_code": ending.exit_code, "failure": _storable(connection, ending.failure)}
+    return connection.execute(text(_STOP), own_row | values).rowcount == 1
 
 
 def registration(connection: Connection, node_id: str) -> Registration | None:
@@ -164,6 +188,10 @@ def registration(connection: Connection, node_id: str) -> Registration | None:
     return None if row is None else Registration(*row)
 
 
-def _own_row(node_id: str, registered_at: datetime) -> Update:
-    """The fence: whoever registers later changes `registered_at`, and every older process writes to no row."""
-    return update(workers).where(workers.c.node_id == node_id, workers.c.registered_at == registered_at)
+def _storable(connection: Connection, line: str | None) -> str | None:
+    """Return a text that every database takes: PostgreSQL refuses NUL, and what its encoding lacks."""
+    if line is None:
+        return None
+    is_unicode = session_of(connection).info.parameter_status("server_encoding") == "UTF8"
+    encoding = "utf-8" if is_unicode else "ascii"
+    return line[:PROGRESS_LENGTH].replace("\0", "?").encode(encoding, "replace").decode(encoding)

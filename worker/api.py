@@ -8,6 +8,7 @@ from typing import Self
 
 from amp_workers.metadata_db import MetadataDbUrl, check_node_id
 from amp_workers.worker.build_info import build_info
+from amp_workers.worker.ending import ending_of_block
 from amp_workers.worker.heartbeat import Heartbeat
 from amp_workers.worker.takeover import FencedOut
 
@@ -19,6 +20,8 @@ class Worker:
 
     Entering returns once the worker has registered, however long the metadata DB is unavailable; `timeout` limits that,
     in seconds. Leaving records the stop; a stop that could not be recorded is logged as an error, and raises nothing.
+    The stop is on purpose if no exception leaves the block, or `KeyboardInterrupt`, or `SystemExit` with 0 or None;
+    any other exception is recorded as a failure, by its type alone, and `SystemExit` by its exit code.
     No signal handler is installed. A `Worker` is entered once.
 
     C code that holds the GIL delays the heartbeats: docs/performance.md has figures. A worker that runs its program in
@@ -74,7 +77,7 @@ class Worker:
     ) -> None:
         # A forked process has no thread to finish, and a lock of the thread may have been held when it was copied.
         if os.getpid() == self._process:
-            self._heartbeat.finish()
+            self._heartbeat.finish(ending_of_block(error))
 
     def _end(self) -> None:
         failure = self._heartbeat.failure

@@ -14,6 +14,8 @@ from sqlalchemy import Connection
 from amp_workers.errors import AmpError
 from amp_workers.metadata_db import (
     CONNECT_TIMEOUT_SECONDS,
+    ON_PURPOSE,
+    Ending,
     MetadataDbError,
     MetadataDbUrl,
     UnfitSchema,
@@ -33,6 +35,9 @@ INTERVAL_SECONDS = 1.0
 
 STOP_SECONDS = 4.0
 """How long a stop may take to be recorded."""
+
+_STOP_MARGIN_SECONDS = 0.5
+"""Before the end of STOP_SECONDS, in which no further attempt begins."""
 
 BACKOFF_SECONDS = (0.2, 0.9)
 """The first wait and the longest one before another try to connect, each cut by a random part."""
@@ -76,6 +81,8 @@ class Heartbeat:
         self._engine = single_engine(url, f"ampd worker {node_id}", statement_timeout=BEAT_TIMEOUT_SECONDS)
         self._claim = NodeIdClaim(node_id, info)
         self._stop = threading.Event()
+        self._stop_ends = math.inf
+        self._ending = ON_PURPOSE
         self._thread: threading.Thread | None = None
         self._is_recorded = False
         self._silent_since: float | None = None
@@ -102,10 +109,11 @@ class Heartbeat:
 
     def stop(self) -> None:
         """Have the thread stop, and wait for nothing. It may be called before `start` returns."""
+        self._stop_ends = time.monotonic() + STOP_SECONDS - _STOP_MARGIN_SECONDS
         self._stop.set()
 
-    def finish(self) -> bool:
-        """Stop; return, at most STOP_SECONDS later, whether the stop is recorded.
+    def finish(self, ending: Ending = ON_PURPOSE) -> bool:
+        """Stop; return, at most STOP_SECONDS later, whether the stop is recorded, and how the worker ended.
 
         A worker that never registered has nothing to record, which counts as recorded.
 
@@ -115,8 +123,12 @@ class Heartbeat:
             UnfitSchema: at the start, the `workers` table is one in which no worker can register.
             FencedOut: later, another process took it over.
         """
-        self._stop.set()
+        self._ending = ending
+        self.stop()
         assert self._thread is not None
+        if ending.failure is not None and self.failure is None and self._claim.registered_at is not None:
+            fields = {"node_id": self._node_id, "reason": ending.failure, "exit_code": ending.exit_code}
+            _log.error("'%s' failed: %s", self._node_id, ending.failure, extra=fields)
         if self._thread.is_alive():
             self._stopping()
         # No other way leaves a resolver that hangs.
@@ -206,7 +218,7 @@ class Heartbeat:
             due = next_due(due, time.monotonic())
 
     def _record_stop(self, connection: Connection) -> bool:
-        problem = self._claim.record_stop(connection)
+        problem = self._claim.record_stop(connection, self._ending)
         if problem is None:
             _log.info("'%s' stopped", self._node_id, extra={"node_id": self._node_id})
             return True
@@ -214,15 +226,21 @@ class Heartbeat:
         return False
 
     def _record_late_stop(self) -> bool:
-        """Record a stop that arrived in an outage, with one more attempt. The fencing token needs no lock."""
+        """Record a stop that arrived in an outage: as often as there is time. The fencing token needs no lock."""
         if self._claim.registered_at is None:
             return True
-        try:
-            with self._session() as connection:
-                return self._record_stop(connection)
-        except MetadataDbError as error:
-            self._log_unrecorded(str(error))
-            return False
+        backoff = Backoff(*BACKOFF_SECONDS)
+        while True:
+            try:
+                with self._session() as connection:
+                    return self._record_stop(connection)
+            except MetadataDbError as error:
+                reason = str(error)
+            wait = backoff.next()
+            if time.monotonic() + wait > self._stop_ends:
+                self._log_unrecorded(reason)
+                return False
+            time.sleep(wait)
 
     def _log_unrecorded(self, reason: str) -> None:
         # `finish` may have logged it already, and left this thread behind.

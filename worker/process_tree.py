@@ -37,18 +37,17 @@ def signal_all(number: int) -> list[str]:
 def reap() -> tuple[dict[int, int], bool]:
     """Collect the children that have ended.
 
-    Returns their exit codes by pid, 128 + N for one that died of signal N, and whether there is any other child.
+    Returns their exit statuses by pid, -N for one that died of signal N, and whether there is any other child.
     """
-    codes: dict[int, int] = {}
+    statuses: dict[int, int] = {}
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
-            return codes, False
+            return statuses, False
         if pid == 0:
-            return codes, True
-        code = os.waitstatus_to_exitcode(status)
-        codes[pid] = code if code >= 0 else 128 - code
+            return statuses, True
+        statuses[pid] = os.waitstatus_to_exitcode(status)
 
 
 def _prctl(option: int, value: int) -> None:

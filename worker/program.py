@@ -1,16 +1,20 @@
 """The extraction program that a worker runs: started once the worker has registered, and never seen to outlive it."""
 
+import json
 import logging
 import os
+import select
 import signal
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from typing import NoReturn
 
 from setproctitle import setproctitle
 
+from amp_workers.worker.ending import ProgramEnd, StopRequests
 from amp_workers.worker.heartbeat import Heartbeat
 from amp_workers.worker.process_tree import adopt_orphans, reap, signal_all
 from amp_workers.worker.reaper import END, FROM_TERMINAL, HEARD, KILL_PATIENCE_SECONDS, START, Guard
@@ -38,20 +42,24 @@ class Program:
         # The guard may be killed, too: what it guarded comes to this process then.
         adopt_orphans()
         self._lock = threading.Lock()
-        self._code: int | None = None
+        self._end: ProgramEnd | None = None
+        self._requests = StopRequests(stop_timeout)
         orders, self._orders = os.pipe()
+        self._report, report = os.pipe()
         worker = os.getpid()
         self._guard = os.fork()
         if self._guard == 0:
             os.close(self._orders)
+            os.close(self._report)
             # Neither name nor arguments of the worker or the program: whoever kills those by what `ps` shows is to
             # leave the one that cleans up after them.
             setproctitle(f"amp-guard of pid {worker}")
-            _be(Guard(command, environment, stop_timeout, worker, orders, program_mask))
+            _be(Guard(command, environment, stop_timeout, worker, orders, program_mask), report)
         os.close(orders)
+        os.close(report)
 
     def run(self, heartbeat: Heartbeat) -> int:
-        """Beat, and run the program as long as the node id is ours; return its exit code, as `Guard.run` does.
+        """Send heartbeats, run the program as long as the node id is ours, record its end; return its exit code.
 
         Raises:
             NodeIdTaken, AmpDatabaseRefused, UnfitSchema: the node id is another process's, the metadata DB is Amp's
@@ -59,9 +67,9 @@ class Program:
             FencedOut: another process took it over; the program was stopped.
         """
         heartbeat.start(registered=self._start, ended=self._stop)
-        code = self._wait()
-        heartbeat.finish()
-        return code
+        end = self._wait()
+        heartbeat.finish(self._requests.judge(end))
+        return end.exit_code
 
     def _start(self) -> None:
         self._order(START)
@@ -74,27 +82,29 @@ class Program:
         with suppress(BrokenPipeError):
             os.write(self._orders, bytes([order]))
         with self._lock:
-            if self._code is None:  # its pid may be another process's otherwise
+            if self._end is None:  # its pid may be another process's otherwise
                 os.kill(self._guard, signal.SIGCHLD)
 
-    def _wait(self) -> int:
-        while self._code is None:
+    def _wait(self) -> ProgramEnd:
+        while self._end is None:
             received = signal.sigwaitinfo(HEARD)
             number = received.si_signo
             is_from_terminal = received.si_code == _SI_KERNEL and number in _OF_TERMINALS
             if number == signal.SIGCHLD:
                 self._reap()
             elif received.si_pid != os.getpid():  # as SIGPIPE is, of an order to a guard that is gone
+                self._requests.add(number, time.monotonic())
                 self._order(number | (FROM_TERMINAL if is_from_terminal else 0))
             if number == signal.SIGTSTP and is_from_terminal:
                 _suspend()
-        return self._code
+        return self._end
 
     def _reap(self) -> None:
         with self._lock:
             ended, any_left = reap()
-            self._code = ended.get(self._guard)
-        if self._code is None or not any_left:
+            if self._guard in ended:
+                self._end = self._reported() or ProgramEnd.of_status(ended[self._guard], time.monotonic())
+        if self._end is None or not any_left:
             return
         _log.error("the guard of the program was killed: the program is, too")
         patience_ends = time.monotonic() + KILL_PATIENCE_SECONDS
@@ -103,13 +113,20 @@ class Program:
             time.sleep(0.05)
             _, any_left = reap()
 
+    def _reported(self) -> ProgramEnd | None:
+        """Return what the guard wrote before it ended; None for one that was killed."""
+        written = os.read(self._report, select.PIPE_BUF)
+        return ProgramEnd(**json.loads(written)) if written else None
 
-def _be(guard: Guard) -> NoReturn:
-    """Be nothing but the guard from here on."""
+
+def _be(guard: Guard, report: int) -> NoReturn:
+    """Be nothing but the guard from here on; write the program's end to a pipe."""
     code = 1
     try:
         try:
-            code = guard.run()
+            end = guard.run()
+            os.write(report, json.dumps(asdict(end)).encode())
+            code = end.exit_code
         except BaseException:  # noqa: BLE001 - of this process, nothing above may run
             _log.exception("the guard of the program failed")
         logging.shutdown()  # as Python's own end does, which writes what is still queued

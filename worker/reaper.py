@@ -2,7 +2,7 @@
 
 It is a process of its own so that the program cannot outlive a worker that is killed: a kernel that ends with a
 parent knows of its children alone, and the program may be the grandchild of a shell. It is forked before there is
-a second thread, needs nothing of the worker but its orders, and ends with the program's exit code.
+a second thread, needs nothing of the worker but its orders, and reports how the program ended.
 
 Orders come through a pipe, one byte each, and SIGCHLD after each of them. A signal alone could not bring them: one that
 is pending from somebody else, who signals the whole process group, takes in the worker's, and hides who sent it.
@@ -16,6 +16,7 @@ import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
+from amp_workers.worker.ending import CANNOT_RUN, NOT_FOUND, ProgramEnd
 from amp_workers.worker.process_tree import adopt_orphans, reap, signal_all, signal_with_parent
 
 START = 0
@@ -45,8 +46,6 @@ _END_A_WAIT = (
     *(signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGXCPU),
 )
 """The signals after which no program is started. All others are for one that runs, and would tell it of something."""
-
-_NOT_FOUND, _CANNOT_RUN, _KILLED = 127, 126, 128 + signal.SIGKILL
 
 _LONGEST_WAIT_SECONDS = 3600.0
 _KILL_AGAIN_SECONDS = 0.1
@@ -79,31 +78,30 @@ class Guard:
         self._program_mask = program_mask
         self._pid = os.getpid()
         self._program: subprocess.Popen[bytes] | None = None
-        self._code: int | None = None
+        self._end: ProgramEnd | None = None
         self._kill_at = math.inf
         self._told_of_killing = False
 
-    def run(self) -> int:
+    def run(self) -> ProgramEnd:
         """Wait for START, then run the program to its end, and end what it leaves behind.
 
-        Returns its exit code: 128 + N if it died of signal N, or if N came before START; 126 or 127 if it cannot be
-        run.
+        A program that was not started because of signal N counts as one that N ended.
         """
         adopt_orphans()
         signal_with_parent(signal.SIGCHLD)
         os.set_blocking(self._orders, False)
-        code = self._wait_for_start()
-        if code is None:
-            code = self._start()
-        while code is None:
+        end = self._wait_for_start()
+        if end is None:
+            end = self._start()
+        while end is None:
             order = self._hear(max(_KILL_AGAIN_SECONDS, self._kill_at - time.monotonic()))
-            if order is not None and self._code is None:
+            if order is not None and self._end is None:
                 self._pass_on(order)
-            code = self._look_after_processes()
-        return code
+            end = self._look_after_processes()
+        return end
 
-    def _wait_for_start(self) -> int | None:
-        """Return None when the program is to be started, or the exit code when it never will be."""
+    def _wait_for_start(self) -> ProgramEnd | None:
+        """Return None when the program is to be started, or its end when it never will be."""
         while not self._is_orphan():
             order = self._hear(math.inf)
             if order is None:
@@ -111,11 +109,11 @@ class Guard:
             if order == START:
                 return None
             if order == END:
-                return 128 + signal.SIGTERM
+                return _ended_by(signal.SIGTERM)
             number = order & ~FROM_TERMINAL
             if number in _END_A_WAIT and signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
-                return 128 + number
-        return _KILLED
+                return _ended_by(number)
+        return _ended_by(signal.SIGKILL)
 
     def _hear(self, seconds: float) -> int | None:
         """Wait for an order, the end of a process or of the worker, but not for long; return the order.
@@ -140,7 +138,7 @@ class Guard:
         # worker's end of the pipe may be open for a moment more, until its other threads have ended.
         return os.getppid() != self._worker
 
-    def _start(self) -> int | None:
+    def _start(self) -> ProgramEnd | None:
         try:
             # Kept, and asked nothing: it would reap the program, when collected as well, before `reap` sees its end.
             self._program = subprocess.Popen(
@@ -151,7 +149,9 @@ class Guard:
             )
         except OSError as error:
             _log.error("cannot run '%s': %s", self._command[0], error.strerror, extra={"reason": error.strerror})
-            return _NOT_FOUND if isinstance(error, FileNotFoundError) else _CANNOT_RUN
+            is_missing = isinstance(error, FileNotFoundError)
+            code, failure = (NOT_FOUND, "not found") if is_missing else (CANNOT_RUN, "cannot be run")
+            return ProgramEnd(code, failure, None, time.monotonic())
         _log.info("runs '%s', pid %d", self._command[0], self._program.pid, extra={"pid": self._program.pid})
         return None
 
@@ -159,7 +159,7 @@ class Guard:
         """In the program's process, before it becomes the program."""
         signal_with_parent(signal.SIGKILL)
         if os.getppid() != self._pid:
-            os._exit(_KILLED)
+            os._exit(128 + signal.SIGKILL)
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             # Python's own handler would swallow what arrives from here to the exec.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -176,13 +176,14 @@ class Guard:
             os.kill(pid, signal.SIGCONT)  # one that is suspended must hear of it, too
             self._kill_within_stop_timeout()
 
-    def _look_after_processes(self) -> int | None:
-        """Reap, end and kill; return the exit code when nothing is left to be done."""
+    def _look_after_processes(self) -> ProgramEnd | None:
+        """Reap, end and kill; return the program's end when nothing is left to be done."""
         assert self._program is not None
         ended, any_left = reap()
         if self._program.pid in ended:
-            self._code = ended[self._program.pid]
-            _log.info("'%s' ended with exit code %d", self._command[0], self._code, extra={"exit_code": self._code})
+            self._end = ProgramEnd.of_status(ended[self._program.pid], time.monotonic())
+            code = self._end.exit_code
+            _log.info("'%s' ended with exit code %d", self._command[0], code, extra={"exit_code": code})
             if any_left:
                 self._end_the_rest()
         if self._is_orphan():
@@ -192,7 +193,7 @@ class Guard:
             self._kill()
         if any_left and overdue < KILL_PATIENCE_SECONDS:
             return None
-        return _KILLED if self._code is None else self._code
+        return self._end or _ended_by(signal.SIGKILL)
 
     def _kill(self) -> None:
         killed = signal_all(signal.SIGKILL)
@@ -210,3 +211,7 @@ class Guard:
     def _kill_within_stop_timeout(self) -> None:
         """Set the time to kill, once: neither a second SIGTERM nor what the program leaves behind prolongs it."""
         self._kill_at = min(self._kill_at, time.monotonic() + self._stop_timeout)
+
+
+def _ended_by(number: int) -> ProgramEnd:
+    return ProgramEnd.of_status(-number, time.monotonic())

@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 
 from amp_workers.errors import AmpError
 from amp_workers.metadata_db import (
+    Ending,
     LockHolder,
     MetadataDbError,
     Registration,
@@ -211,15 +212,15 @@ class NodeIdClaim:
             stop.wait(_LOOK_SECONDS)
         return False
 
-    def record_stop(self, connection: Connection) -> str | None:
-        """Record that this process stops on purpose; return the reason if that was not possible.
+    def record_stop(self, connection: Connection, ending: Ending) -> str | None:
+        """Record how this worker ended; return the reason if that was not possible.
 
         Raises:
             FencedOut: another process took the node id over.
         """
         assert self.registered_at is not None
         with deadline(connection, BEAT_TIMEOUT_SECONDS):
-            if mark_stopped(connection, self._node_id, self.registered_at):
+            if mark_stopped(connection, self._node_id, self.registered_at, ending):
                 return None
             _, found, seen = self._observe(connection, Watch())
             if found is None:
@@ -228,7 +229,7 @@ class NodeIdClaim:
             if decision is Decision.GIVE_WAY:
                 raise self._another_has_it(found)
             is_taken = decision is Decision.TAKE and self._take(connection, seen, found)
-            if is_taken and mark_stopped(connection, self._node_id, self.registered_at):
+            if is_taken and mark_stopped(connection, self._node_id, self.registered_at, ending):
                 return None
             return f"another process registered under it at {_iso(found.registered_at)}"
 

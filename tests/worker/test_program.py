@@ -409,7 +409,7 @@ def test_a_guard_whose_worker_died_at_once_ends(processes: Processes) -> None:
     """Before the guard could have the kernel signal it: all that tells of it is another parent."""
     guard = "import os, signal, sys; from amp_workers.worker.reaper import HEARD, Guard; orders, other = os.pipe()"
     guard += "; mask = signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)"
-    guard += "; sys.exit(Guard(['true'], {}, 1, 2**22 + 1, orders, mask).run())"
+    guard += "; sys.exit(Guard(['true'], {}, 1, 2**22 + 1, orders, mask).run().exit_code)"
     assert processes.start(sys.executable, "-c", guard).wait() == 137
 
 
