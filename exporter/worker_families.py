@@ -130,7 +130,7 @@ def _keep(group: Group, details: Details) -> _Kept:
         if any(value is not None for value in each)
     }
     if members:
-        texts[WORKER_INFO] = "".join(_info(member) for member in members).encode()
+        texts[WORKER_INFO] = _info(members)
         if group.state == State.FAILED:
             texts[WORKER_FAILED] = "".join(_failed(member) for member in members).encode()
     return _Kept(group.fingerprint, details.versions, labels, texts)
@@ -146,8 +146,14 @@ def _series(family: Family, labels: Sequence[bytes], values: Sequence[bytes]) ->
     return b"".join(pieces)[1:] + b"\n"
 
 
-def _info(member: Member) -> str:
-    return _one(WORKER_INFO, (member.node_id, *member.info))
+def _info(members: Sequence[Member]) -> bytes:
+    # Most workers are of a few builds: the labels of a build are written once.
+    builds = {
+        info: ",".join(f'{name}="{escape(value)}"' for name, value in zip(WORKER_INFO.labels[1:], info, strict=True))
+        for info in {member.info for member in members}
+    }
+    lines = (f'{WORKER_INFO.name}{{node_id="{escape(each.node_id)}",{builds[each.info]}}} 1\n' for each in members)
+    return "".join(lines).encode()
 
 
 def _failed(member: Member) -> str:

@@ -66,7 +66,7 @@ Key = tuple[int, str]
 """A group: its number (the ids divided by GROUP_SIZE), and its state."""
 
 
-_BATCH_WORKERS = 2 * GROUP_SIZE
+_BATCH_WORKERS = 4 * GROUP_SIZE
 """Of which the details are read together."""
 
 _HASH_AND_NOT_SORT = "SET LOCAL enable_sort = off; SET LOCAL parallel_tuple_cost = 0"
@@ -357,7 +357,7 @@ def _read_members(connection: Connection, clock: Clock, groups: Sequence[Group])
     )
     info_length = len(INFO_KEYS)
     members: dict[Key, list[Member]] = {}
-    for number, its_state, *others in rows:
+    for number, its_state, *others in rows.all():
         fields = (*others[:-info_length], tuple(others[-info_length:]))
         member = Member(*fields)
         members.setdefault((number, STATES[its_state]), []).append(member)
