@@ -4,6 +4,7 @@ from flask import Flask
 
 from amp_workers.admin.docs import docs
 from amp_workers.admin.errors import register_errors
+from amp_workers.admin.fleet import fleet
 from amp_workers.admin.openapi import openapi
 from amp_workers.admin.telemetry import telemetry
 from amp_workers.admin.transfer import register_transfer
@@ -30,7 +31,8 @@ def create_app(url: MetadataDbUrl, thresholds: Thresholds) -> Flask:
         health(lambda: reader.query(check_schema, QUERY_TIMEOUT_SECONDS), lambda: reader.replay_lag.warning)
     )
     app.register_blueprint(workers(reader, forgetter, thresholds, QUERY_TIMEOUT_SECONDS))
+    app.register_blueprint(fleet(reader, thresholds, QUERY_TIMEOUT_SECONDS))
     app.register_blueprint(openapi())
     app.register_blueprint(docs())
-    app.register_blueprint(telemetry(app))
+    app.register_blueprint(telemetry(app, thresholds))
     return app

@@ -39,6 +39,7 @@ def docs() -> Blueprint:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}
     style = (files("amp_workers.admin") / "templates" / "docs.css").read_text()
     page = environment.get_template("docs.html").render(
         style=style,

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from werkzeug.datastructures import MultiDict
 
 from amp_workers.errors import AmpError
-from amp_workers.metadata_db import STATES, Selection, State
+from amp_workers.metadata_db import ORDERS, STATES, Order, Selection, State
 
 MAX_LIMIT = 10_000
+
+MAX_GLOBS = 100
 
 _LIMIT = re.compile(r"[1-9][0-9]{0,4}")
 
@@ -28,10 +30,18 @@ def selection(given: MultiDict[str, str]) -> Selection:
     Raises:
         InvalidParameter: of the first that is not valid.
     """
-    _check_names(given, ("state", "version", "limit", "after"))
+    _check_names(given, ("state", "node_id", "version", "sort", "limit", "after"))
     values = given.to_dict()
+    order = _order(values)
+    after_state, after = _after(values, order)
     return Selection(
-        states=_states(values), version=_text(values, "version"), limit=_limit(values), after=_text(values, "after")
+        states=_states(values),
+        node_ids=_globs(values, "node_id"),
+        version=_text(values, "version"),
+        order=order,
+        limit=_limit(values),
+        after=after,
+        after_state=after_state,
     )
 
 
@@ -54,6 +64,41 @@ def _states(values: Mapping[str, str]) -> tuple[State, ...]:
                 f"parameter state: {_shown(name)} is no state; allowed are {', '.join(STATES)}, several with commas"
             )
     return tuple(State(name) for name in names)
+
+
+def _order(values: Mapping[str, str]) -> Order:
+    name = values.get("sort", Order.NODE_ID)
+    if name not in ORDERS:
+        raise InvalidParameter(f"parameter sort: {_shown(name)} is not allowed; allowed are {', '.join(ORDERS)}")
+    return Order(name)
+
+
+def _after(values: Mapping[str, str], order: Order) -> tuple[State | None, str | None]:
+    """Return the state and the node id of the last worker of the page before."""
+    after = _text(values, "after")
+    if after is None or order is Order.NODE_ID:
+        return None, after
+    if order is Order.HEARTBEAT:
+        raise InvalidParameter(
+            "parameter after: not allowed with sort=heartbeat, an order that changes between two pages; raise limit"
+        )
+    state, _, node_id = after.partition(":")
+    if state not in STATES or not node_id:
+        raise InvalidParameter(
+            f"parameter after: {_shown(after)} is not allowed with sort=state; <state>:<node_id> is, such as the "
+            "`next` of the page before"
+        )
+    return State(state), node_id
+
+
+def _globs(values: Mapping[str, str], name: str) -> tuple[str, ...]:
+    text = _text(values, name)
+    globs = () if text is None else tuple(text.split(","))
+    if len(globs) > MAX_GLOBS or not all(globs):
+        raise InvalidParameter(
+            f"parameter {name}: {_shown(values[name])} is not allowed; 1 to {MAX_GLOBS} globs with commas are"
+        )
+    return globs
 
 
 def _limit(values: Mapping[str, str]) -> int | None:

@@ -4,15 +4,16 @@ import re
 import time
 
 from flask import Blueprint, Flask, Response, g, request
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
+from amp_workers.metadata_db import Thresholds
 from amp_workers.web import exposition_format, server_registry
 
 _VARIABLE = re.compile("<[^>]*>")
 """Flask's notation of a node id in a route. A label has OpenAPI's, as `/openapi.json` does."""
 
 
-def telemetry(app: Flask) -> Blueprint:
+def telemetry(app: Flask, thresholds: Thresholds) -> Blueprint:
     """Count and time the application's requests, and return the route that tells them."""
     registry = server_registry()
     requests = Counter(
@@ -27,6 +28,18 @@ def telemetry(app: Flask) -> Blueprint:
         ["route"],
         registry=registry,
     )
+    threshold_seconds = Gauge(
+        "amp_admin_threshold_seconds",
+        "The thresholds of worker states that the Admin API runs with; the exporter's should be the same.",
+        ["threshold"],
+        registry=registry,
+    )
+    for name, value in (
+        ("stale", thresholds.stale_after),
+        ("lost", thresholds.lost_after),
+        ("forget", thresholds.forget_after),
+    ):
+        threshold_seconds.labels(name).set(value)
     blueprint = Blueprint("telemetry", __name__)
 
     @app.before_request

@@ -16,6 +16,7 @@ from amp_workers.metadata_db import (
     EVERY_WORKER,
     Forgetter,
     JobsLog,
+    Order,
     Reader,
     Selection,
     Thresholds,
@@ -64,7 +65,7 @@ def workers(reader: Reader, forgetter: Forgetter, thresholds: Thresholds, timeou
         asked = wanted if wanted.limit is None else replace(wanted, limit=wanted.limit + 1)
         found = reader.query(lambda connection: read_some(connection, asked), timeout_seconds)
         page = found[: wanted.limit]
-        next_after = page[-1]["node_id"] if len(found) > len(page) else None
+        next_after = _next_after(page[-1], wanted.order) if len(found) > len(page) else None
         tag = entity_tag(page, next_after)
         if request.if_none_match.contains_weak(tag):
             response = Response(status=304)
@@ -98,6 +99,13 @@ def workers(reader: Reader, forgetter: Forgetter, thresholds: Thresholds, timeou
         return Response(status=204)
 
     return blueprint
+
+
+def _next_after(last: Worker, order: Order) -> str | None:
+    """Return what `after` has to be for the next page; None in an order that has one page only."""
+    if order is Order.HEARTBEAT:
+        return None
+    return f"{last['state']}:{last['node_id']}" if order is Order.STATE else last["node_id"]
 
 
 def _add_jobs(

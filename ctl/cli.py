@@ -3,27 +3,59 @@
 import io
 import os
 import sys
+from typing import ClassVar
 
 import click
 
 from amp_workers.ctl.completion import VARIABLE, print_completion
+from amp_workers.ctl.context_commands import ContextType, contexts
+from amp_workers.ctl.fleet import show_fleet
+from amp_workers.ctl.help import WholeWords
 from amp_workers.ctl.version import show_versions
 from amp_workers.ctl.worker_check import check_workers
 from amp_workers.ctl.worker_forget import forget_workers
-from amp_workers.ctl.worker_inspect import inspect_worker
+from amp_workers.ctl.worker_inspect import describe_worker, inspect_worker
 from amp_workers.ctl.worker_list import list_workers
 
-_ALIASES = {"ls": "list", "get": "inspect"}
+_UNKNOWN = 3
+"""The exit code of a Nagios plugin that knows nothing."""
+
+click.Context.formatter_class = WholeWords
 
 
-class _WorkerGroup(click.Group):
-    """`ls` and `get` are the short names of `list` and `inspect`."""
+class _AliasGroup(click.Group):
+    """A group whose commands can have short names, which are not listed."""
+
+    aliases: ClassVar[dict[str, str]] = {}
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        return super().get_command(ctx, _ALIASES.get(cmd_name, cmd_name))
+        return super().get_command(ctx, self.aliases.get(cmd_name, cmd_name))
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _WorkerGroup(_AliasGroup):
+    aliases: ClassVar = {"ls": "list", "get": "inspect"}
+
+
+class _RootGroup(_AliasGroup):
+    aliases: ClassVar = {"workers": "worker"}
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if self.get_command(ctx, args[0]) is None and worker.get_command(ctx, args[0]) is not None:
+            ctx.fail(f"No such command '{args[0]}'. Did you mean: ampctl worker {args[0]}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_RootGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--context",
+    type=ContextType(),
+    envvar="AMPCTL_CONTEXT",
+    show_envvar=True,
+    metavar="NAME",
+    help="A context of `ampctl context list`.",
+)
 @click.option(
     "--admin-url",
     "url",
@@ -47,8 +79,7 @@ class _WorkerGroup(click.Group):
     show_envvar=True,
     type=click.Path(),
     metavar="FILE",
-    help="Trust the certificates of these authorities (PEM) and no others. Without it, those that the system trusts. "
-    "There is no way to trust any certificate.",
+    help="Trust the certificates of these authorities (PEM) and no others. [default: those that the system trusts]",
 )
 @click.option(
     "--client-cert",
@@ -56,7 +87,7 @@ class _WorkerGroup(click.Group):
     show_envvar=True,
     type=click.Path(),
     metavar="FILE",
-    help="A certificate of your own (PEM), for an API that asks for one.",
+    help="A client certificate (PEM), for an API that requires one.",
 )
 @click.option(
     "--client-key",
@@ -80,9 +111,10 @@ def ampctl(**_: object) -> None:
       ampctl worker list
       ampctl worker inspect worker-01
       ampctl --admin-url http://amp.example.org:1610 worker list --json | jq
-      AMP_AUTH_TOKEN=$(cat token) ampctl --admin-url https://amp.example.org worker list
+      AMP_AUTH_TOKEN=$(cat token) ampctl --admin-url https://amp.example.org fleet
 
-    Durations are written as 5s, 1m30s, 2h or 30d. Colours are for terminals, and for none where NO_COLOR is set.
+    Durations are written as 5s, 1m30s, 2h or 30d; a bare number is seconds. Colours are used on terminals only, and not
+    where NO_COLOR is set.
 
     \b
     Exit codes:
@@ -94,7 +126,9 @@ def ampctl(**_: object) -> None:
 
 @ampctl.group(cls=_WorkerGroup)
 def worker() -> None:
-    """See the workers of the fleet, check them, and remove those that are gone.
+    """List, inspect, check and remove workers.
+
+    Alias: workers
 
     \b
     Examples:
@@ -104,9 +138,9 @@ def worker() -> None:
     """
 
 
-for _command in (list_workers, inspect_worker, check_workers, forget_workers):
+for _command in (list_workers, inspect_worker, describe_worker, check_workers, forget_workers):
     worker.add_command(_command)
-for _command in (show_versions, print_completion):
+for _command in (contexts, show_fleet, show_versions, print_completion):
     ampctl.add_command(_command)
 
 
@@ -116,16 +150,31 @@ def main() -> None:
         import amp_workers.ctl.shells  # noqa: F401 - registers itself
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # None where it was closed before the start
-            stream.reconfigure(errors="backslashreplace")  # a version may be in letters that this terminal has not
+            stream.reconfigure(errors="backslashreplace")  # a version may have letters that this terminal has not
     try:
         try:
-            ampctl()
+            sys.exit(_run())
         finally:
             if sys.stdout:
                 sys.stdout.flush()
     except OSError as error:
         # A full disk, say. What is still in the buffer must not be tried again when Python exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):  # whoever read us has enough: `| head -1`
+        if isinstance(error, BrokenPipeError):  # the reader has read enough: `| head -1`
             sys.exit(1)
         sys.exit(f"Error: cannot write the output: {error.strerror}")
+
+
+def _run() -> int:
+    """Return the exit code. As a Nagios plugin, every error is UNKNOWN, on stdout; 2 would be CRITICAL."""
+    try:
+        return ampctl.main(standalone_mode=False) or 0
+    except click.ClickException as error:
+        if "--nagios" in sys.argv:
+            click.echo(f"UNKNOWN: {error.format_message()}")
+            return _UNKNOWN
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        click.echo("Aborted!", err=True)
+        return 1

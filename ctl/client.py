@@ -1,11 +1,13 @@
 """The Admin API's endpoints as methods. Each answer is checked before a command sees it."""
 
-from collections.abc import Collection
+import re
+from collections.abc import Callable, Collection
 from typing import Any
 from urllib.parse import quote
 
 from amp_workers.ctl.connection import Connection
 from amp_workers.ctl.errors import AmpsOwnApi, ApiError
+from amp_workers.ctl.fields import info_of
 
 MOST_A_PAGE = 10_000
 """The API's highest `limit`. Without a limit it returns all workers in one answer."""
@@ -34,23 +36,25 @@ class AdminApi:
         limit: int | None = None,
         after: str | None = None,
         *,
+        node_ids: Collection[str] = (),
         need_states: bool = False,
     ) -> dict[str, Any]:
         """Return `{"workers": [worker, …]}`, ordered by node id.
 
-        states, version: only workers of these; no states are all. limit: at most so many; where there are more, the
-        answer has "next", the last node id in it. after: only node ids that come after this one. need_states: whether
-        workers without a state are of no use.
+        states, version, node_ids: only workers of these; the latter two are globs; none are all. limit: at most so
+        many; where there are more, the answer has "next", the last node id in it. after: only node ids that come after
+        this one. need_states: whether workers without a state are of no use.
 
         Raises:
             AmpsOwnApi: states or a version are needed, and the answer has none.
         """
-        wanted = {"state": ",".join(states), "version": version}
+        wanted = {"state": ",".join(states), "node_id": ",".join(node_ids), "version": version}
+        has_node_id, has_version = _matcher(node_ids), _matcher([] if version is None else [version])
         found: list[Worker] = []
         while True:
             size = None if limit is None else min(limit - len(found), MOST_A_PAGE)
             query = {name: value for name, value in (wanted | {"limit": size, "after": after}).items() if value}
-            parameters = "&".join(f"{name}={quote(str(value), safe=',')}" for name, value in query.items())
+            parameters = "&".join(f"{name}={quote(str(value), safe=',*?')}" for name, value in query.items())
             path = f"/workers?{parameters}" if parameters else "/workers"
             page = self._connection.request("GET", path)
             workers, last = page.get("workers"), page.pop("next", None)
@@ -65,7 +69,8 @@ class AdminApi:
                 each
                 for each in workers
                 if (not states or each["state"] in states)
-                and (version is None or each.get("info", {}).get("version") == version)
+                and has_node_id(each["node_id"])
+                and has_version(info_of(each, "version"))
                 and (after is None or each["node_id"] > after)
             ]
             if limit is not None and (len(found) > limit or (len(found) == limit and last is not None)):
@@ -95,6 +100,17 @@ class AdminApi:
     def forget(self, node_id: str) -> None:
         """Delete one worker that is not alive from the metadata DB."""
         self._connection.request("DELETE", f"/workers/{quote(node_id, safe='')}")
+
+    def fleet(self) -> dict[str, Any]:
+        """Return the counts of the whole fleet.
+
+        Raises:
+            AmpsOwnApi: Amp's own API has none.
+        """
+        answer = self._get_ours("/fleet")
+        if not _is_fleet(answer):
+            raise self._no_admin_api("/fleet")
+        return answer
 
     def version(self) -> str:
         """Return the version of the API.
@@ -126,7 +142,15 @@ class AdminApi:
 
     def _no_admin_api(self, path: str) -> ApiError:
         cause = "that is no answer of an Admin API"
-        return ApiError(f"{self.url}{path}: {cause}", cause=cause)
+        return ApiError(f"{self.url}{path}: {cause}", cause=cause, url=self.url)
+
+
+def _matcher(globs: Collection[str]) -> Callable[[str], object]:
+    """Return what matches a text against globs, where `*` is any text and `?` one character; none match all."""
+    if not globs:
+        return bool
+    patterns = (re.escape(glob).replace(r"\*", ".*").replace(r"\?", ".") for glob in globs)
+    return re.compile("|".join(patterns), re.DOTALL).fullmatch
 
 
 def _is_worker(answer: Any) -> bool:
@@ -142,6 +166,27 @@ def _is_worker(answer: Any) -> bool:
         and all(isinstance(answer.get(name), str | None) for name in _NULLABLE_TEXTS)
         and all(isinstance(answer.get(name), int | None) for name in _NULLABLE_NUMBERS)
     )
+
+
+def _is_fleet(answer: dict[str, Any]) -> bool:
+    age = answer.get("oldest_heartbeat_age_seconds")
+    thresholds = answer.get("thresholds")
+    return (
+        all(_has_numbers(answer.get(name), int) for name in ("workers", "versions"))
+        and (thresholds is None or _has_numbers(thresholds, int | float))
+        and isinstance(age, int | float | None)
+        and (
+            answer.get("jobs") is None
+            or (
+                isinstance(answer["jobs"], dict)
+                and all(_has_numbers(answer["jobs"].get(name), int) for name in ("status", "stranded"))
+            )
+        )
+    )
+
+
+def _has_numbers(counts: Any, kind: Any) -> bool:
+    return isinstance(counts, dict) and all(isinstance(each, kind) and abs(each) < 1e12 for each in counts.values())
 
 
 def _is_amps_own(worker: Worker) -> bool:

@@ -3,7 +3,7 @@
 import click
 
 VARIABLE = "_AMPCTL_COMPLETE"
-"""The environment variable by which a shell's script asks `ampctl` what comes next."""
+"""The environment variable by which a shell's script requests completions."""
 
 
 @click.command("completion")

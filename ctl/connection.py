@@ -97,7 +97,7 @@ class Connection:
             elif isinstance(error, http.client.BadStatusLine) and not isinstance(error, ConnectionError):
                 reason = "it does not speak HTTP" if self._secure else "it does not speak HTTP; is it https://?"
             problem = "cannot reach the Admin API"
-            raise ApiError(f"{problem} at {self.url}: {reason}", cause=f"{problem}: {reason}") from error
+            raise ApiError(f"{problem} at {self.url}: {reason}", cause=f"{problem}: {reason}", url=self.url) from error
         finally:
             connection.close()
         return self._read(path, response, body)
@@ -148,11 +148,11 @@ class Connection:
         for secret in self._secrets:
             cause = cause.replace(secret, "***")
         cause = shown(cause)
-        raise ApiError(f"{self.url}{path}: {cause}", cause=cause, status=response.status, code=code)
+        raise ApiError(f"{self.url}{path}: {cause}", cause=cause, url=self.url, status=response.status, code=code)
 
 
 def _hangs_up(error: Exception) -> bool:
-    # An alert says so to a peer that still reads, but this end may be writing when the other one closes.
+    # A peer that reads receives an alert; this end may still be writing when the other one closes.
     alert = isinstance(error, ssl.SSLError) and "ALERT" in str(error.reason)
     return alert or isinstance(error, ssl.SSLEOFError | ConnectionError)
 

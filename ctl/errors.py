@@ -9,10 +9,17 @@ class ApiError(AmpError, click.ClickException):
     """The Admin API could not be reached, or answered with an error. The message names the URL and the cause."""
 
     def __init__(
-        self, message: str, *, cause: str | None = None, status: int | None = None, code: str | None = None
+        self,
+        message: str,
+        *,
+        cause: str | None = None,
+        url: str | None = None,
+        status: int | None = None,
+        code: str | None = None,
     ) -> None:
         """cause: the message without the URL. status: of HTTP. code: the API's error_code, such as WORKER_NOT_FOUND."""
         super().__init__(message)
+        self.url = url
         self.cause = message if cause is None else cause
         self.status = status
         self.code = code
@@ -28,7 +35,7 @@ class AmpsOwnApi(ApiError):
             "--admin-url or AMP_ADMIN_URL); on the same host, start that on another port, such as "
             "`ampd admin --web.listen-address 127.0.0.1:1611`"
         )
-        super().__init__(f"{url}: {cause}", cause=cause)
+        super().__init__(f"{url}: {cause}", cause=cause, url=url)
 
 
 class InvalidAdminUrl(AmpError, ValueError):

@@ -27,6 +27,11 @@ def info_of(worker: dict[str, Any], key: str) -> str:
     return str(worker.get("info", {}).get(key, UNKNOWN))
 
 
+def severity_of(state: str) -> float:
+    """Return the place of a state in a list with the worst first. One that this version does not have is unhealthy."""
+    return STATES.index(state) if state in STATES else STATES.index("active") - 0.5
+
+
 def is_unhealthy(state: str) -> bool:
     """Return whether a state is a problem. One that this version does not have is."""
     return state not in _HEALTHY_OR_ENDED
@@ -46,6 +51,16 @@ def uptime_seconds(worker: dict[str, Any]) -> float | None:
         return None
     # The API's moments are in whole seconds, so that a worker that has only just started may seem to start later.
     return max((heartbeat - registered).total_seconds() + age, 0.0)
+
+
+def progress_age(worker: dict[str, Any]) -> float | None:
+    """Return the time from a worker's last progress to the API's answer; None where there is none."""
+    age = age_of(worker)
+    try:
+        progress, heartbeat = _moment(str(worker.get("progress_at"))), _moment(worker["heartbeat_at"])
+    except ValueError:
+        return None
+    return None if age is None else max((heartbeat - progress).total_seconds() + age, 0.0)
 
 
 def _moment(text: str) -> datetime:

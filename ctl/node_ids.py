@@ -13,16 +13,18 @@ from amp_workers.ctl.options import admin_api
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-# The same rule as the API's own, kept here as well so that a typing mistake is told without a round trip.
+# The API's rule, kept here as well: a mistyped node id is refused without a round trip.
 NODE_ID = re.compile(r"[a-zA-Z][a-zA-Z0-9_\-.]{0,254}")
 
+_GLOB = re.compile(r"[a-zA-Z0-9_\-.*?]{1,255}")
+
 COMPLETION_SECONDS = 1.0
-"""So long somebody who presses the Tab key waits for the API at most."""
+"""The Tab key waits for the API no longer than this."""
 
 COMPLETED_AT_MOST = 200
 
 SUGGESTION_SECONDS = 2.0
-"""After so long no more pages are asked for, to tell which node id was meant."""
+"""The search for the node id that was meant reads no more pages after this."""
 
 _KNOWN = "amp_workers.ctl.node_ids"
 
@@ -61,6 +63,20 @@ class NodeIdType(click.ParamType[str]):
         return [CompletionItem(node_id) for node_id in found if node_id not in given]
 
 
+class GlobType(NodeIdType):
+    """A node id, or a glob of node ids."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not _GLOB.fullmatch(value):
+            self.fail(
+                f"invalid node id or glob {value!r}: ASCII letters, digits, '_', '-' and '.', with '*' for any "
+                "text and '?' for one character.",
+                param,
+                ctx,
+            )
+        return str(value)
+
+
 def _beginning_with(text: str, api: AdminApi) -> list[str]:
     # What begins with a text comes right after it, so that one page is enough of a fleet of any size.
     workers = api.workers(limit=COMPLETED_AT_MOST, after=text or None)["workers"]
@@ -69,18 +85,18 @@ def _beginning_with(text: str, api: AdminApi) -> list[str]:
     found = [node_id for node_id in found if NODE_ID.fullmatch(node_id)]
     try:
         return [text, *found] if text and api.worker(text) else found
-    except ApiError:  # nobody has that very id
+    except ApiError:  # no worker has exactly this node id
         return found
 
 
 def unknown_worker(context: click.Context, node_id: str, error: ApiError) -> ApiError:
-    """Return the API's error about one worker, with the node id that is most like one that nobody has, if any."""
+    """Return the API's error about one worker, with the most similar node id that exists, if any."""
     from amp_workers.ctl.suggestions import did_you_mean
 
     try:
         if _KNOWN not in context.meta:  # once, however many are unknown
             context.meta[_KNOWN] = _all_node_ids(admin_api(context, SUGGESTION_SECONDS))
-    except ApiError:  # it is away by now: the first error is the one to tell
+    except ApiError:  # unavailable by now: the first error is reported
         return error
     hint = did_you_mean(node_id, context.meta[_KNOWN])
     return ApiError(f"{error.message}.{hint}", code=error.code) if hint else error

@@ -10,10 +10,13 @@ from amp_workers.ctl.client import AdminApi
 from amp_workers.ctl.connection import TIMEOUT_SECONDS, Connection
 from amp_workers.ctl.durations import InvalidDuration, parse_duration
 from amp_workers.ctl.errors import InvalidAdminUrl, InvalidCredentials
+from amp_workers.ctl.settings import settings
 
 if TYPE_CHECKING:
     from click.parser import _OptionParser
     from click.shell_completion import CompletionItem
+
+    from amp_workers.ctl.ranges import Range
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -22,13 +25,20 @@ def admin_api(context: click.Context, timeout_seconds: float = TIMEOUT_SECONDS) 
     """Return the API that the options of `ampctl` name.
 
     Raises:
-        click.UsageError: they name none.
+        click.UsageError: they name none that can be used.
     """
     root = context.find_root()
-    given = root.get_parameter_source("auth_token") is click.core.ParameterSource.COMMANDLINE
-    source = "--auth-token" if given else "AMP_AUTH_TOKEN"
+    found = settings(root)
     try:
-        return AdminApi(Connection(**root.params, token_source=source, timeout_seconds=timeout_seconds))
+        return AdminApi(
+            Connection(
+                str(found["url"].value),
+                *(found[name].value for name in ("auth_token", "ca_file", "client_cert", "client_key")),
+                token_source=found["auth_token"].source,
+                insecure=root.params["insecure"],
+                timeout_seconds=timeout_seconds,
+            )
+        )
     except InvalidAdminUrl as error:
         raise click.BadParameter(f"{error}.", context, param_hint="--admin-url") from error
     except InvalidCredentials as error:
@@ -85,6 +95,54 @@ class DurationType(click.ParamType[float]):
         return seconds
 
 
+class RangeType(click.ParamType["Range"]):
+    """A range of a Nagios plugin."""
+
+    name = "range"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Range":
+        from amp_workers.ctl.ranges import InvalidRange, Range
+
+        if isinstance(value, Range):  # Click may convert what is converted
+            return value
+        try:
+            return Range.parse(value)
+        except InvalidRange as error:
+            self.fail(f"{error}.", param, ctx)
+
+
+class ColumnsType(click.ParamType[tuple[str, ...]]):
+    """One or more columns, separated by commas."""
+
+    name = "columns"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        from amp_workers.ctl.columns import COLUMNS
+
+        if isinstance(value, tuple):  # Click may convert what is converted
+            return value
+        names = tuple(str(value).split(","))
+        for name in names:
+            if name not in COLUMNS:
+                from amp_workers.ctl.suggestions import did_you_mean
+
+                self.fail(f"{name!r} is not one of {', '.join(COLUMNS)}.{did_you_mean(name, COLUMNS)}", param, ctx)
+        return tuple(dict.fromkeys(names))
+
+    def shell_complete(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - Click's signature
+        param: click.Parameter,  # noqa: ARG002
+        incomplete: str,
+    ) -> "list[CompletionItem]":
+        from click.shell_completion import CompletionItem
+
+        from amp_workers.ctl.columns import COLUMNS
+
+        before, comma, last = incomplete.rpartition(",")
+        return [CompletionItem(f"{before}{comma}{name}") for name in COLUMNS if name.startswith(last)]
+
+
 def states_option(*states: str, text: str) -> Callable[[Command], Command]:
     """`--state`, several times or several at once; the command gets `states`, a tuple of them."""
     return click.option(
@@ -98,12 +156,23 @@ def states_option(*states: str, text: str) -> Callable[[Command], Command]:
     )
 
 
+_FORMATS = {"text", "wide", "json", "jsonl", "csv", "name"}
+"""Those of all commands."""
+
+
 class _FormatOption(click.Option):
     """One of the ways to name an output format. Two different ones on a line are an error, and none silently wins."""
 
     def add_to_parser(self, parser: "_OptionParser", ctx: click.Context) -> None:  # noqa: ARG002 - Click's signature
         action = "append_const" if self.is_flag else "append"
         parser.add_option(self, self.opts, dest=self.name, action=action, const=self.flag_value)
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        # Of all commands, but not every command has every format.
+        value = super().resolve_envvar_value(ctx)
+        if value in _FORMATS and isinstance(self.type, click.Choice) and value not in self.type.choices:
+            return None
+        return value
 
     def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
         formats = dict.fromkeys(value if isinstance(value, list) else [value])  # the default comes alone
@@ -115,15 +184,31 @@ class _FormatOption(click.Option):
         return super().type_cast_value(ctx, *formats)
 
 
+def text_or_json_option(command: Command) -> Command:
+    """`--output` of a command that has no table."""
+    formats = click.Choice(["text", "json"])
+    return click.option("--output", "-o", type=formats, default="text", show_default=True, help="The format.")(command)
+
+
 def output_options(*formats: str) -> Callable[[Command], Command]:
     """`--output`, and `--wide` and `--json` for short; the command gets `output`, one of the formats."""
 
     def add(command: Command) -> Command:
         way = partial(click.option, cls=_FormatOption)
+        wide = way("--wide", "output", flag_value="wide", help="Short for --output wide: a table.")
         for option in (
-            way("--json", "output", flag_value="json", help="The API's answer, for jq and scripts."),
-            way("--wide", "output", flag_value="wide", help="State, age and uptime as well."),
-            way("--output", "-o", type=click.Choice(formats), default="text", show_default=True, help="How to print."),
+            way("--json", "output", flag_value="json", help="Short for --output json: the API's answer."),
+            *([wide] if "wide" in formats else []),
+            way(
+                "--output",
+                "-o",
+                type=click.Choice(formats),
+                default="text",
+                envvar="AMPCTL_OUTPUT",
+                show_default=True,
+                show_envvar=True,
+                help="The format.",
+            ),
         ):
             command = option(command)
         return command

@@ -8,18 +8,34 @@ from amp_workers.ctl.fields import UNKNOWN, info_of
 
 
 def is_coloured() -> bool:
-    """Whether the output is for a terminal that may have colours: https://no-color.org."""
-    if not (sys.stdout and sys.stdout.isatty()):  # None where it was closed before the start
+    """Return whether the output is for a terminal that may have colours: https://no-color.org."""
+    if not _is_terminal():
         return False
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
+def terminal_columns() -> int | None:
+    """Return the width of the terminal that the output is for; None where there is none, or it has no size."""
+    return os.get_terminal_size(sys.stdout.fileno()).columns or None if _is_terminal() else None
+
+
 def shown(text: Any) -> str:
-    """Return a text that a terminal can be given: what a worker says of itself is anybody's to write."""
+    """Return a text that is safe for a terminal: what a worker says of itself is anybody's to write."""
     plain = str(text)
     if plain.isprintable():
         return plain
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in plain)
+
+
+def wrapped(text: str, columns: int | None) -> list[str]:
+    """Return a text in lines of a width, broken at spaces where possible."""
+    lines = []
+    rest = shown(text)
+    while columns is not None and len(rest) > columns:
+        cut = rest.rfind(" ", 1, columns + 1)
+        lines.append(rest[: cut if cut > 0 else columns].rstrip())
+        rest = rest[cut if cut > 0 else columns :].lstrip()
+    return [*lines, rest]
 
 
 def worker_line(worker: dict[str, Any]) -> str:
@@ -28,7 +44,7 @@ def worker_line(worker: dict[str, Any]) -> str:
 
 
 def worker_details(worker: dict[str, Any], more: str = "") -> str:
-    """Return all that is known of one worker; more: lines to add to the first part."""
+    """Return a worker as the lines of `inspect`; more: lines to add to the first part."""
     return f"""Node ID: {shown(worker["node_id"])}
 Created: {shown(worker.get("created_at", UNKNOWN))}
 Registered: {shown(worker.get("registered_at", UNKNOWN))}
@@ -39,3 +55,7 @@ Worker Info:
   Commit: {shown(info_of(worker, "commit_sha"))}
   Commit Timestamp: {shown(info_of(worker, "commit_timestamp"))}
   Build Date: {shown(info_of(worker, "build_date"))}"""
+
+
+def _is_terminal() -> bool:
+    return bool(sys.stdout and sys.stdout.isatty())  # None where it was closed before the start

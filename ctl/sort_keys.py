@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from amp_workers.ctl.fields import STATES, UNKNOWN, age_of, info_of, state_of, uptime_seconds
+from amp_workers.ctl.fields import UNKNOWN, age_of, info_of, severity_of, state_of, uptime_seconds
 
 _AFTER_ALL = float("inf")
 
@@ -14,13 +14,6 @@ def _version(worker: dict[str, Any]) -> tuple[bool, list[tuple[int, str]]]:
     version = info_of(worker, "version")
     parts = re.findall(r"(\d{1,18})|(\D+|\d+)", version, re.ASCII)
     return version == UNKNOWN, [(int(number or 0), text) for number, text in parts]
-
-
-def _state(worker: dict[str, Any]) -> float:
-    state = state_of(worker)
-    if state in STATES:
-        return STATES.index(state)
-    return STATES.index("active") - 0.5
 
 
 def _uptime(worker: dict[str, Any]) -> float:
@@ -33,7 +26,7 @@ def _created(worker: dict[str, Any]) -> tuple[bool, str]:
     return created_at == UNKNOWN, created_at
 
 
-def _age(worker: dict[str, Any]) -> tuple[bool, float, str]:
+def _last_seen(worker: dict[str, Any]) -> tuple[bool, float, str]:
     # By distance: a heartbeat from the future is no proof of life. Amp's own API has the moment alone.
     age = age_of(worker)
     return age is None, 0.0 if age is None else -abs(age), worker["heartbeat_at"]
@@ -41,10 +34,10 @@ def _age(worker: dict[str, Any]) -> tuple[bool, float, str]:
 
 ORDERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "node-id": lambda worker: worker["node_id"],
-    "state": _state,
-    "age": _age,
+    "state": lambda worker: severity_of(state_of(worker)),
+    "last-seen": _last_seen,
     "version": _version,
     "uptime": _uptime,
     "created": _created,
 }
-"""What each order compares; workers that are equal in it stay ordered by node id."""
+"""What each order compares; workers that are equal in it are ordered by node id."""

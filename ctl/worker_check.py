@@ -1,20 +1,35 @@
 """`ampctl worker check`."""
 
-from typing import Any
+import json
+from typing import Any, NamedTuple
 
 import click
 
 from amp_workers.ctl.client import AdminApi
 from amp_workers.ctl.durations import duration_text, text_over
 from amp_workers.ctl.errors import ApiError
-from amp_workers.ctl.fields import age_of, info_of, is_unhealthy, state_of
+from amp_workers.ctl.fields import STATES, age_of, info_of, is_unhealthy, severity_of, state_of
 from amp_workers.ctl.node_ids import NodeIdType
-from amp_workers.ctl.options import DurationType, admin_api
+from amp_workers.ctl.options import DurationType, RangeType, admin_api, text_or_json_option
+from amp_workers.ctl.ranges import Range
 from amp_workers.ctl.render import shown
 
 _JUDGED_BY_AGE = {"active", "stale", "lost"}
 
 _DEFAULT_MAX_AGE = 5.0
+
+_EXIT_CODES = {"OK": 0, "FAILED": 1, "WARNING": 1, "CRITICAL": 2, "UNKNOWN": 3}
+
+
+class _Check(NamedTuple):
+    """What was found."""
+
+    counted: int
+    failures: dict[str, str]
+    """Why each failing worker fails, by node id."""
+
+    states: dict[str, int]
+    """Of all workers that were looked at."""
 
 
 @click.command("check")
@@ -34,9 +49,31 @@ _DEFAULT_MAX_AGE = 5.0
     help="How many workers must pass. With 0, a fleet of none passes.",
 )
 @click.option("--version", metavar="VERSION", help="The version that every worker must have.")
+@click.option("--nagios", is_flag=True, help="The exit codes and the output of a Nagios plugin, with performance data.")
+@click.option(
+    "--warning",
+    type=RangeType(),
+    metavar="RANGE",
+    help="With --nagios: WARNING where the number of failing workers is outside of this range, such as 0 or 0:5.",
+)
+@click.option(
+    "--critical",
+    type=RangeType(),
+    metavar="RANGE",
+    help="With --nagios: CRITICAL, likewise. [default: 0, unless --warning is given]",
+)
+@text_or_json_option
 @click.pass_context
 def check_workers(
-    context: click.Context, node_ids: tuple[str, ...], max_age: float | None, min_active: int, version: str | None
+    context: click.Context,
+    node_ids: tuple[str, ...],
+    max_age: float | None,
+    min_active: int,
+    version: str | None,
+    nagios: bool,
+    warning: Range | None,
+    critical: Range | None,
+    output: str,
 ) -> None:
     """Check that workers are alive, by exit code.
 
@@ -53,54 +90,81 @@ def check_workers(
       ampctl worker check --max-age 30s --min-active 3
       ampctl worker check worker-01 worker-02
       until ampctl worker check --version v0.0.23 --min-active 3; do sleep 5; done
+      ampctl worker check --nagios --warning 0 --critical 5
 
     \b
     Exit codes:
       0  OK: all workers that count pass, and there are enough of them
-      1  FAILED: some fail, or there are too few (to Nagios, a warning)
+      1  FAILED: some fail, or there are too few
       2  wrong usage
       3  UNKNOWN: the API cannot be reached, or answered with an error
+
+    \b
+    Exit codes with --nagios:
+      0  OK
+      1  WARNING: the number of failing workers is outside of --warning
+      2  CRITICAL: it is outside of --critical, or too few workers pass
+      3  UNKNOWN: as above, and wrong usage
     """
-    api = admin_api(context)
+    if (warning or critical) and not nagios:
+        raise click.UsageError("--warning and --critical need --nagios.", context)
     try:
-        failures, number = _check(api, dict.fromkeys(node_ids), max_age, version)
+        check = _check(admin_api(context), dict.fromkeys(node_ids), max_age, version)
     except ApiError as error:
-        click.echo(f"UNKNOWN: {error}")  # where a monitoring system looks for it
-        context.exit(3)
-    passing = number - len(failures)
-    if not failures and passing >= min_active:
-        oldest = duration_text(_DEFAULT_MAX_AGE if max_age is None else max_age)
-        click.echo(f"OK: {_workers(number)}, no heartbeat older than {oldest}")
-        return
-    problems = [f"{len(failures)} of {_workers(number)} fail"] if failures else []
-    if passing < min_active:
-        problems.append(f"{_workers(passing)} pass, at least {min_active} must")
-    click.echo("\n".join([f"FAILED: {'; '.join(problems)}", *failures]))
-    context.exit(1)
+        if output == "json":
+            click.echo(json.dumps({"status": "UNKNOWN", "error": error.message}, indent=2))
+        else:
+            click.echo(f"UNKNOWN: {error}")  # where a monitoring system looks for it
+        context.exit(_EXIT_CODES["UNKNOWN"])
+    if warning is None and critical is None:
+        critical = Range.parse("0")
+    is_short = check.counted - len(check.failures) < min_active
+    if nagios:
+        status = _plugin_status(len(check.failures), warning, critical, is_short=is_short)
+    else:
+        status = "FAILED" if check.failures or is_short else "OK"
+    if output == "json":
+        _print_json(status, check)
+    else:
+        performance_data = f" | {_performance_data(check, warning, critical)}" if nagios else ""
+        result = f"{status}: {_explained(check, max_age, min_active)}{performance_data}"
+        lines = (shown(f"{node_id}: {why}") for node_id, why in check.failures.items())
+        click.echo("\n".join([result, *lines]))
+    context.exit(_EXIT_CODES[status])
 
 
-def _check(
-    api: AdminApi, node_ids: dict[str, None], max_age: float | None, version: str | None
-) -> tuple[list[str], int]:
-    """Return a line for each worker that fails, and how many workers count."""
-    if not node_ids:
+def _check(api: AdminApi, node_ids: dict[str, None], max_age: float | None, version: str | None) -> _Check:
+    if node_ids:
+        found = {node_id: _named(api, node_id) for node_id in node_ids}
+        workers = [worker for worker in found.values() if worker is not None]
+    else:
         # Without a filter: a state that this version does not know counts as well.
         workers = api.workers(need_states=True)["workers"]
-        counted = [each for each in workers if is_unhealthy(state_of(each)) or state_of(each) == "active"]
-        return [line for worker in counted if (line := _failure(worker, max_age, version))], len(counted)
-    failures = []
-    for node_id in node_ids:
-        try:
-            failures.append(_failure(api.worker(node_id, need_state=True), max_age, version))
-        except ApiError as error:
-            if error.code != "WORKER_NOT_FOUND":
-                raise
-            failures.append(f"{node_id}: no worker with this node id")
-    return [line for line in failures if line], len(node_ids)
+        found = {
+            each["node_id"]: each for each in workers if is_unhealthy(state_of(each)) or state_of(each) == "active"
+        }
+    reasons = {
+        node_id: "no worker with this node id" if worker is None else _failure(worker, max_age, version)
+        for node_id, worker in found.items()
+    }
+    states = dict.fromkeys((*STATES[4::-1], *STATES[5:]), 0)  # active first
+    for state in sorted(map(state_of, workers), key=severity_of):
+        states[state] = states.get(state, 0) + 1
+    return _Check(len(found), {node_id: why for node_id, why in reasons.items() if why}, states)
 
 
-def _failure(worker: dict[str, Any], max_age: float | None, version: str | None) -> str | None:
-    """Return why a worker fails, as a line; None if it passes."""
+def _named(api: AdminApi, node_id: str) -> dict[str, Any] | None:
+    """Return one worker; None if there is none with this node id."""
+    try:
+        return api.worker(node_id, need_state=True)
+    except ApiError as error:
+        if error.code != "WORKER_NOT_FOUND":
+            raise
+        return None
+
+
+def _failure(worker: dict[str, Any], max_age: float | None, version: str | None) -> str:
+    """Return why a worker fails; nothing if it passes."""
     state, age, its_version = state_of(worker), age_of(worker), info_of(worker, "version")
     reasons = []
     limit = _DEFAULT_MAX_AGE if max_age is None else max_age
@@ -115,13 +179,52 @@ def _failure(worker: dict[str, Any], max_age: float | None, version: str | None)
         reasons.append(str(worker["failure"]))
     if version not in {None, its_version}:
         reasons.append(f"version {its_version}, not {version}")
-    return shown(f"{worker['node_id']}: {'; '.join(reasons)}") if reasons else None
+    return "; ".join(reasons)
 
 
 def _when(age: float | None, limit: float) -> str:
     if age is None:
         return "unknown"
     return f"{text_over(abs(age), limit)} ago" if age >= 0 else f"{text_over(abs(age), limit)} in the future"
+
+
+def _plugin_status(failing: int, warning: Range | None, critical: Range | None, *, is_short: bool) -> str:
+    if is_short or (critical is not None and critical.is_violated_by(failing)):
+        return "CRITICAL"
+    return "WARNING" if warning is not None and warning.is_violated_by(failing) else "OK"
+
+
+def _explained(check: _Check, max_age: float | None, min_active: int) -> str:
+    passing = check.counted - len(check.failures)
+    problems = [f"{len(check.failures)} of {_workers(check.counted)} fail"] if check.failures else []
+    if passing < min_active:
+        problems.append(f"{_workers(passing)} pass, at least {min_active} must")
+    oldest = duration_text(_DEFAULT_MAX_AGE if max_age is None else max_age)
+    return "; ".join(problems) or f"{_workers(check.counted)}, no heartbeat older than {oldest}"
+
+
+def _performance_data(check: _Check, warning: Range | None, critical: Range | None) -> str:
+    """https://nagios-plugins.org/doc/guidelines.html: 'label'=value;warn;crit;min."""
+    failing = f"failing={len(check.failures)};{warning or ''};{critical or ''};0"
+    states = (f"{_label(state)}={number};;;0" for state, number in check.states.items())
+    return " ".join([*states, failing])
+
+
+def _label(state: str) -> str:
+    # A state that this version does not know can be any text.
+    plain = "".join(c if c.isascii() and c.isalnum() else "_" for c in state)
+    return plain or "_"
+
+
+def _print_json(status: str, check: _Check) -> None:
+    document = {
+        "status": status,
+        "counted": check.counted,
+        "passing": check.counted - len(check.failures),
+        "failures": [{"node_id": node_id, "reason": why} for node_id, why in check.failures.items()],
+        "states": check.states,
+    }
+    click.echo(json.dumps(document, indent=2))
 
 
 def _workers(number: int) -> str:

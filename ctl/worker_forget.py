@@ -10,7 +10,7 @@ from amp_workers.ctl.errors import ApiError
 from amp_workers.ctl.fields import age_of
 from amp_workers.ctl.node_ids import NodeIdType, unknown_worker
 from amp_workers.ctl.options import DurationType, admin_api, states_option
-from amp_workers.ctl.render import is_coloured, shown
+from amp_workers.ctl.render import is_coloured, shown, terminal_columns
 from amp_workers.ctl.table import table
 
 _SAME_FOR_ALL = {
@@ -33,7 +33,7 @@ _SAME_FOR_ALL = {
     help="With --state: only workers whose last heartbeat is older, such as 30d.",
 )
 @click.option("--dry-run", is_flag=True, help="Only list which workers would be removed.")
-@click.option("--yes", "-y", is_flag=True, help="Remove them without asking.")
+@click.option("--yes", "-y", is_flag=True, help="Remove them without confirmation.")
 @click.pass_context
 def forget_workers(
     context: click.Context,
@@ -45,10 +45,9 @@ def forget_workers(
 ) -> None:
     """Remove workers that are gone for good.
 
-    They are listed first, and removed from the metadata DB when you say so. The API refuses a worker that is active or
-    stale, or that a job still refers to, and tells so of each. A worker that registers again is simply there again. The
-    API has to have authentication configured, and a database role that may delete: without them, it removes nothing for
-    anybody.
+    They are listed first, and removed from the metadata DB after a confirmation. The API refuses a worker that is
+    active, stuck or stale, or that a job still refers to; each refusal is printed. A removed worker may register again.
+    The API needs authentication, and a database role that may delete.
 
     \b
     Examples:
@@ -58,7 +57,7 @@ def forget_workers(
 
     \b
     Exit codes:
-      0  done, or nothing to do, or you said no
+      0  done, or nothing to do, or not confirmed
       1  the API cannot be reached, or refused at least one worker
       2  wrong usage
     """
@@ -67,13 +66,13 @@ def forget_workers(
     if older_than is not None and not states:
         raise click.UsageError("--older-than goes with --state; a worker that you name is removed at any age.", context)
     if not (yes or dry_run or (sys.stdin and sys.stdin.isatty())):
-        raise click.UsageError("There is no terminal to ask at: give --yes to remove them, or --dry-run.", context)
+        raise click.UsageError("No terminal for the confirmation: give --yes to remove them, or --dry-run.", context)
     api = admin_api(context)
     workers, unknown = _named(context, api, node_ids) if node_ids else (_chosen(api, states, older_than), 0)
     if not workers:
         click.echo("No workers to remove")
         context.exit(1 if unknown else 0)
-    click.echo(table(workers, colour=is_coloured()))
+    click.echo(table(workers, width=terminal_columns(), colour=is_coloured()))
     if dry_run:
         click.echo(f"{len(workers)} would be removed.")
         context.exit(1 if unknown else 0)
@@ -84,7 +83,7 @@ def forget_workers(
 
 
 def _named(context: click.Context, api: AdminApi, node_ids: tuple[str, ...]) -> tuple[list[dict[str, Any]], int]:
-    """Return the workers, and how many of the ids nobody has."""
+    """Return the workers, and how many node ids do not exist."""
     workers, unknown = [], 0
     for node_id in dict.fromkeys(node_ids):
         try:
@@ -110,7 +109,7 @@ def _remove(api: AdminApi, node_ids: list[str]) -> int:
             api.forget(node_id)
         except ApiError as error:
             if error.code == "WORKER_NOT_FOUND":
-                click.echo(f"{shown(node_id)}: somebody else has removed it")
+                click.echo(f"{shown(node_id)}: already removed")
             elif error.code is None or error.code in _SAME_FOR_ALL:
                 raise ApiError(f"{error} ({number - refused} of {len(node_ids)} removed)") from error
             else:

@@ -1,6 +1,7 @@
-"""`ampctl worker inspect`."""
+"""`ampctl worker inspect`, and `describe`, which is `inspect --wide`."""
 
 import json
+from typing import Any
 
 import click
 
@@ -16,9 +17,9 @@ from amp_workers.ctl.render import shown, worker_details
 @output_options("text", "wide", "json")
 @click.pass_context
 def inspect_worker(context: click.Context, node_id: str, output: str) -> None:
-    """Show one worker: when it was created, registered and last heard of, and what it was built from.
+    """Show one worker: its timestamps and its build.
 
-    Alias: get
+    Alias: get. `describe` is short for `inspect --wide`, which adds its state, progress and jobs.
 
     \b
     Examples:
@@ -26,6 +27,25 @@ def inspect_worker(context: click.Context, node_id: str, output: str) -> None:
       ampctl worker inspect worker-01 --wide
       ampctl worker inspect worker-01 --json | jq -r '.info.version'
     """
+    _inspect(context, node_id, output)
+
+
+@click.command("describe")
+@click.argument("node_id", type=NodeIdType())
+@click.pass_context
+def describe_worker(context: click.Context, node_id: str) -> None:
+    """Show one worker with its state, progress and jobs.
+
+    Short for: inspect --wide
+
+    \b
+    Example:
+      ampctl worker describe worker-01
+    """
+    _inspect(context, node_id, "wide")
+
+
+def _inspect(context: click.Context, node_id: str, output: str) -> None:
     try:
         answer = admin_api(context).worker(node_id)
     except ApiError as error:
@@ -34,10 +54,22 @@ def inspect_worker(context: click.Context, node_id: str, output: str) -> None:
         raise unknown_worker(context, node_id, error) from error
     if output == "json":
         click.echo(json.dumps(answer, indent=2))
-    elif output == "wide":
-        from amp_workers.ctl.table import age_text, uptime_text
-
-        more = f"State: {shown(state_of(answer))}\nAge: {age_text(answer)}\nUptime: {uptime_text(answer)}\n"
-        click.echo(worker_details(answer, more))
     else:
-        click.echo(worker_details(answer))
+        click.echo(worker_details(answer, _more(answer) if output == "wide" else ""))
+
+
+def _more(worker: dict[str, Any]) -> str:
+    from amp_workers.ctl.columns import COLUMNS, age_text, uptime_text
+
+    lines = [("State", state_of(worker)), ("Last Seen", age_text(worker)), ("Uptime", uptime_text(worker))]
+    for label, column in (
+        ("Stopped", "stopped"),
+        ("Failure", "failure"),
+        ("Exit Code", "exit-code"),
+        ("Progress", "progress"),
+        ("Progress At", "progress-at"),
+        ("Unfinished Jobs", "jobs"),
+    ):
+        if COLUMNS[column].value(worker) is not None:
+            lines.append((label, COLUMNS[column].text(worker)))
+    return "".join(f"{label}: {shown(text)}\n" for label, text in lines)

@@ -1,44 +1,100 @@
 """`ampctl worker list`."""
 
 import json
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple, NoReturn
 
 import click
 
-from amp_workers.ctl.connection import TIMEOUT_SECONDS
-from amp_workers.ctl.fields import STATES, state_of
-from amp_workers.ctl.options import DurationType, admin_api, output_options, states_option
-from amp_workers.ctl.render import is_coloured, worker_line
+from amp_workers.ctl.fields import STATES, is_unhealthy, state_of
+from amp_workers.ctl.node_ids import GlobType
+from amp_workers.ctl.options import ColumnsType, DurationType, admin_api, output_options, states_option
+from amp_workers.ctl.render import is_coloured, shown, terminal_columns, worker_line, wrapped
 from amp_workers.ctl.sort_keys import ORDERS
 
-WATCHED_SECONDS = 5.0
-"""After so long without an answer the screen tells that what it shows is old."""
+Worker = dict[str, Any]
+
+_FORMATS = ("text", "wide", "json", "jsonl", "csv", "name")
+
+
+class _Selection(NamedTuple):
+    """Which workers are listed, and in which order."""
+
+    node_ids: tuple[str, ...]
+    states: tuple[str, ...]
+    version: str | None
+    problems: bool
+    sort: str
+    reverse: bool
+    limit: int | None
+
+    def described(self) -> str:
+        """Return the filter in words, to follow `No workers found`."""
+        filters = [f"node id {', '.join(self.node_ids)}"] if self.node_ids else []
+        filters += [f"state {', '.join(self.states)}"] if self.states else []
+        filters += [f"version {self.version}"] if self.version is not None else []
+        filters += ["a problem"] if self.problems else []
+        return f" with {' and '.join(filters)}" if filters else ""
+
+
+class _View(NamedTuple):
+    """How workers are printed."""
+
+    output: str
+    columns: tuple[str, ...]
+    headings: bool
+    truncated: bool
+
+    def rendered(self, workers: Sequence[Worker]) -> str:
+        if self.output == "text":
+            return "\n".join(map(worker_line, workers))
+        if self.output == "name":
+            return "\n".join(shown(worker["node_id"]) for worker in workers)
+        if self.output == "jsonl":
+            return "\n".join(map(json.dumps, workers))
+        from amp_workers.ctl.columns import CSV, WIDE
+        from amp_workers.ctl.table import csv, table
+
+        if self.output == "csv":
+            return csv(workers, self.columns or CSV, headings=self.headings)
+        width = terminal_columns() if self.truncated else None
+        columns = self.columns or WIDE
+        return table(workers, columns, width=width, colour=is_coloured(), headings=self.headings)
 
 
 @click.command("list")
+@click.argument("node_ids", type=GlobType(), nargs=-1, metavar="[NODE_ID|GLOB]...")
 @states_option(*STATES, text="Only workers in these states")
-@click.option("--version", metavar="VERSION", help="Only workers of this version.")
+@click.option("--version", metavar="GLOB", help="Only workers of this version, such as 'v0.3.*'.")
+@click.option("--problems", is_flag=True, help="Only unhealthy workers: failed, lost, stale or stuck.")
 @click.option(
     "--sort",
     type=click.Choice(list(ORDERS)),
-    default="node-id",
-    show_default=True,
-    help="What comes first: the oldest heartbeat (age), the shortest uptime, the lowest version, the first created.",
+    help="What comes first: the worst state, the heartbeat furthest from now (last-seen), the lowest version, the "
+    "shortest uptime, the first created. [default: node-id; with --watch: state]",
 )
-@click.option(
-    "--limit", type=click.IntRange(min=1), metavar="N", help="Print N workers at most, and say if there are more."
-)
-@output_options("text", "wide", "json", "csv")
-@click.option("--watch", "-w", is_flag=True, help="Show it again and again, until Ctrl-C.")
+@click.option("--reverse", is_flag=True, help="The opposite order.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Print N workers at most.")
+@output_options(*_FORMATS)
+@click.option("--columns", type=ColumnsType(), metavar="COLUMN[,COLUMN…]", help="The columns of the table or of CSV.")
+@click.option("--no-headers", is_flag=True, help="No line of headings.")
+@click.option("--no-trunc", is_flag=True, help="Do not shorten texts to the width of the terminal.")
+@click.option("--watch", "-w", is_flag=True, help="Refresh until Ctrl-C or q; with -o jsonl, a line per change.")
 @click.option("--interval", type=DurationType(0.1), metavar="DURATION", help="How often with --watch. [default: 2s]")
 @click.pass_context
 def list_workers(
     context: click.Context,
+    node_ids: tuple[str, ...],
     states: tuple[str, ...],
     version: str | None,
-    sort: str,
+    problems: bool,
+    sort: str | None,
+    reverse: bool,
     limit: int | None,
     output: str,
+    columns: tuple[str, ...] | None,
+    no_headers: bool,
+    no_trunc: bool,
     watch: bool,
     interval: float | None,
 ) -> None:
@@ -46,72 +102,99 @@ def list_workers(
 
     Alias: ls
 
-    The order is that of the node ids, or what --sort says, and that of the node ids within it. --limit takes from the
-    beginning of it. Age and uptime are the database's, and owe nothing to this machine's clock.
+    Workers are selected by node ids or globs ('*' is any text, '?' one character), states and version. On a terminal
+    the table fits its width, and a summary follows; through a pipe nothing is cut. LAST SEEN and UPTIME are by the
+    database's clock; a negative LAST SEEN is a heartbeat from the future.
 
-    --watch shows the text or the table, and keeps the last answer, with its age, while the API is away. Where the
-    output is no terminal, each round is added to it.
+    --watch sorts the worst first. Arrow keys, PgUp and PgDn scroll. While the API cannot be reached, it keeps the last
+    answer with its age. With -o jsonl it prints a line for each change of a worker, beginning with all workers, and
+    continues after an outage. Where the output is no terminal, it appends each round.
 
     \b
     Examples:
       ampctl worker list
-      ampctl worker list --json | jq -r '.workers[] | "\\(.node_id): \\(.heartbeat_at)"'
-      ampctl worker list --wide --state stale,lost --sort age
+      ampctl worker list --json | jq '.workers | length'
+      ampctl worker list --wide --problems
+      ampctl worker list 'extract-eu-*' --version 'v0.3.*' -o name
       ampctl worker list --wide --watch --interval 5s
-      ampctl worker list --version v0.0.22 --limit 10 --output csv
+      ampctl worker list --watch -o jsonl | jq -c '{node_id, state_after}'
+      ampctl worker list --columns id,state,version --no-headers
     """
     if interval is not None and not watch:
-        raise click.UsageError("--interval is how often --watch asks: give that as well.", context)
-    if watch and output not in {"text", "wide"}:
-        raise click.UsageError("--watch is for people: it goes with --output text or wide.", context)
-    api = admin_api(context, WATCHED_SECONDS if watch else TIMEOUT_SECONDS)
-
-    def look() -> dict[str, Any]:
-        # The first ones in another order are known only when all are.
-        answer = api.workers(states, version, limit if sort == "node-id" else None)
-        if sort != "node-id":
-            answer["workers"].sort(key=ORDERS[sort])
-        return answer
-
+        raise click.UsageError("--interval needs --watch.", context)
+    if watch and output not in {"text", "wide", "jsonl"}:
+        raise click.UsageError("--watch needs --output text, wide or jsonl.", context)
+    if columns and output == "text":
+        output = "wide"
+    if columns and output not in {"wide", "csv"}:
+        raise click.UsageError("--columns needs --output wide or csv.", context)
+    order = sort or ("state" if watch else "node-id")
+    selection = _Selection(node_ids, states, version, problems, order, reverse, limit)
+    view = _View(output, columns or (), headings=not no_headers, truncated=not no_trunc)
     if watch:
-        from amp_workers.ctl.watch import watch as show_again_and_again
-
-        def look_again() -> tuple[str, str]:
-            answer = look()
-            first = answer["workers"][:limit]
-            more = ", and more" if _has_more(answer, limit) else ""
-            return f"{api.url}: {_counted(first)}{more}", _rendered(first, output)
-
-        show_again_and_again(look_again, interval or 2.0)
-    answer = look()
-    workers = answer["workers"]
+        _watch(context, selection, view, interval or 2.0)
+    answer = _look(context, selection)
+    workers = answer["workers"][:limit]
     if output == "json":
-        click.echo(json.dumps(answer | {"workers": workers[:limit]}, indent=2))
-    else:
-        click.echo(_rendered(workers[:limit], output))
+        click.echo(json.dumps(answer | {"workers": workers}, indent=2))
+    elif workers or output == "csv":
+        click.echo(view.rendered(workers))
+        if output == "wide" and terminal_columns() is not None:
+            from amp_workers.ctl.table import summary
+
+            text = summary(workers) + (", and more" if _has_more(answer, limit) else "")
+            click.echo("\n".join(wrapped(text, terminal_columns())))
+    if not workers and output != "json":
+        # The documented plain listing prints it as its output.
+        click.echo(f"No workers found{selection.described()}", err=output != "text" or bool(selection.described()))
     if _has_more(answer, limit):
         click.echo(f"There are more workers: --limit is {limit}.", err=True)
 
 
-def _rendered(workers: list[dict[str, Any]], output: str) -> str:
-    if output == "csv":
-        from amp_workers.ctl.table import csv
+def _look(context: click.Context, selection: _Selection) -> dict[str, Any]:
+    plain = selection.sort == "node-id" and not selection.reverse and not selection.problems
+    answer = admin_api(context).workers(
+        selection.states,
+        selection.version,
+        # The first workers in another order are known only when all are.
+        selection.limit if plain else None,
+        node_ids=selection.node_ids,
+        need_states=selection.problems,
+    )
+    if not plain:
+        workers = [each for each in answer["workers"] if not selection.problems or is_unhealthy(state_of(each))]
+        workers.sort(key=lambda each: each["node_id"], reverse=selection.reverse)
+        workers.sort(key=ORDERS[selection.sort], reverse=selection.reverse)
+        answer["workers"] = workers
+    return answer
 
-        return csv(workers)
-    if not workers:
-        return "No workers found"
-    if output == "wide":
-        from amp_workers.ctl.table import table
 
-        return table(workers, colour=is_coloured())
-    return "\n".join(worker_line(worker) for worker in workers)
+def _watch(context: click.Context, selection: _Selection, view: _View, interval: float) -> NoReturn:
+    if view.output == "jsonl":
+        from amp_workers.ctl.changes import print_changes
+
+        # Without the filter by state: a worker that leaves it is a change.
+        unfiltered = selection._replace(states=(), problems=False, limit=None)
+        print_changes(lambda: _look(context, unfiltered)["workers"], selection.states, selection.problems, interval)
+    from amp_workers.ctl.table import summary
+    from amp_workers.ctl.watch import Frame
+    from amp_workers.ctl.watch import watch as show_repeatedly
+
+    url = admin_api(context).url
+
+    def look() -> Frame:
+        answer = _look(context, selection)
+        workers = answer["workers"][: selection.limit]
+        more = ", and more" if _has_more(answer, selection.limit) else ""
+
+        def render() -> str:
+            return view.rendered(workers) if workers else f"No workers found{selection.described()}"
+
+        pinned = 1 if view.output == "wide" and view.headings and workers else 0
+        return Frame(f"{summary(workers)}{more}", url, render, pinned)
+
+    show_repeatedly(look, interval)
 
 
 def _has_more(answer: dict[str, Any], limit: int | None) -> bool:
     return "next" in answer or len(answer["workers"]) > len(answer["workers"][:limit])
-
-
-def _counted(workers: list[dict[str, Any]]) -> str:
-    states = [state_of(worker) for worker in workers]
-    counts = ", ".join(f"{states.count(state)} {state}" for state in STATES if state in states)
-    return f"{len(workers)} workers" + (f": {counts}" if counts else "")

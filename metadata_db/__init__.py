@@ -12,6 +12,7 @@ from amp_workers.metadata_db.engine import (
 )
 from amp_workers.metadata_db.errors import REASONS, MetadataDbError, UnfitSchema
 from amp_workers.metadata_db.fleet import RUNNING, Details, Fleet, Group, Key, Learn, Member, read_fleet
+from amp_workers.metadata_db.fleet_counts import FleetCounts, count_fleet
 from amp_workers.metadata_db.forget import Forgetter, NotWritable, WorkerAlive, WorkerInUse
 from amp_workers.metadata_db.jobs import (
     STRANDED_WORKER_STATES,
@@ -45,7 +46,9 @@ from amp_workers.metadata_db.session import CONNECT_TIMEOUT_SECONDS
 from amp_workers.metadata_db.url import ENVIRONMENT, InvalidMetadataDbUrl, MetadataDbUrl, from_environment
 from amp_workers.metadata_db.workers import (
     EVERY_WORKER,
+    ORDERS,
     NotInDatabase,
+    Order,
     Selection,
     Worker,
     check_schema,
@@ -59,6 +62,7 @@ __all__ = [
     "ENVIRONMENT",
     "EVERY_WORKER",
     "ON_PURPOSE",
+    "ORDERS",
     "REASONS",
     "RUNNING",
     "STATES",
@@ -69,6 +73,7 @@ __all__ = [
     "Details",
     "Ending",
     "Fleet",
+    "FleetCounts",
     "Forgetter",
     "Group",
     "InvalidMetadataDbUrl",
@@ -85,6 +90,7 @@ __all__ = [
     "MetadataDbUrl",
     "NotInDatabase",
     "NotWritable",
+    "Order",
     "Reader",
     "Registration",
     "Selection",
@@ -101,6 +107,7 @@ __all__ = [
     "check_schema",
     "clock_at",
     "connect",
+    "count_fleet",
     "count_jobs",
     "deadline",
     "end_lock_holder",

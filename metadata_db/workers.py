@@ -2,20 +2,24 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import lru_cache
 from typing import Any, TypedDict
 
 from psycopg.errors import UntranslatableCharacter
-from sqlalchemy import CTE, Connection, Select, bindparam, select, true
+from sqlalchemy import CTE, Connection, Select, bindparam, func, literal, select, true, tuple_
 from sqlalchemy.exc import DBAPIError
 
 from amp_workers.errors import AmpError
+from amp_workers.metadata_db.glob import matches_any
 from amp_workers.metadata_db.schema import (
     INFO_KEYS,
+    STATES,
     State,
     Thresholds,
     clock_of,
     clock_reading,
+    constant,
     exit_code,
     failure,
     heartbeat_age,
@@ -25,6 +29,7 @@ from amp_workers.metadata_db.schema import (
     progress_at,
     shown,
     state,
+    state_number,
     stopped_at,
     workers,
 )
@@ -55,6 +60,20 @@ class Worker(TypedDict):
     """How many unfinished jobs it has; None where that is unknown."""
 
 
+class Order(StrEnum):
+    """What a list is sorted by; workers that are equal in it are ordered by node id."""
+
+    NODE_ID = "node_id"
+    STATE = "state"
+    """The worst first."""
+
+    HEARTBEAT = "heartbeat"
+    """The furthest from now first. It changes from one page to the next, so that there is one page only."""
+
+
+ORDERS = tuple(Order)
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
     """Which workers are asked for: all of them, unless something is said."""
@@ -62,14 +81,21 @@ class Selection:
     states: Collection[State] = ()
     """In one of these; in any, where none is named."""
 
+    node_ids: Collection[str] = ()
+    """With a node id that one of these globs matches; with any, where none is named."""
+
     version: str | None = None
-    """With this `info.version`, as it is shown."""
+    """With an `info.version`, as it is shown, that this glob matches."""
+
+    order: Order = Order.NODE_ID
 
     after: str | None = None
-    """With a node id behind this one, byte by byte."""
+    """With a node id behind this one, byte by byte; in the order of states, within `after_state`."""
+
+    after_state: State | None = None
 
     limit: int | None = None
-    """So many at most, the first ones in the order of node ids."""
+    """So many at most, the first ones in the order."""
 
 
 EVERY_WORKER = Selection()
@@ -85,20 +111,32 @@ def check_schema(connection: Connection) -> None:
 
 
 def list_workers(connection: Connection, thresholds: Thresholds, selection: Selection = EVERY_WORKER) -> list[Worker]:
-    """Return the selected workers, ordered by node id, byte by byte whatever the database's collation.
+    """Return the selected workers in their order; node ids are compared byte by byte, whatever the collation.
 
     Raises:
         NotInDatabase: no worker can be what is asked for.
     """
     reading = clock_reading(thresholds)
+    clock = clock_of(reading)
     by_bytes = workers.c.node_id.collate("C")
-    query = _select_workers(reading).order_by(by_bytes).limit(selection.limit)
+    query = _select_workers(reading).limit(selection.limit)
     if selection.states:
-        query = query.where(state(clock_of(reading)).in_(selection.states))
+        query = query.where(state(clock).in_(selection.states))
+    if selection.node_ids:
+        query = query.where(matches_any(workers.c.node_id, selection.node_ids))
     if selection.version is not None:
-        query = query.where(info_text("version") == selection.version)
-    if selection.after is not None:
-        query = query.where(by_bytes > selection.after)
+        query = query.where(matches_any(info_text("version"), [selection.version]))
+    if selection.order is Order.STATE:
+        query = query.order_by(state_number(clock), by_bytes)
+        if selection.after is not None and selection.after_state is not None:
+            last = tuple_(constant(STATES.index(selection.after_state)), literal(selection.after))
+            query = query.where(tuple_(state_number(clock), by_bytes) > last)
+    elif selection.order is Order.HEARTBEAT:
+        query = query.order_by(func.abs(heartbeat_age(clock)).desc(), by_bytes)
+    else:
+        query = query.order_by(by_bytes)
+        if selection.after is not None:
+            query = query.where(by_bytes > selection.after)
     try:
         rows = connection.execute(query).all()
     except DBAPIError as error:

@@ -13,6 +13,7 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, example, given, seed, settings
 from hypothesis import strategies as st
 from schemathesis import Case
+from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from amp_workers.admin import create_app
 from amp_workers.metadata_db import DEFAULT_THRESHOLDS, MetadataDbUrl
@@ -77,7 +78,10 @@ def guarded_application(lost_workers: MetadataDbUrl) -> Application:
 
 def validate(case: Case[Any], application: Application, **headers: str) -> int:
     case.operation.schema.app = application  # for the requests that a check sends on its own
-    return case.call_and_validate(app=application, headers=headers).status_code
+    # Which `after` is valid depends on `sort`, which OpenAPI cannot express.
+    query = case.query or {}
+    excluded: list[Any] = [positive_data_acceptance] if "after" in query and "sort" in query else []
+    return case.call_and_validate(app=application, headers=headers, excluded_checks=excluded).status_code
 
 
 operations = schemathesis.openapi.from_dict(DOCUMENT)

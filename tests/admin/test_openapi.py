@@ -13,10 +13,11 @@ from urllib.parse import urljoin
 import pytest
 import schemathesis
 from flask.testing import FlaskClient
+from jsonschema_rs import Draft202012Validator
 
 from amp_workers.admin.errors import ERRORS, HTTP_ERRORS
-from amp_workers.admin.parameters import MAX_LIMIT
-from amp_workers.metadata_db import STATES, check_node_id
+from amp_workers.admin.parameters import MAX_GLOBS, MAX_LIMIT
+from amp_workers.metadata_db import ORDERS, STATES, check_node_id
 from amp_workers.metadata_db.node_id import MAX_LENGTH
 from tests.admin.contract import DOCUMENT, assert_described, error_codes
 from tests.conftest import Insert
@@ -68,6 +69,8 @@ def test_it_has_the_rules_that_the_code_has() -> None:
     assert SCHEMAS["NodeId"]["maxLength"] == MAX_LENGTH
     parameters = {each["name"]: each for each in DOCUMENT["paths"]["/workers"]["get"]["parameters"]}
     assert parameters["limit"]["schema"]["maximum"] == MAX_LIMIT
+    assert parameters["node_id"]["schema"]["maxItems"] == MAX_GLOBS
+    assert parameters["sort"]["schema"]["enum"] == list(ORDERS)
 
 
 @pytest.mark.parametrize("node_id", [*VALID, *INVALID.values()])
@@ -159,6 +162,29 @@ def test_the_clients_that_amp_has_can_read_it(api: FlaskClient, insert_worker: I
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", worker.heartbeat_at)
     for path, code in (("/workers/1", "INVALID_WORKER_ID"), ("/workers/x", "WORKER_NOT_FOUND")):
         assert parse(ErrorResponse, api.get(path).json).error_code == code
+
+
+def examples() -> dict[str, tuple[dict[str, Any], Any]]:
+    """Each example response by its operation: its schema, and the example."""
+    found = {}
+    for methods in DOCUMENT["paths"].values():
+        for operation in (each for name, each in methods.items() if name != "parameters"):
+            for content in operation["responses"].get("200", {}).get("content", {}).values():
+                if "example" in content:
+                    found[operation["operationId"]] = (content["schema"], content["example"])
+    return found
+
+
+def test_each_operation_with_an_answer_has_an_example_that_its_schema_allows() -> None:
+    operations = {
+        operation["operationId"]
+        for methods in DOCUMENT["paths"].values()
+        for name, operation in methods.items()
+        if name != "parameters" and "200" in operation["responses"]
+    }
+    assert set(examples()) == operations
+    for schema, example in examples().values():
+        Draft202012Validator({"$id": "urn:api", "components": DOCUMENT["components"], **schema}).validate(example)
 
 
 class Page(HTMLParser):

@@ -61,6 +61,31 @@ SELECTIONS = {
     "?limit=10000": ["Stale", "active", "forgotten", "lost", "stopped"],
     "?limit=2": ["Stale", "active"],
     "?limit=2&after=active&version=unknown": ["forgotten"],
+    "?node_id=lost": ["lost"],
+    "?node_id=*t*": ["Stale", "active", "forgotten", "lost", "stopped"],
+    "?node_id=st*": ["stopped"],
+    "?node_id=?t*": ["Stale", "stopped"],
+    "?node_id=l?st,act*": ["active", "lost"],
+    "?node_id=*,lost": ["Stale", "active", "forgotten", "lost", "stopped"],
+    "?node_id=l%25": [],
+    "?node_id=l_st": [],
+    "?node_id=l%5C*": [],
+    "?node_id=*%5C": [],
+    "?node_id=l[o]st": [],
+    "?node_id=%27%20OR%20true": [],
+    "?node_id=los": [],
+    "?version=v?": ["Stale", "active", "lost"],
+    "?version=v*&state=lost,active": ["active", "lost"],
+    "?version=?,v3": ["stopped"],
+    "?version=unk*": ["forgotten"],
+    "?sort=node_id": ["Stale", "active", "forgotten", "lost", "stopped"],
+    "?sort=state": ["lost", "Stale", "active", "stopped", "forgotten"],
+    "?sort=state&after=stale:Stale": ["active", "stopped", "forgotten"],
+    "?sort=state&after=stale:R": ["Stale", "active", "stopped", "forgotten"],
+    "?sort=state&after=forgotten:z": [],
+    "?sort=state&limit=2&node_id=*t*&after=lost:lost": ["Stale", "active"],
+    "?sort=heartbeat": ["forgotten", "lost", "stopped", "Stale", "active"],
+    "?sort=heartbeat&limit=2&state=stale,lost": ["lost", "Stale"],
 }
 
 
@@ -72,7 +97,17 @@ def test_parameters_select(api: FlaskClient) -> None:
 @pytest.mark.parametrize(
     ("query", "named", "allowed"),
     [
-        ("?stat=lost", "'stat'", "state, version, limit, after"),
+        ("?stat=lost", "'stat'", "state, node_id, version, sort, limit, after"),
+        ("?sort=", "sort", "node_id, state, heartbeat"),
+        ("?sort=age", "'age'", "node_id, state, heartbeat"),
+        ("?sort=heartbeat&after=w", "after", "raise limit"),
+        ("?sort=state&after=w", "after", "<state>:<node_id>"),
+        ("?sort=state&after=lots:w", "after", "<state>:<node_id>"),
+        ("?sort=state&after=lost:", "after", "<state>:<node_id>"),
+        ("?node_id=", "node_id", "text"),
+        ("?node_id=a,", "node_id", "1 to 100 globs"),
+        (f"?node_id={'a,' * 100}a", "node_id", "1 to 100 globs"),
+        ("?node_id=a%00*", "node_id", "without NUL"),
         ("?state=", "state", "failed, lost, stale, stuck, active, stopped, forgotten"),
         ("?state=Lost", "'Lost'", "failed, lost"),
         ("?state=lost,", "state", "failed, lost"),
@@ -89,7 +124,7 @@ def test_parameters_select(api: FlaskClient) -> None:
         ("?after=a%00b", "after", "without NUL"),
         ("?version=", "version", "text"),
         ("?version=%00", "version", "without NUL"),
-        ("?%0A=1", "'\\n'", "state, version"),
+        ("?%0A=1", "'\\n'", "state, node_id, version"),
     ],
 )
 def test_a_bad_parameter_is_named_with_what_is_allowed(
@@ -140,16 +175,19 @@ def test_a_database_that_knows_no_encoding_is_read(make_api: Api, postgres: Embe
             connection.execute("DROP DATABASE ascii WITH (FORCE)")
 
 
-def pages(api: FlaskClient, limit: int, between: Callable[[], None] = lambda: None) -> Iterator[list[str]]:
-    query = f"?limit={limit}"
+def pages(
+    api: FlaskClient, limit: int, between: Callable[[], None] = lambda: None, order: str = "node_id"
+) -> Iterator[list[str]]:
+    first = query = f"?sort={order}&limit={limit}"
     while True:
         answer = api.get(f"/workers{query}").json
         assert answer is not None
         yield [worker["node_id"] for worker in answer["workers"]]
         if "next" not in answer:
             return
-        assert answer["next"] == answer["workers"][-1]["node_id"]
-        query = f"?limit={limit}&after={answer['next']}"
+        last = answer["workers"][-1]
+        assert answer["next"] == (f"{last['state']}:{last['node_id']}" if order == "state" else last["node_id"])
+        query = f"{first}&after={answer['next']}"
         between()
 
 
@@ -160,6 +198,33 @@ def test_pages(api: FlaskClient, insert_worker: Insert) -> None:
         found = list(pages(api, limit))
         assert [len(page) for page in found] == sizes
         assert list(chain(*found)) == sorted("abcdef")
+
+
+def test_pages_by_state_have_each_worker_that_keeps_its_state_once(
+    api: FlaskClient, insert_worker: Insert, sql: Sql
+) -> None:
+    ages = {"a": 0.0, "s": 30.0, "l": 300.0, "f": 1e6}
+    for number in range(24):
+        name = "asfl"[number % 4]
+        insert_worker(f"{name}{number:02}", ages[name])
+    changes = iter(range(100))
+
+    def change() -> None:
+        number = next(changes)
+        insert_worker(f"new-{number}", 300.0)  # before every page that is to come
+        sql("UPDATE workers SET heartbeat_at = now() - interval '31 s' WHERE node_id = %s", f"a{4 * (5 - number):02}")
+
+    found = list(chain(*pages(api, 5, change, "state")))
+    kept = [node_id for node_id in found if node_id[0] in "slf"]
+    assert kept == [f"{name}{number:02}" for name in "lsf" for number in range("asfl".index(name), 24, 4)]
+
+
+def test_an_order_by_heartbeat_is_one_page(api: FlaskClient, insert_worker: Insert) -> None:
+    for node_id, age in {"a": 40, "b": 50, "c": 30}.items():
+        insert_worker(node_id, age)
+    answer = api.get("/workers?sort=heartbeat&limit=2").json
+    assert answer is not None
+    assert ([worker["node_id"] for worker in answer["workers"]], "next" in answer) == (["b", "a"], False)
 
 
 def test_pages_hold_still_while_workers_come_and_go(api: FlaskClient, insert_worker: Insert, sql: Sql) -> None:

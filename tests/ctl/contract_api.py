@@ -11,8 +11,11 @@ import ssl
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from amp_workers.ctl.fields import STATES
 
 Worker = dict[str, Any]
 
@@ -32,6 +35,9 @@ class ContractApi:
     says: tuple[int, Any] | None = None
     """A status and a body, instead of every answer."""
 
+    jobs: dict[str, Any] | None = None
+    """What GET /fleet has of jobs."""
+
     asked: list[str] = field(default_factory=list)
     authorizations: list[str | None] = field(default_factory=list)
     url: str = ""
@@ -46,10 +52,23 @@ class ContractApi:
             return 401, _error("UNAUTHORIZED", "a token is needed")
         if parts.path == "/openapi.json":
             return 200, {"info": {"version": "9.8.7"}}
+        if parts.path == "/fleet":
+            return 200, self._fleet()
         if parts.path == "/workers":
             return 200, self._page(**{name: values[0] for name, values in parse_qs(parts.query).items()})
         node_id = unquote(parts.path.removeprefix("/workers/"))
         return self._get(node_id) if method == "GET" else self._delete(node_id)
+
+    def _fleet(self) -> dict[str, Any]:
+        states = [worker["state"] for worker in self.workers]
+        versions = [worker["info"]["version"] for worker in self.workers if worker["state"] in {"active", "stale"}]
+        return {
+            "workers": dict.fromkeys(STATES, 0) | {state: states.count(state) for state in states},
+            "versions": {version: versions.count(version) for version in versions},
+            "oldest_heartbeat_age_seconds": max((each["heartbeat_age_seconds"] for each in self.workers), default=None),
+            "jobs": self.jobs,
+            "thresholds": {"stale_after_seconds": 5.0, "lost_after_seconds": 60.0, "forget_after_seconds": 86_400.0},
+        }
 
     def _get(self, node_id: str) -> tuple[int, Any]:
         for worker in self.workers:
@@ -70,12 +89,15 @@ class ContractApi:
         self.workers.remove(found)
         return 204, None
 
-    def _page(self, state: str = "", version: str = "", limit: str = "", after: str = "") -> dict[str, Any]:
+    def _page(
+        self, state: str = "", node_id: str = "", version: str = "", limit: str = "", after: str = ""
+    ) -> dict[str, Any]:
         found = [
             worker
             for worker in sorted(self.workers, key=lambda worker: str(worker["node_id"]))
             if (not state or worker["state"] in state.split(","))
-            and version in {"", worker["info"]["version"]}
+            and any(fnmatchcase(str(worker["node_id"]), glob) for glob in (node_id or "*").split(","))
+            and fnmatchcase(worker["info"]["version"], version or "*")
             and worker["node_id"] > after
         ]
         if not limit or len(found) <= int(limit):

@@ -57,11 +57,11 @@ def test_the_options_on_the_line_are_used(completed: Completed, contract_api: Co
 def test_commands_options_and_states_are_completed(completed: Completed) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     assert completed(url, "ampctl wor") == ["worker"]
-    assert completed(url, "ampctl worker ") == ["check", "forget", "inspect", "list"]
+    assert completed(url, "ampctl worker ") == ["check", "describe", "forget", "inspect", "list"]
     assert completed(url, "ampctl worker list --s") == ["--state", "--sort"]
     assert completed(url, "ampctl worker list --state lost,st") == ["lost,stale", "lost,stuck", "lost,stopped"]
     assert completed(url, "ampctl worker list --state=act") == ["active"]
-    assert completed(url, "ampctl worker list --wide -o ") == ["text", "wide", "json", "csv"]
+    assert completed(url, "ampctl worker list --wide -o ") == ["text", "wide", "json", "jsonl", "csv", "name"]
     assert completed(url, "ampctl worker inspect --wide --") == ["--help"]
     assert completed(url, "ampctl completion ") == ["bash", "zsh", "fish"]
 
@@ -138,7 +138,7 @@ def test_the_tab_key_in_a_real_zsh(
         (f"ampctl --admin-url={url} worker inspect eps", "epsilon-"),
         ("ampctl worker list --state lost,sto", "lost,stopped "),
         ("ampctl worker list --state=lost,sto", "--state=lost,stopped "),
-        ("ampctl worker list --sort=ag", "--sort=age "),
+        ("ampctl worker list --sort=las", "--sort=last-seen "),
     ):
         shell.type(f"{typed}\t\x14")
         shell.says(f"«{typed.rpartition(' ')[0]} {becomes}»")

@@ -29,7 +29,7 @@ def deleted(api: ContractApi) -> list[str]:
 def test_named_workers_are_listed_and_removed(contract_api: ContractApi) -> None:
     done = forget(contract_api, "gamma", "delta", "gamma", "--yes")
     assert (done.returncode, done.stderr) == (0, "")
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["NODE", "gamma", "delta", "gamma:", "delta:"]
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["STATE", "lost", "forgotten", "gamma:", "delta:"]
     assert deleted(contract_api) == ["gamma", "delta"]
     assert not {"gamma", "delta"} & {worker["node_id"] for worker in contract_api.workers}
 
@@ -45,7 +45,7 @@ def test_workers_are_chosen_by_state_and_age(contract_api: ContractApi) -> None:
 def test_a_dry_run_lists_and_removes_nothing(contract_api: ContractApi) -> None:
     done = forget(contract_api, "--state", "lost,stopped,forgotten", "--dry-run")
     assert done.returncode == 0
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["NODE", "delta", "gamma", "zeta", "3"]
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["STATE", "forgotten", "lost", "stopped", "3"]
     assert deleted(contract_api) == []
 
 
@@ -85,7 +85,7 @@ def test_one_that_somebody_else_removes_meanwhile_is_no_failure() -> None:
     with serving(Racing(fleet().workers, token="Bearer s3cret")) as api:
         done = forget(api, "gamma", "--yes")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.endswith("gamma: somebody else has removed it\n")
+    assert done.stdout.endswith("gamma: already removed\n")
 
 
 def test_an_api_that_goes_away_ends_it_and_how_many_are_removed_is_told() -> None:

@@ -1,8 +1,11 @@
 """`ampctl worker list --watch`, at a terminal and elsewhere."""
 
+import json
 import re
 import signal
+import threading
 import time
+from typing import Any
 
 import psutil
 import pytest
@@ -25,17 +28,20 @@ def test_it_redraws_in_place_and_leaves_the_terminal_as_it_was(
     shown.says("\x1b[H", times=3)
     contract_api.workers.append(a_worker("newcomer"))
     shown.says("newcomer")
-    shown.says("7 workers: 1 lost, 1 stale, 3 active, 1 stopped, 1 forgotten  (every 0.2s, Ctrl-C ends)")
+    shown.says("7 workers: 1 lost, 1 stale, 3 active, 1 stopped, 1 forgotten  (every 0.2s, q ends)")
     shown.type("\x03") if way == "Ctrl-C" else shown.signal(signal.SIGTERM)
     assert shown.wait() == 0
     assert shown.attributes_now == shown.attributes
     assert shown.output.startswith(ENTER)
-    screens = shown.output.removeprefix(ENTER).replace("^C", "")
-    assert screens.endswith(LEAVE)
-    assert screens.count(LEAVE) == 1
-    # Every screen is drawn over the one before: from the corner, each line to its end, and nothing left below.
-    screen = r"\x1b\[H([^\n]*\x1b\[K\r\n)*[^\n]*\x1b\[K\x1b\[J"
-    assert re.fullmatch(f"({screen})+", screens.removesuffix(LEAVE))
+    screens, leave, last = shown.output.removeprefix(ENTER).partition(LEAVE)
+    # Every screen is drawn over the one before: from the corner, each line erased first, and nothing left below.
+    screen = r"\x1b\[H(\x1b\[2K[^\n]*\r\n)*\x1b\[2K[^\n]*\x1b\[J"
+    assert leave
+    assert re.fullmatch(f"({screen})+", screens.replace("^C", ""))
+    # The last one stays in the scrollback.
+    assert (
+        last == screens.replace("^C", "").rpartition("\x1b[H")[2].removesuffix("\x1b[J").replace("\x1b[2K", "") + "\r\n"
+    )
 
 
 def test_it_survives_the_api_and_tells_how_old_is_what_it_shows(terminal: StartTerminal) -> None:
@@ -44,7 +50,7 @@ def test_it_survives_the_api_and_tells_how_old_is_what_it_shows(terminal: StartT
     with serving(fleet(), port=port) as api:
         shown = terminal(*WATCH, url=api.url)
         shown.says("6 workers")
-    away = re.compile(rf"below is from (\d+)s ago: cannot reach the Admin API at {api.url}: Connection refused")
+    away = re.compile(r"below is from (\d+)s ago: cannot reach the Admin API: Connection refused")
 
     def age() -> int:
         return max(map(int, away.findall(shown.output)), default=0)
@@ -52,6 +58,7 @@ def test_it_survives_the_api_and_tells_how_old_is_what_it_shows(terminal: StartT
     # On a busy machine no screen may be drawn for seconds: the first age may be any.
     assert eventually(age, 30) <= time.monotonic() - began + 1  # it is rounded
     screen = shown.output.rpartition("\x1b[H")[0].rpartition("\x1b[H")[2]
+    assert api.url in screen
     assert "beta (last heartbeat" in screen
     with serving(fleet(), port=port) as back:
         eventually(lambda: back.asked, 30)
@@ -72,9 +79,22 @@ def test_what_does_not_fit_the_screen_is_counted(terminal: StartTerminal) -> Non
     with serving(ContractApi([a_worker(f"w{number:02}") for number in range(30)])) as api:
         shown = terminal(*WATCH, "--limit", "29", url=api.url, rows=10)
         shown.says("29 workers: 29 active, and more")
-        shown.says("… 22 more")
+        shown.says("1-7 of 29  (arrows, PgUp, PgDn)")
         assert "w06 (" in shown.output
         assert "w07 (" not in shown.output
+        for key, lines in (
+            ("\x1b[B", "2-8"),
+            ("\x1b[6~", "9-15"),
+            ("\x1b[5~\x1b[A\x1b[A", "1-7"),
+            ("\x1b[F", "23-29"),
+            (" k", "22-28"),
+            ("\x1b[H", "1-7"),
+        ):
+            shown.type(key)
+            shown.says(f"\x1b[2K{lines} of 29")
+        shown.type("q")
+        assert shown.wait() == 0
+        assert shown.attributes_now == shown.attributes
         of_no_size = terminal(*WATCH, url=api.url, rows=0, columns=0)
         of_no_size.says("w29 (")
 
@@ -82,8 +102,8 @@ def test_what_does_not_fit_the_screen_is_counted(terminal: StartTerminal) -> Non
 def test_another_size_is_drawn_at_once(contract_api: ContractApi, terminal: StartTerminal) -> None:
     shown = terminal(*SELDOM, url=contract_api.url)
     shown.says("zeta")
-    shown.resize(rows=5, columns=80)
-    shown.says("… 4 more")
+    shown.resize(rows=7, columns=80)
+    shown.says("1-3 of 6")
     assert len(contract_api.asked) == 1
 
 
@@ -106,18 +126,18 @@ def test_elsewhere_it_adds_each_round_with_no_escapes_and_tells_an_outage_once(p
     port = free_port()
     with serving(fleet(), port=port) as api:
         watching = processes.start(*WATCH, "--limit", "1", env={"AMP_ADMIN_URL": api.url})
-        watching.says("beta (last", times=2)
+        watching.says("gamma (last", times=2)
         api.silent = True
         watching.says("trying again every 0.2s")
         tried = len(api.asked)
         asked = watching.output.count("beta (last")
     with serving(fleet(), port=port):
         watching.says("the Admin API answers again")
-        watching.says("beta (last", times=asked + 1)
+        watching.says("gamma (last", times=asked + 1)
     assert watching.stop() == 0
     assert tried
     assert watching.output.count("trying again") == 1
-    assert re.fullmatch(r"beta \S+ \S+ \S+\n(\nbeta [^\n]*\n)+", re.sub(r".*(again|0\.2s)\n", "", watching.output))
+    assert re.fullmatch(r"gamma \S+ \S+ \S+\n(\ngamma [^\n]*\n)+", re.sub(r".*(again|0\.2s)\n", "", watching.output))
     assert "\x1b" not in watching.output
 
 
@@ -134,3 +154,71 @@ def test_an_output_that_is_closed_gets_nothing(contract_api: ContractApi, proces
     told = "trying again every 0.2s\nthe Admin API answers again\n" if closed == ">&-" else ""
     assert watching.output.endswith(told)
     assert watching.output.count("\n") == told.count("\n")
+
+
+def test_a_key_works_while_the_api_is_slow(terminal: StartTerminal) -> None:
+    class Slow(ContractApi):
+        def answer(self, method: str, target: str, authorization: str | None) -> tuple[int, Any]:
+            if len(self.asked) == 1:
+                hanging.wait(30)
+            return super().answer(method, target, authorization)
+
+    hanging = threading.Event()
+    with serving(Slow([a_worker(f"w{number:02}") for number in range(30)])) as api:
+        shown = terminal(*WATCH, url=api.url, rows=10)
+        shown.says("1-7 of 30")
+        shown.type("j")
+        shown.says("2-8 of 30")
+        hanging.set()
+
+
+def test_the_cause_of_trouble_is_readable_at_80_columns(contract_api: ContractApi, terminal: StartTerminal) -> None:
+    cause = f"the metadata DB did not answer within 5 s: {'a reason and ' * 8}its end"
+    contract_api.says = 503, {"error_code": "METADATA_DB_UNAVAILABLE", "error_message": cause}
+    shown = terminal(*SELDOM, url=contract_api.url, columns=80)
+    shown.says("(METADATA_DB_UNAVAILABLE)")
+    shown.says(contract_api.url)
+    screen = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", shown.output)
+    lines = screen.split("nothing seen yet")[1].split("\r\n")
+    assert max(map(len, lines)) <= 80
+    assert " ".join(line.strip() for line in lines).startswith(f": {cause}")
+
+
+def changes(output: str) -> list[tuple[str, str | None, str | None]]:
+    found = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    return [(each["node_id"], each["state_before"], each["state_after"]) for each in found]
+
+
+def test_changes_are_streamed_from_the_first_look_on_through_an_outage(processes: Processes) -> None:
+    with serving(fleet()) as api:
+        watching = processes.start(*WATCH, "-o", "jsonl", env={"AMP_ADMIN_URL": api.url})
+        eventually(lambda: len(changes(watching.output)) == 6, 30)
+        assert ("beta", None, "stale") in changes(watching.output)
+        api.workers[0]["heartbeat_age_seconds"] += 1
+        api.workers[2] |= {"state": "lost", "heartbeat_age_seconds": 70.0}
+        eventually(lambda: len(changes(watching.output)) == 7, 30)
+        api.silent = True
+        watching.says("trying again every 0.2s")
+        api.workers.pop(0)
+        api.workers.append(a_worker("newcomer"))
+        api.silent = False
+        eventually(lambda: len(changes(watching.output)) == 9, 30)
+        assert watching.stop() == 0
+    assert changes(watching.output)[6:] == [
+        ("epsilon-10", "active", "lost"),
+        ("beta", "stale", None),
+        ("newcomer", None, "active"),
+    ]
+    last = [json.loads(line) for line in watching.output.splitlines() if line.startswith("{")][-1]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", last["time"])
+    assert last["worker"]["node_id"] == "newcomer"
+
+
+def test_changes_are_filtered_by_the_states_that_are_left_and_entered(processes: Processes) -> None:
+    with serving(fleet()) as api:
+        watching = processes.start(*WATCH, "-o", "jsonl", "--state", "lost", env={"AMP_ADMIN_URL": api.url})
+        eventually(lambda: changes(watching.output) == [("gamma", None, "lost")], 30)
+        api.workers[5]["state"] = "active"
+        api.workers[4]["state"] = "active"
+        eventually(lambda: changes(watching.output)[1:] == [("gamma", "lost", "active")], 30)
+        assert watching.stop() == 0

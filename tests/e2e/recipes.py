@@ -84,7 +84,13 @@ def as_json(
     "commit_sha": "{others[0]}",
     "commit_timestamp": "{others[1]}",
     "build_date": "{others[2]}"
-  }}
+  }},
+  "stopped_at": null,
+  "exit_code": null,
+  "failure": null,
+  "progress": null,
+  "progress_at": null,
+  "jobs": null
 }}
 """
 
