@@ -80,11 +80,10 @@ def test_the_health_checks_ask_where_something_listens() -> None:
 
 def test_the_parts_find_each_other() -> None:
     prometheus = yaml.safe_load((ROOT / "grafana" / "prometheus.yml").read_text())
-    (scrape,) = prometheus["scrape_configs"]
     (alertmanager,) = prometheus["alerting"]["alertmanagers"]
     (source,) = yaml.safe_load((ROOT / "grafana/provisioning/datasources/amp.yml").read_text())["datasources"]
     hosts = [
-        *scrape["static_configs"][0]["targets"],
+        *(host for scrape in prometheus["scrape_configs"] for host in scrape["static_configs"][0]["targets"]),
         *alertmanager["static_configs"][0]["targets"],
         source["url"].removeprefix("http://"),
     ]

@@ -13,16 +13,23 @@ from grafana.builder.durations import promql
 from grafana.builder.links import EXPORTER_UID, FLEET_UID, WORKER_UID
 from grafana.builder.recording_rules import SELECTED
 from grafana.builder.thresholds import (
+    ADMIN_JOBS,
     AHEAD_FOR,
     AHEAD_SECONDS,
     EXPORTER_DOWN_FOR,
+    FAILED_FOR,
+    FATAL_WITHIN,
+    FORGET_JOB,
+    JOBS_ERROR_FOR,
     LAGGING_FOR,
     LAGGING_SECONDS,
     LOST_SECONDS,
     METADATA_DB_DOWN_FOR,
     NO_ACTIVE_FOR,
+    NOT_PICKED_UP_SECONDS,
     OUTAGES,
     OUTAGES_WITHIN,
+    REPLICA_DOWN_FOR,
     RESTARTS,
     RESTARTS_RECENT,
     RESTARTS_WITHIN,
@@ -32,6 +39,7 @@ from grafana.builder.thresholds import (
     SILENT_SECONDS,
     SLOW_FOR,
     SLOW_SECONDS,
+    STRANDED_FOR,
     UNSETTLED_FOR,
     VERSIONS_FOR,
 )
@@ -39,18 +47,24 @@ from grafana.builder.thresholds import (
 
 class Severity(StrEnum):
     CRITICAL = "critical"
-    """Somebody has to get up."""
+    """Needs action now, at any hour."""
 
     WARNING = "warning"
-    """Somebody has to look, in working hours."""
+    """Needs a look in working hours."""
+
+    NONE = "none"
+    """Needs nothing: it proves that alerts arrive."""
 
 
 class Scope(StrEnum):
-    """What is wrong. The wider silences the narrower: see grafana/alertmanager.yml."""
+    """What is wrong. The wider scope inhibits the narrower one: see grafana/alertmanager.yml."""
 
+    ALERTING = "alerting"
+    ADMIN_API = "admin_api"
     EXPORTER = "exporter"
     METADATA_DB = "metadata_db"
     FLEET = "fleet"
+    JOBS = "jobs"
     WORKER = "worker"
 
 
@@ -62,19 +76,19 @@ class Alert:
     query: str
     above: float | None = None
     below: float | None = None
-    """It fires for each series of the query whose value is above, or below."""
+    """The alert fires for each series of the query whose value is above, or below."""
 
     pending: timedelta = timedelta(0)
-    """For how long its condition must last before it fires: `for` in a rule."""
+    """For how long the condition must last before the alert fires: `for` in a rule."""
 
     summary: str = ""
     description: str = ""
     dashboard: str = FLEET_UID
     slow: bool = False
-    """Whether it reads so much of the past that it is evaluated every 30 s only."""
+    """Whether it reads so much history that it is evaluated every 30 s only."""
 
     needs_all_workers: bool = False
-    """Whether it needs --collector.workers=all, as it is about workers that are neither stale nor lost."""
+    """Whether it needs --collector.workers=all, because it is about workers that are neither stale nor lost."""
 
     @property
     def condition(self) -> str:
@@ -84,7 +98,20 @@ class Alert:
         return f"< {self.below:g}"
 
 
+_ADMIN_UP = f'up{{job=~"{ADMIN_JOBS}"}}'
+
 ALERTS = (
+    Alert(
+        "AmpWatchdog",
+        Severity.NONE,
+        Scope.ALERTING,
+        "vector(1)",
+        above=0,
+        summary="Prometheus evaluates the rules, and Alertmanager sends notifications",
+        description="This alert always fires. Send it to a service outside this deployment that notifies you when it "
+        "stops: Prometheus, Alertmanager or the way to you is then broken, and no other alert arrives.",
+        dashboard=EXPORTER_UID,
+    ),
     Alert(
         "AmpExporterDown",
         Severity.CRITICAL,
@@ -93,8 +120,8 @@ ALERTS = (
         below=1,
         pending=EXPORTER_DOWN_FOR,
         summary="No exporter of {job} answers",
-        description="Prometheus has had no answer from any exporter of {job} for over "
-        f"{promql(EXPORTER_DOWN_FOR)}. Nothing is known of its workers; alerts about them stay as they were.",
+        description=f"No exporter of {{job}} has answered Prometheus for {promql(EXPORTER_DOWN_FOR)}. The state of its "
+        "workers is unknown; alerts about them keep their last state.",
         dashboard=EXPORTER_UID,
     ),
     Alert(
@@ -105,9 +132,8 @@ ALERTS = (
         below=1,
         pending=METADATA_DB_DOWN_FOR,
         summary="The metadata DB of {job} does not answer",
-        description="The exporter runs, but the metadata DB of {job} has not answered it for over "
-        f"{promql(METADATA_DB_DOWN_FOR)}. Perhaps workers cannot write heartbeats either; nothing is known of "
-        "them, and alerts about them stay as they were.",
+        description="The exporter runs, but the metadata DB of {job} does not answer it. Workers may be unable to "
+        "write heartbeats. Their state is unknown; alerts about them keep their last state.",
         dashboard=EXPORTER_UID,
     ),
     Alert(
@@ -127,35 +153,35 @@ ALERTS = (
         "AmpFleetUnsettled",
         Severity.CRITICAL,
         Scope.EXPORTER,
-        f"{record.EXPORTERS_UP} unless on (job) {record.SETTLED}",
-        above=-1,  # however many answer: none is 0, and a failed scrape must not begin the minutes anew
+        f"{record.EXPORTERS_UP} unless on (job) {record.SETTLED} unless on (job) "
+        'ALERTS{alertname=~"AmpExporterDown|AmpMetadataDbUnreachable", alertstate="firing"}',
+        above=-1,  # any number of exporters: a failed scrape, which makes it 0, must not reset the pending time
         pending=UNSETTLED_FOR,
-        summary="Alerts about workers of {job} have been held back for minutes",
-        description="For over "
-        f"{promql(UNSETTLED_FOR)}, no exporter of {{job}} has had the metadata DB's answers for "
-        f"{promql(SETTLING)} on end. Until one has, no alert about a worker fires or resolves.",
+        summary="Alerts about workers of {job} are held back",
+        description=f"For {promql(UNSETTLED_FOR)}, no exporter of {{job}} has answered without a failure for "
+        f"{promql(SETTLING)} and in two scrapes. Until one does, no alert about a worker fires or resolves.",
         dashboard=EXPORTER_UID,
     ),
     Alert(
         "AmpNoActiveWorkers",
         Severity.CRITICAL,
         Scope.FLEET,
-        record.ACTIVE,
+        f"{record.ACTIVE} and on (job) ({record.UNHEALTHY} > 0 or {record.ROWS} == 0)",
         below=1,
         pending=NO_ACTIVE_FOR,
         summary="No worker of {job} is active",
-        description="{job} has no active worker: nothing is extracted. The metadata DB answers; they ended, or cannot "
-        "write to it.",
+        description="{job} has no active worker: nothing is extracted. Its workers are stuck, stale, lost or failed, "
+        "or the metadata DB has no row of any worker.",
     ),
     Alert(
         "AmpFleetShareLost",
         Severity.CRITICAL,
         Scope.FLEET,
-        f"{record.SILENT_RATIO} and on (job) {record.SILENT} >= {SHARE_AT_LEAST}",
+        f"{record.DOWN_RATIO} and on (job) {record.DOWN} >= {SHARE_AT_LEAST}",
         above=SHARE_OF_FLEET,
-        summary="{value:percentage} of the workers of {job} are silent",
-        description="{value:percentage} of the workers of {job} that did not stop on purpose have written no heartbeat "
-        f"for over {SILENT_SECONDS} s. They fell silent within the last hour.",
+        summary="{value:percentage} of the workers of {job} are down",
+        description=f"{{value:percentage}} of the workers of {{job}} failed, or sent no heartbeat for {SILENT_SECONDS} "
+        "s, within the last hour. Workers that stopped on purpose do not count.",
     ),
     Alert(
         "AmpWorkerHeartbeatStale",
@@ -164,8 +190,8 @@ ALERTS = (
         record.SILENCE,
         above=SILENT_SECONDS,
         summary="Worker {node_id} of {job} is silent",
-        description="The last heartbeat of worker {node_id} of {job} is {value:duration} away from now. It did not "
-        "stop on purpose: it was killed, hangs, or is cut off from the metadata DB.",
+        description="The last heartbeat of worker {node_id} of {job} is {value:duration} away from now, and no stop "
+        "was recorded: it was killed, hangs, or is cut off from the metadata DB.",
         dashboard=WORKER_UID,
     ),
     Alert(
@@ -175,8 +201,31 @@ ALERTS = (
         record.SILENCE,
         above=LOST_SECONDS,
         summary="Worker {node_id} of {job} is lost",
-        description="The last heartbeat of worker {node_id} of {job} is {value:duration} away from now. The worker is "
-        "unlikely to recover without intervention. The alert also resolves when the worker is forgotten, after a day.",
+        description="The last heartbeat of worker {node_id} of {job} is {value:duration} away from now. It is unlikely "
+        "to recover without intervention. The alert also resolves when the worker becomes forgotten, after 24 hours.",
+        dashboard=WORKER_UID,
+    ),
+    Alert(
+        "AmpWorkerFailed",
+        Severity.WARNING,
+        Scope.WORKER,
+        record.FAILED,
+        above=0,
+        pending=FAILED_FOR,
+        summary="Worker {node_id} of {job} failed",
+        description="Worker {node_id} of {job} ended, not on purpose, and was not restarted: its program exited with "
+        "an error, was killed, or could not be started. `ampctl worker inspect {node_id}` shows the failure.",
+        dashboard=WORKER_UID,
+    ),
+    Alert(
+        "AmpWorkerStuck",
+        Severity.WARNING,
+        Scope.WORKER,
+        record.STUCK,
+        above=0,
+        summary="Worker {node_id} of {job} is stuck",
+        description="Worker {node_id} of {job} sends heartbeats, but its program has not reported progress within the "
+        "time that it promised.",
         dashboard=WORKER_UID,
     ),
     Alert(
@@ -204,9 +253,43 @@ ALERTS = (
         pending=AHEAD_FOR,
         summary="The heartbeat of {node_id} of {job} lies in the future",
         description="The heartbeat of worker {node_id} of {job} is {value:duration} ahead of the metadata DB's clock. "
-        "A live worker overwrites it within a second. Either the clock was set back and the worker is dead, or another "
-        "program writes heartbeats by its own clock.",
+        "A live worker overwrites its heartbeat within a second. Either the worker is dead and the clock was set back, "
+        "or another program writes heartbeats with a clock of its own.",
         dashboard=WORKER_UID,
+    ),
+    Alert(
+        "AmpJobsStranded",
+        Severity.CRITICAL,
+        Scope.JOBS,
+        record.STRANDED,
+        above=0,
+        pending=STRANDED_FOR,
+        summary="{value:count} jobs of {job} are stranded",
+        description="{value:count} jobs of {job} belong to workers that are lost, failed, stopped, forgotten or "
+        "missing. No other worker takes them over.{most_stranded}",
+    ),
+    Alert(
+        "AmpJobsNotPickedUp",
+        Severity.WARNING,
+        Scope.JOBS,
+        record.NOT_PICKED_UP,
+        above=NOT_PICKED_UP_SECONDS,
+        summary="A job of {job} is not picked up by its worker",
+        description="A job of {job} has been SCHEDULED on an active worker for {value:duration}. The worker sends "
+        "heartbeats, but does not accept jobs.",
+    ),
+    Alert(
+        "AmpJobsFailing",
+        Severity.WARNING,
+        Scope.JOBS,
+        f"group by (job) (\n  min_over_time({record.JOBS_IN_ERROR}[{promql(JOBS_ERROR_FOR)}]) > 0\n"
+        f"  and {record.JOBS_IN_ERROR} offset {promql(JOBS_ERROR_FOR)} > 0\n"
+        f"  or time() - {record.LAST_FATAL} <= {FATAL_WITHIN.seconds}\n)",
+        above=0,
+        summary="Jobs of {job} fail",
+        description=f"For {promql(JOBS_ERROR_FOR)}, every scrape has found a job of {{job}} in ERROR, or a job became "
+        f"FATAL within the last {promql(FATAL_WITHIN)}.",
+        slow=True,
     ),
     Alert(
         "AmpVersionSkew",
@@ -220,6 +303,18 @@ ALERTS = (
         f"{promql(VERSIONS_FOR)}, longer than a rollout takes.",
     ),
     Alert(
+        "AmpExporterReplicaDown",
+        Severity.WARNING,
+        Scope.EXPORTER,
+        f"min by (job, instance) (up{{{SELECTED}}})",
+        below=1,
+        pending=REPLICA_DOWN_FOR,
+        summary="The exporter {instance} of {job} does not answer",
+        description=f"The exporter {{instance}} of {{job}} has not answered Prometheus for {promql(REPLICA_DOWN_FOR)}. "
+        "Another one does: nothing is lost until that one fails too.",
+        dashboard=EXPORTER_UID,
+    ),
+    Alert(
         "AmpExporterSlow",
         Severity.WARNING,
         Scope.EXPORTER,
@@ -227,20 +322,32 @@ ALERTS = (
         above=SLOW_SECONDS,
         pending=SLOW_FOR,
         summary="The exporter {instance} of {job} is slow",
-        description="Each scrape of {instance} of {job} has been taking over "
+        description="Each scrape of {instance} of {job} has taken over "
         f"{SLOW_SECONDS} s for {promql(SLOW_FOR)}, the last one {{value:duration}}. At 80 % of Prometheus's scrape "
-        "timeout the exporter gives up, and the metadata DB counts as away.",
+        "timeout the exporter gives up and reports the metadata DB as down.",
         dashboard=EXPORTER_UID,
     ),
     Alert(
         "AmpExporterErrors",
         Severity.WARNING,
         Scope.EXPORTER,
-        f"max by (job, instance) (changes(amp_metadata_db_up{{{SELECTED}}}[{promql(OUTAGES_WITHIN)}]))",
-        above=2 * OUTAGES - 2,
-        summary="The metadata DB of {job} comes and goes",
-        description="The metadata DB of {job} went away or came back {value:count} times within "
-        f"{promql(OUTAGES_WITHIN)}, as {{instance}} sees it.",
+        f"max by (job, instance) (resets(amp_metadata_db_up{{{SELECTED}}}[{promql(OUTAGES_WITHIN)}]))",
+        above=OUTAGES - 1,
+        summary="The metadata DB of {job} is unavailable again and again",
+        description="The metadata DB of {job} became unavailable {value:count} times within "
+        f"{promql(OUTAGES_WITHIN)}, as seen by {{instance}}.",
+        dashboard=EXPORTER_UID,
+    ),
+    Alert(
+        "AmpAdminApiDown",
+        Severity.WARNING,
+        Scope.ADMIN_API,
+        f"sum by (job) ({_ADMIN_UP}) or 0 * count by (job) (count_over_time({_ADMIN_UP}[{promql(FORGET_JOB)}]))",
+        below=1,
+        pending=REPLICA_DOWN_FOR,
+        summary="No Admin API of {job} answers",
+        description=f"No Admin API of the scrape job {{job}} has answered Prometheus for {promql(REPLICA_DOWN_FOR)}. "
+        "`ampctl` and the fleet page do not work. Workers, metrics and the other alerts are not affected.",
         dashboard=EXPORTER_UID,
     ),
 )

@@ -5,26 +5,34 @@ from datetime import timedelta
 from typing import Any
 
 from grafana.builder import texts
-from grafana.builder.alerts import ALERTS, Alert
+from grafana.builder.alerts import ALERTS, Alert, Scope
 from grafana.builder.durations import promql
-from grafana.builder.links import GRAFANA_URL, WORKER_UID, dashboard_path, runbook_url
+from grafana.builder.links import GRAFANA_URL, dashboard_path, runbook_url
 from grafana.builder.recording_rules import RECORDING_RULES
+from grafana.builder.thresholds import EVALUATION_INTERVAL
 
 SLOW_INTERVAL = timedelta(seconds=30)
 
 _NAME = re.compile(r"[\w:]+")
+
+_NO_FLEET = {Scope.ALERTING, Scope.ADMIN_API}
+"""Scopes whose `job`, if there is one, is not that of a fleet, by which dashboards select."""
 
 
 def prometheus_rules() -> dict[str, Any]:
     """Return the content of grafana/rules/amp.yml.
 
     The recording rules are in the group of the alerts that use them: the rules of a group are evaluated one after the
-    other at the same moment, and groups each at a moment of their own, which would be up to 5 s later.
+    other for the same moment. Groups are evaluated at different moments, up to 5 s apart.
     """
     recording = [{"record": rule.record, "expr": rule.expr} for rule in RECORDING_RULES]
     return {
         "groups": [
-            {"name": "amp", "rules": [*recording, *(_rule(alert) for alert in ALERTS if not alert.slow)]},
+            {
+                "name": "amp",
+                "interval": promql(EVALUATION_INTERVAL),
+                "rules": [*recording, *(_rule(alert) for alert in ALERTS if not alert.slow)],
+            },
             {
                 "name": "amp-slow",
                 "interval": promql(SLOW_INTERVAL),
@@ -46,7 +54,11 @@ def _rule(alert: Alert) -> dict[str, Any]:
 
 def annotations(alert: Alert, fill: texts.Fill) -> dict[str, str]:
     """Return an alert's annotations, its texts filled for Prometheus or for Grafana."""
-    variables = {"job": "{job}"} | ({"node_id": "{node_id}"} if alert.dashboard == WORKER_UID else {})
+    variables = {}
+    if alert.scope not in _NO_FLEET:
+        variables["job"] = "{job}"
+    if alert.scope == Scope.WORKER:
+        variables["node_id"] = "{node_id}"
     return {
         "summary": fill(alert.summary),
         "description": fill(alert.description),

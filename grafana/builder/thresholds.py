@@ -1,7 +1,6 @@
 """Every number of the alerts and dashboards, in its one place. `docs/alerts.md` is made from these too.
 
-They suit a Prometheus that scrapes and evaluates every 5 s. With up to 15 s all of them work, if later, and an outage
-of the metadata DB of 5 s to 15 s, which may then fall between two scrapes, may ring.
+They are chosen for a scrape interval of 5 s, and are correct for any interval up to 60 s: alerts then fire later.
 """
 
 from datetime import timedelta
@@ -9,26 +8,45 @@ from datetime import timedelta
 JOBS = "amp(-.+)?"
 """The names of scrape jobs that are Amp exporters, as a regular expression. A job is a fleet: one metadata DB."""
 
+ADMIN_JOBS = "admin-amp(-.+)?"
+"""The names of scrape jobs that are Admin APIs."""
+
+EVALUATION_INTERVAL = timedelta(seconds=5)
+"""Of the alerts, whatever `evaluation_interval` says: `for` counts in evaluations."""
+
+A_MINUTE = timedelta(seconds=65)
+"""One minute, and one evaluation more: at a scrape interval of 60 s, one scrape alone must not make an alert fire.
+
+A pod that moves to another node is unavailable for about half a minute; so is a fleet that is replaced all at once.
+"""
+
+CONFIRMED_WITHIN = timedelta(seconds=130)
+"""Two scrapes count as consecutive within this time: two scrape intervals of 60 s, and a scrape's duration."""
+
 STALE_SECONDS, LOST_SECONDS = 5, 60
 """The exporter's own bounds of the states (`--stale-after`, `--lost-after`), for the colours of dashboards."""
 
-SILENT_SECONDS = 8
-"""From this heartbeat age on a worker counts as silent, which is what rings.
+SILENT_AFTER_SCRAPE_SECONDS = 3
+"""A worker is silent, and an alert fires, when its heartbeat is older than the scrape interval and this: 8 s at 5 s.
 
-Not 5 s, where it becomes stale: a metadata DB that was away for 5 s between two scrapes makes every worker up to
-8 s old (5 s, plus 2 s until it tries again, plus 1 s from beat to beat). Not 10 s: with 5 s for the next scrape,
-5 s for the next evaluation and 1 s in Alertmanager, a dead worker is to be told of within 20 s. What is left: a
-metadata DB that stalls for some 8 s while no scrape fails (a lock on the table) rings, until the next scrape.
+An outage of the metadata DB between two scrapes makes the heartbeat of every worker as old as that: the interval, 2 s
+until a worker tries again, and 1 s from heartbeat to heartbeat. With less, a short outage would look like the loss of
+the fleet. With more, the target at 5 s would be missed: with 5 s for the next scrape, 5 s for the next evaluation and
+1 s in Alertmanager, the notification about a dead worker arrives within 20 s. What remains: a metadata DB that blocks
+writes for 8 s while no scrape fails (a lock on the table) makes alerts fire until the next scrape.
 """
 
-SILENT_BUCKET_SECONDS = 10
-"""The same from the fleet's histogram, where workers have no series of their own: the first bucket above."""
+SILENT_SECONDS = 5 + SILENT_AFTER_SCRAPE_SECONDS
+
+SILENT_BUCKETS = (10, 30, 60)
+"""The same from the fleet's histogram, where workers have no series of their own: the first bucket above that age. For
+intervals above 57 s the last one, although an outage of nearly the whole interval may then count."""
 
 SETTLING = timedelta(seconds=20)
-"""After an outage of the metadata DB or the exporter, for how long alerts about workers stay as they were.
+"""After an outage of the metadata DB or the exporter, for how long alerts about workers keep their state.
 
-Workers come back within 2 s of the metadata DB, but the first scrape may be faster. It has to be longer than the
-scrape interval.
+Workers send heartbeats again within 2 s after the outage, but the first scrape may be earlier. Where the scrape
+interval is longer, alerts keep their state until the second scrape.
 """
 
 FORGET_JOB = timedelta(days=1)
@@ -45,7 +63,7 @@ and hide what happens to the others; after this time each of the dead rings for 
 UNSETTLED_FOR = timedelta(minutes=3)
 """An exporter or a metadata DB that comes and goes is away for less, each time, than their own alerts ask for."""
 
-NO_ACTIVE_FOR = timedelta(seconds=10)
+NO_ACTIVE_FOR = A_MINUTE
 AHEAD_SECONDS = 2
 AHEAD_FOR = timedelta(seconds=30)
 
@@ -61,17 +79,33 @@ keeps failing again: 5 restarts within 30 minutes find that too.
 VERSIONS_FOR = timedelta(minutes=30)
 """How long a rollout may take."""
 
-METADATA_DB_DOWN_FOR = timedelta(seconds=20)
-"""A restart of PostgreSQL takes less."""
+METADATA_DB_DOWN_FOR = timedelta(seconds=15)
+"""After the second failed scrape: 20 s at a scrape interval of 5 s. A restart of PostgreSQL takes less."""
+
+EXPORTER_DOWN_FOR = A_MINUTE
+"""A restart of the exporter, or its pod's move to another node, takes less."""
+
+REPLICA_DOWN_FOR = timedelta(minutes=5)
+"""One of several exporters, or the Admin API: nobody has to get up for these."""
+
+FAILED_FOR = timedelta(seconds=10)
+"""systemd and Kubernetes restart a failed program within 5 s, for the first time."""
+
+STRANDED_FOR = A_MINUTE
+"""A worker that is restarted under its node id takes its jobs over."""
+
+NOT_PICKED_UP_SECONDS = 120
+
+JOBS_ERROR_FOR = timedelta(minutes=30)
+"""Amp retries a job in ERROR with exponential backoff."""
+
+FATAL_WITHIN = timedelta(hours=1)
 
 LAGGING_SECONDS = 5
 """From this lag of a standby on, live workers look stale there. The exporter's own threshold for its log line."""
 
 LAGGING_FOR = timedelta(minutes=1)
 """By default, the replay waits for up to 30 s for a query that is in its way (max_standby_streaming_delay)."""
-
-EXPORTER_DOWN_FOR = timedelta(seconds=10)
-"""A restart of the exporter takes less."""
 
 SLOW_SECONDS = 2
 SLOW_FOR = timedelta(minutes=2)

@@ -145,14 +145,14 @@ EXPORTER_KILLED = Fault(
     lambda deployment: kill(deployment.exporter),
     lambda deployment: deployment.start_exporter(),
     "AmpExporterDown",
-    target_seconds=30,
+    target_seconds=80,
 )
 EXPORTER_FROZEN = Fault(
     "exporter frozen",
     lambda deployment: freeze(deployment.exporter),
     lambda deployment: freeze(deployment.exporter, signal.SIGCONT),
     "AmpExporterDown",
-    target_seconds=30,
+    target_seconds=80,
 )
 RESTART_LOOP = Fault(
     "worker in a restart loop",

@@ -22,7 +22,7 @@ from tests.alarm.faults import (
 )
 from tests.processes import eventually
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 
 pytestmark = pytest.mark.timeout(480)
 

@@ -19,7 +19,7 @@ from tests.processes import ROOT, Processes, eventually, free_port, get, run, to
 from tests.prometheus import Prometheus
 
 RUNBOOKS = ROOT / "docs" / "runbooks"
-SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation"]
+SECTIONS = ["First 60 seconds", "Meaning", "Impact", "Diagnosis", "Mitigation"]
 RULES = ROOT / "grafana" / "rules" / "amp.yml"
 
 
@@ -100,7 +100,7 @@ def test_workers_are_removed_as_the_pages_say(
     eventually(lambda: get(f"http://127.0.0.1:{unused_port}/-/ready"))
     api = token | {"AMP_ADMIN_URL": f"http://127.0.0.1:{witnessed(unused_port)}"}
     left = []
-    for command in re.findall(r"^ampctl worker forget .*$", pages, re.M):
+    for command in dict.fromkeys(re.findall(r"^ampctl worker forget .*$", pages, re.M)):
         strict = re.sub(r" \|\| true", "", command)
         done = run("bash", "-c", f"{strict} --yes", env=api)
         assert (done.returncode, done.stderr) == (0, "")
@@ -119,9 +119,20 @@ def test_a_page_has_all_its_parts(alert: object) -> None:
     page = (RUNBOOKS / f"{name}.md").read_text()
     assert page.startswith(f"# {name}\n")
     assert re.findall(r"^## (.*)$", page, re.M) == SECTIONS
+    first = page.split("## First 60 seconds")[1].split("## Meaning")[0]
+    assert re.search(r"^```(sh|promql)\n", first, re.M)
+    assert first.count("\n- ") >= 1
     diagnosis = page.split("## Diagnosis")[1].split("## Mitigation")[0]
-    assert "```sh\n" in diagnosis
     assert "```promql\n" in diagnosis
+
+
+def test_the_units_that_they_name_are_delivered() -> None:
+    units = {unit.stem for unit in (ROOT / "deploy" / "systemd").glob("*.service")}
+    pages = "".join(page.read_text() for page in RUNBOOKS.glob("*.md"))
+    commands = re.findall(r"(?:systemctl [a-z]+|journalctl -u) (amp[\w-]*@?)", pages)
+    assert len(commands) > 10
+    assert set(commands) <= units
+    assert not re.search(r"\bampd-(worker|exporter|admin)", pages)
 
 
 def test_there_is_a_page_for_nothing_else() -> None:

@@ -1,10 +1,10 @@
-"""What Prometheus would have scraped, every 5 s, as input of `promtool test rules`."""
+"""What Prometheus would have scraped, as input of `promtool test rules`."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 STEP = 5
-"""Seconds from scrape to scrape, and from evaluation to evaluation."""
+"""Seconds from evaluation to evaluation, and between two values of a series in promtool's input."""
 
 START = 1_700_000_000
 BOUNDS = (1, 2, 5, 10, 30, 60, 300, 900, 3600)
@@ -15,10 +15,25 @@ class Worker:
     """One worker in one scrape."""
 
     age: float | None = 0.5
-    """Of its heartbeat, in seconds; negative from the future. None for one that stopped on purpose."""
+    """Of its heartbeat, in seconds; negative from the future. None for one that stopped on purpose or failed."""
 
     version: str = "v1"
     registered: float = 0.0
+    failure: str | None = None
+    stuck: bool = False
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """The unfinished jobs in one scrape."""
+
+    stranded: Mapping[str, int] = field(default_factory=dict)
+    """By worker."""
+
+    in_error: int = 0
+    not_picked_up_age: float | None = None
+    last_fatal: float | None = None
+    """Seconds since the first scrape."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +53,21 @@ class Scrape:
     series_of_workers: bool = True
     """False as with --collector.workers=none."""
 
+    failed_recently: int = 0
+    """Of the failed workers, those that failed within the last hour."""
+
+    forgotten: int = 0
+    jobs: Jobs | None = None
+    """None as where jobs are unknown."""
+
+    replica_up: bool | None = None
+    admin_up: bool | None = None
+    """Of a second exporter, which serves no metrics here, and of an Admin API; None without such a target."""
+
     def samples(self) -> Iterator[tuple[str, float]]:
+        for instance, job, up in (("replica", "amp", self.replica_up), ("admin", "admin-amp", self.admin_up)):
+            if up is not None:
+                yield f'up{{job="{job}",instance="{instance}"}}', float(up)
         if not self.target:
             return
         yield 'up{job="amp",instance="exporter"}', float(self.up)
@@ -53,18 +82,24 @@ class Scrape:
         yield from self._fleet()
         if self.series_of_workers:
             yield from self._workers()
+        if self.jobs is not None:
+            yield from self._jobs(self.jobs)
 
     def _fleet(self) -> Iterator[tuple[str, float]]:
         ages = [abs(worker.age) for worker in self.workers.values() if worker.age is not None]
+        failed = sum(worker.failure is not None for worker in self.workers.values())
         counts = {
-            "active": sum(age <= 5 for age in ages),
+            "active": sum(age <= 5 for age in ages) - sum(worker.stuck for worker in self.workers.values()),
+            "stuck": sum(worker.stuck for worker in self.workers.values()),
             "stale": sum(5 < age <= 60 for age in ages),
             "lost": sum(age > 60 for age in ages),
-            "stopped": len(self.workers) - len(ages),
-            "forgotten": 0,
+            "failed": failed,
+            "stopped": len(self.workers) - len(ages) - failed,
+            "forgotten": self.forgotten,
         }
         for state, count in counts.items():
             yield _series("amp_workers", state=state), count
+        yield _series("amp_workers_failed_recently"), self.failed_recently
         running = [
             worker.version for worker in self.workers.values() if worker.age is not None and abs(worker.age) <= 60
         ]
@@ -77,22 +112,38 @@ class Scrape:
             )
         yield _series("amp_fleet_heartbeat_age_seconds_gcount"), len(ages)
 
+    def _jobs(self, jobs: Jobs) -> Iterator[tuple[str, float]]:
+        for status, count in {"running": 7, "error": jobs.in_error, "fatal": 0}.items():
+            yield _series("amp_jobs", status=status), count
+        yield _series("amp_jobs_stranded", worker_state="lost"), sum(jobs.stranded.values())
+        yield _series("amp_jobs_stranded", worker_state="stopped"), 0
+        for node_id, count in jobs.stranded.items():
+            yield _series("amp_jobs_stranded_by_worker", node_id=node_id, worker_state="lost"), count
+        if jobs.not_picked_up_age is not None:
+            yield _series("amp_jobs_oldest_not_picked_up_age_seconds"), jobs.not_picked_up_age
+        if jobs.last_fatal is not None:
+            yield _series("amp_jobs_last_fatal_timestamp_seconds"), jobs.last_fatal
+
     def _workers(self) -> Iterator[tuple[str, float]]:
         for node_id, worker in self.workers.items():
             if worker.age is not None:
                 yield _series("amp_worker_heartbeat_age_seconds", node_id=node_id), worker.age
+            if worker.failure is not None:
+                yield _series("amp_worker_failed", node_id=node_id, reason=worker.failure), 1
+            if worker.stuck:
+                yield _series("amp_worker_stuck", node_id=node_id), 1
             yield (
                 _series("amp_worker_registered_timestamp_seconds", node_id=node_id),
                 START + worker.registered,
             )
 
 
-def input_series(scrape: Callable[[int], Scrape | None], seconds: int) -> list[dict[str, str]]:
-    """Return promtool's `input_series` of the scrapes at 0, 5, 10 … s; None is one that Prometheus did not make."""
+def input_series(scrape: Callable[[int], Scrape | None], seconds: int, interval: int = STEP) -> list[dict[str, str]]:
+    """Return promtool's `input_series` of the scrapes at 0 s, `interval`, …; None is a scrape that was not made."""
     values: dict[str, list[str]] = {}
     alive: set[str] = set()
     for number, time in enumerate(range(0, seconds + 1, STEP)):
-        made = scrape(time)
+        made = scrape(time) if time % interval == 0 else None
         samples = {} if made is None else dict(made.samples())
         for series in samples:
             values.setdefault(series, ["_"] * number)
@@ -100,7 +151,7 @@ def input_series(scrape: Callable[[int], Scrape | None], seconds: int) -> list[d
             if series in samples:
                 texts.append(f"{samples[series]:.10g}")
             else:
-                # What a scrape no longer has ends there; what was not scraped lives on for five minutes.
+                # A series that a scrape no longer has ends there; without a scrape it goes on for five minutes.
                 texts.append("stale" if made is not None and series in alive else "_")
         if made is not None:
             alive = set(samples)

@@ -19,6 +19,7 @@ import yaml
 from amp_workers.metadata_db import MetadataDbUrl, State
 from amp_workers.metadata_db.embedded import EmbeddedPostgres
 from amp_workers.metadata_db.migrate import upgrade
+from grafana.builder import recording_rules as record
 from grafana.builder.alerts import ALERTS
 from grafana.builder.recording_rules import RECORDING_RULES
 from tests.conftest import fresh_database
@@ -112,6 +113,8 @@ def _run_the_fleet(
     )
     assert work("stopped", "v1").stop() == 0
     restarted = work("live-4", "v2")
+    rules = directory / "rules.yml"
+    rules.write_text(RULES.read_text().replace("interval: 5s", "interval: 1s"))  # like the scrapes here
     late: list[str] = []
     for number in range(ATTEMPTS):
         ports = {"amp": free_port(), "amp-sick": free_port()}
@@ -124,7 +127,7 @@ def _run_the_fleet(
         ]
         for port in ports.values():
             eventually(lambda port=port: get(f"http://127.0.0.1:{port}/-/ready"))  # type: ignore[misc]
-        prometheus = Prometheus(processes, directory / f"prometheus-{number}", ports, rules=[RULES])
+        prometheus = Prometheus(processes, directory / f"prometheus-{number}", ports, rules=[rules])
         eventually(lambda prometheus=prometheus: prometheus.query(RESTARTING))  # type: ignore[misc]
         # The twenty seconds in which a fleet settles, and a restart within them.
         assert restarted.stop() == 0
@@ -349,6 +352,7 @@ def worker_expectations(row: Row) -> dict[str, list[Expected]]:
 
 RECORDED: dict[str, Expected] = {
     "job:amp_exporters_up:sum": one(lambda _: 1),
+    "job:amp_scrape_interval_seconds:max": one(lambda _: about(5)),
     "job:amp_metadata_db_up:max": one(lambda _: 1),
     "job:amp_fleet_settled:max": one(lambda _: 1),
     "job:amp_metadata_db_replay_lag_seconds:max": lambda _: {},
@@ -356,13 +360,26 @@ RECORDED: dict[str, Expected] = {
     "job_node_id:amp_worker_ahead_seconds:max": lambda answers: {
         labelled(node_id=row.node_id): about(-row.age) for row in answers.rows if row.node_id == "future"
     },
-    "job:amp_workers_silent:count": one(lambda answers: answers.count(*SILENT)),
-    "job:amp_workers_silent:ratio": one(lambda answers: answers.count(*SILENT) / answers.count(*BEATING)),
+    "job_node_id:amp_worker_failed:max": lambda _: {},
+    "job_node_id:amp_worker_stuck:max": lambda _: {},
+    "job:amp_workers_down:count": one(lambda answers: answers.count(*SILENT)),
+    "job:amp_workers_down:ratio": one(lambda answers: answers.count(*SILENT) / answers.count(*BEATING)),
+    "job:amp_workers_unhealthy:max": one(lambda answers: answers.count(*SILENT)),
+    "job:amp_workers:max": one(lambda answers: len(answers.rows)),
+    **dict.fromkeys((record.STRANDED, record.NOT_PICKED_UP, record.JOBS_IN_ERROR, record.LAST_FATAL), lambda _: {}),
     "job:amp_workers_active:max": one(lambda answers: answers.count("active")),
     "job:amp_versions:count": one(lambda _: 2),
 }
 
 ALERTING: dict[str, Expected] = {
+    "AmpWatchdog": lambda _: {},  # no alert of this fleet
+    "AmpWorkerFailed": lambda _: {},
+    "AmpWorkerStuck": lambda _: {},
+    "AmpJobsStranded": lambda _: {},
+    "AmpJobsNotPickedUp": lambda _: {},
+    "AmpJobsFailing": lambda _: {},
+    "AmpExporterReplicaDown": lambda _: {},
+    "AmpAdminApiDown": lambda _: {},
     "AmpExporterDown": lambda _: {},
     "AmpMetadataDbUnreachable": lambda _: {},
     "AmpMetadataDbLagging": lambda _: {},

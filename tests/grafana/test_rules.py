@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from grafana.builder.alerts import ALERTS
-from tests.grafana.cases import MUST_FIRE, MUST_NOT_FIRE, Case, fleet, killed, some_killed
+from tests.grafana.cases import MUST_FIRE, MUST_NOT_FIRE, Case, fleet, killed, some_killed, stranded, with_jobs
+from tests.grafana.intervals import AT_INTERVALS, SECONDS, Intervals
 from tests.grafana.scrapes import STEP, input_series
 from tests.processes import ROOT, run, tool
 
@@ -20,14 +21,36 @@ def test_promtool_accepts_the_rules() -> None:
 
 
 def test_each_alert_has_a_case_that_fires() -> None:
-    assert {name for case in MUST_FIRE for name in case.firing} == {alert.name for alert in ALERTS}
+    names = {alert.name for alert in ALERTS} - {"AmpWatchdog"}
+    assert {name for case in MUST_FIRE for name in case.firing} == names
+
+
+@pytest.mark.parametrize("interval", [5, 15, 30, 60])
+@pytest.mark.parametrize("case", AT_INTERVALS, ids=lambda case: case.name)
+def test_what_fires_at_a_scrape_interval(case: Intervals, interval: int, tmp_path: Path) -> None:
+    _fires(Case(case.name, case.scrape, SECONDS, case.firing.get(interval, {})), tmp_path, interval)
+
+
+def test_alerts_are_evaluated_every_5_s_at_any_scrape_interval() -> None:
+    group, _ = yaml.safe_load(RULES.read_text())["groups"]
+    assert group["interval"] == "5s"
+
+
+def test_the_watchdog_always_fires(tmp_path: Path) -> None:
+    expectation = {"expr": 'count(ALERTS{alertname="AmpWatchdog", alertstate="firing"})', "eval_time": "0s"}
+    samples = {"exp_samples": [{"value": 1}]}
+    _test_rules(tmp_path, Case("nothing is scraped", lambda _: None), {"promql_expr_test": [expectation | samples]})
 
 
 @pytest.mark.parametrize("case", [*MUST_FIRE, *MUST_NOT_FIRE], ids=lambda case: case.name)
 def test_what_fires(case: Case, tmp_path: Path) -> None:
+    _fires(case, tmp_path, STEP)
+
+
+def _fires(case: Case, directory: Path, interval: int) -> None:
     expectations = [
         {
-            "expr": 'group by (alertname) (ALERTS{alertstate="firing"})',
+            "expr": 'group by (alertname) (ALERTS{alertname!="AmpWatchdog", alertstate="firing"})',
             "eval_time": f"{time}s",
             "exp_samples": [
                 {"labels": f'{{alertname="{name}"}}', "value": 1}
@@ -37,7 +60,7 @@ def test_what_fires(case: Case, tmp_path: Path) -> None:
         }
         for time in range(0, case.seconds + 1, STEP)
     ]
-    _test_rules(tmp_path, case, {"promql_expr_test": expectations})
+    _test_rules(directory, case, {"promql_expr_test": expectations}, interval)
 
 
 @pytest.mark.parametrize("case", MUST_NOT_FIRE, ids=lambda case: case.name)
@@ -55,9 +78,9 @@ def test_the_texts_have_what_a_human_needs(tmp_path: Path) -> None:
                 "exp_labels": {"severity": "warning", "scope": "worker", "job": "amp", "node_id": "worker-01"},
                 "exp_annotations": {
                     "summary": "Worker worker-01 of amp is lost",
-                    "description": "The last heartbeat of worker worker-01 of amp is 1m 30s away from now. The worker "
-                    "is unlikely to recover without intervention. The alert also resolves when the worker is "
-                    "forgotten, after a day.",
+                    "description": "The last heartbeat of worker worker-01 of amp is 1m 30s away from now. It is "
+                    "unlikely to recover without intervention. The alert also resolves when the worker becomes "
+                    "forgotten, after 24 hours.",
                     "dashboard_url": "http://localhost:3000/d/amp-worker?var-job=amp&var-node_id=worker-01",
                     "runbook_url": "http://localhost:3000/public/runbooks/AmpWorkerLost.md",
                 },
@@ -67,7 +90,28 @@ def test_the_texts_have_what_a_human_needs(tmp_path: Path) -> None:
     _test_rules(tmp_path, case, {"alert_rule_test": [expectation]})
 
 
-def test_a_share_is_told_in_percent(tmp_path: Path) -> None:
+def test_stranded_jobs_are_counted_and_the_worker_with_the_most_is_named(tmp_path: Path) -> None:
+    case = Case("jobs are stranded", with_jobs(stranded))
+    expectation = {
+        "alertname": "AmpJobsStranded",
+        "eval_time": "140s",
+        "exp_alerts": [
+            {
+                "exp_labels": {"severity": "critical", "scope": "jobs", "job": "amp"},
+                "exp_annotations": {
+                    "summary": "5 jobs of amp are stranded",
+                    "description": "5 jobs of amp belong to workers that are lost, failed, stopped, forgotten or "
+                    "missing. No other worker takes them over. The worker with the most is worker-91, with 3.",
+                    "dashboard_url": "http://localhost:3000/d/amp-fleet?var-job=amp",
+                    "runbook_url": "http://localhost:3000/public/runbooks/AmpJobsStranded.md",
+                },
+            }
+        ],
+    }
+    _test_rules(tmp_path, case, {"alert_rule_test": [expectation]})
+
+
+def test_a_share_is_shown_in_percent(tmp_path: Path) -> None:
     case = Case("half the fleet is killed", some_killed(5))
     expectation = {
         "alertname": "AmpFleetShareLost",
@@ -76,9 +120,9 @@ def test_a_share_is_told_in_percent(tmp_path: Path) -> None:
             {
                 "exp_labels": {"severity": "critical", "scope": "fleet", "job": "amp"},
                 "exp_annotations": {
-                    "summary": "50% of the workers of amp are silent",
-                    "description": "50% of the workers of amp that did not stop on purpose have written no heartbeat "
-                    "for over 8 s. They fell silent within the last hour.",
+                    "summary": "50% of the workers of amp are down",
+                    "description": "50% of the workers of amp failed, or sent no heartbeat for 8 s, within the last "
+                    "hour. Workers that stopped on purpose do not count.",
                     "dashboard_url": "http://localhost:3000/d/amp-fleet?var-job=amp",
                     "runbook_url": "http://localhost:3000/public/runbooks/AmpFleetShareLost.md",
                 },
@@ -94,9 +138,9 @@ def test_a_wrong_expectation_is_noticed(tmp_path: Path) -> None:
         test_what_fires(Case("nothing happens", lambda _: fleet(), 60, {"AmpWorkerLost": (30, 40)}), tmp_path)
 
 
-def _test_rules(directory: Path, case: Case, expectations: dict[str, Any]) -> None:
+def _test_rules(directory: Path, case: Case, expectations: dict[str, Any], interval: int = STEP) -> None:
     file = directory / "case.yml"
-    test = {"interval": f"{STEP}s", "input_series": input_series(case.scrape, case.seconds)} | expectations
+    test = {"interval": f"{STEP}s", "input_series": input_series(case.scrape, case.seconds, interval)} | expectations
     file.write_text(
         yaml.safe_dump({"rule_files": [str(RULES)], "evaluation_interval": f"{STEP}s", "tests": [test]}, width=10_000)
     )

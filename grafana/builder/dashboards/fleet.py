@@ -87,7 +87,7 @@ def _now(board: dashboard.Dashboard) -> dashboard.Dashboard:
                 "Silent share",
                 f"Share of the workers that did not stop on purpose with no heartbeat for over {SILENT_SECONDS} s, "
                 "who fell silent within the last hour. While nothing is known, what was last known.",
-                instant(f"{record.SILENT_RATIO}{{{JOB}}}", "silent"),
+                instant(f"{record.DOWN_RATIO}{{{JOB}}}", "silent"),
                 unit="percentunit",
             ).thresholds(thresholds([(None, GREEN), (0.001, ORANGE), (SHARE_OF_FLEET, RED)]))
         )
