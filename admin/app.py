@@ -1,6 +1,7 @@
 """The Admin API as a Flask application."""
 
 from flask import Flask
+from prometheus_client import CollectorRegistry
 
 from amp_workers.admin.docs import docs
 from amp_workers.admin.errors import register_errors
@@ -10,14 +11,17 @@ from amp_workers.admin.telemetry import telemetry
 from amp_workers.admin.transfer import register_transfer
 from amp_workers.admin.workers import workers
 from amp_workers.metadata_db import Forgetter, MetadataDbUrl, Reader, Thresholds, check_schema
-from amp_workers.web import health
+from amp_workers.web import health, server_registry
 
 CONNECTIONS = 4
 QUERY_TIMEOUT_SECONDS = 5.0
 
 
-def create_app(url: MetadataDbUrl, thresholds: Thresholds) -> Flask:
-    """Return the API over one metadata DB. It need not be there yet: until it is, the answers say so."""
+def create_app(url: MetadataDbUrl, thresholds: Thresholds, registry: CollectorRegistry | None = None) -> Flask:
+    """Return the API over one metadata DB, which may be unavailable: the answers show it.
+
+    registry: of the server's own metrics; a new one by default.
+    """
     reader = Reader(url, "ampd admin", connections=CONNECTIONS, statement_timeout=QUERY_TIMEOUT_SECONDS)
     forgetter = Forgetter(url, "ampd admin", statement_timeout=QUERY_TIMEOUT_SECONDS)
     app = Flask("amp_workers.admin", static_folder=None)
@@ -34,5 +38,5 @@ def create_app(url: MetadataDbUrl, thresholds: Thresholds) -> Flask:
     app.register_blueprint(fleet(reader, thresholds, QUERY_TIMEOUT_SECONDS))
     app.register_blueprint(openapi())
     app.register_blueprint(docs())
-    app.register_blueprint(telemetry(app, thresholds))
+    app.register_blueprint(telemetry(app, thresholds, registry or server_registry()))
     return app

@@ -4,18 +4,17 @@ import re
 import time
 
 from flask import Blueprint, Flask, Response, g, request
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from amp_workers.metadata_db import Thresholds
-from amp_workers.web import exposition_format, server_registry
+from amp_workers.web import exposition_format
 
 _VARIABLE = re.compile("<[^>]*>")
 """Flask's notation of a node id in a route. A label has OpenAPI's, as `/openapi.json` does."""
 
 
-def telemetry(app: Flask, thresholds: Thresholds) -> Blueprint:
-    """Count and time the application's requests, and return the route that tells them."""
-    registry = server_registry()
+def telemetry(app: Flask, thresholds: Thresholds, registry: CollectorRegistry) -> Blueprint:
+    """Count and time the application's requests in a registry, and return the route that serves it."""
     requests = Counter(
         "amp_admin_requests_total",
         "Requests that the Admin API answered, by route, method and status.",

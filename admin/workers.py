@@ -93,8 +93,11 @@ def workers(reader: Reader, forgetter: Forgetter, thresholds: Thresholds, timeou
         was = forgetter.forget(node_id, thresholds, timeout_seconds)
         if was is None:
             raise _not_found(node_id)
+        fields = {"certificate": request.environ.get("SSL_CLIENT_S_DN"), "address": request.remote_addr}
         _log.info(
-            "worker '%s', which was %s, was deleted by %r", node_id, was, user, extra={"node_id": node_id, "user": user}
+            "worker '%s', which was %s, was deleted by %r",
+            *(node_id, was, user),
+            extra={"node_id": node_id, "user": user} | fields,
         )
         return Response(status=204)
 

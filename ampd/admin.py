@@ -9,20 +9,20 @@ import click
 from amp_workers.ampd.options import (
     listen_option,
     metadata_db_option,
-    security,
+    policy,
     threshold_options,
     thresholds,
     web_config_option,
 )
-from amp_workers.ampd.systemd import ServiceManager
 from amp_workers.metadata_db import MetadataDbUrl
-from amp_workers.web import AddressInUse, ListenAddress
+from amp_workers.web import ListenAddress
 
 DEFAULT_LISTEN_ADDRESS = "127.0.0.1:1610"
 
 TOKEN_ENVIRONMENT = "AMP_AUTH_TOKEN"  # noqa: S105 - the name of one
 
-_THREADS = 16
+_THREADS = 4
+"""As many as the API has connections to the metadata DB: more would contend for the interpreter."""
 
 
 @click.command()
@@ -56,15 +56,8 @@ def admin(
       curl http://localhost:1610/workers
     """
     from amp_workers.admin import create_app
-    from amp_workers.web import Answers, serve
+    from amp_workers.ampd.server import run_server
 
-    # Taken out of the environment, which Granian shows to every request.
-    token = os.environ.pop(TOKEN_ENVIRONMENT, None)
-    token = token if token is None else token.strip()
-    safe = security(web_config_file, auth_token_file, token)
+    rules = policy(web_config_file, auth_token_file, os.environ.get(TOKEN_ENVIRONMENT))
     create = partial(create_app, metadata_db_url, thresholds(stale_after, lost_after, forget_after))
-    try:
-        with ServiceManager(os.environ).watching(Answers(listen_address)):
-            serve(create, listen_address, safe, name="ampd admin", threads=_THREADS)
-    except AddressInUse as error:
-        raise click.ClickException(f"{error}. Choose another with --web.listen-address.") from error
+    run_server(create, [listen_address], rules, name="ampd admin", threads=_THREADS)

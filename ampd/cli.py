@@ -1,8 +1,11 @@
 """The entry point: the commands, and the one place where a failure becomes a line and an exit code."""
 
+import os
+import signal
 import sys
 from importlib import import_module
 from importlib.metadata import version
+from types import FrameType
 
 import click
 
@@ -16,6 +19,10 @@ COMMANDS = ("solo", "migrate", "worker", "admin", "exporter")
 """Each is a module of this package, with a command of the same name in it."""
 
 
+_SERVERS = ("admin", "exporter")
+"""Their libraries take longest to import. Until they serve, a signal ends them at once: there is nothing to drain."""
+
+
 class _Commands(click.Group):
     """Imports a command when it is asked for: a worker has no need of what serves HTTP, which is 12 MB."""
 
@@ -25,6 +32,9 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - Click's signature
         if cmd_name not in COMMANDS:
             return None
+        if cmd_name in _SERVERS:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, _exit)
         command: click.Command = getattr(import_module(f"amp_workers.ampd.{cmd_name}"), cmd_name)
         return command
 
@@ -52,6 +62,10 @@ def ampd() -> None:
     """
     hide_secrets_in_process_title(sys.argv)
     configure_logs()
+
+
+def _exit(_signal: int, _frame: FrameType | None) -> None:
+    os._exit(0)
 
 
 def main() -> None:

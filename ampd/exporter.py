@@ -1,6 +1,5 @@
 """`ampd exporter`."""
 
-import os
 import re
 from functools import partial
 from importlib.metadata import version
@@ -11,21 +10,20 @@ import click
 from amp_workers.ampd.options import (
     listen_option,
     metadata_db_option,
-    security,
+    policy,
     threshold_options,
     thresholds,
     web_config_option,
 )
-from amp_workers.ampd.systemd import ServiceManager
 from amp_workers.metadata_db import MetadataDbUrl
-from amp_workers.web import AddressInUse, ListenAddress
+from amp_workers.web import ListenAddress
 
 DEFAULT_LISTEN_ADDRESS = "127.0.0.1:9610"
 
 _TELEMETRY_PATH = re.compile(r"(?!/-/)(/[\w.~-]+)+", re.ASCII)
 
-_THREADS = 64
-"""A scrape that waits for the database holds one, and must leave some for `/-/healthy`."""
+_THREADS = 8
+"""Scrapes at the same moment share one query of the metadata DB; each holds a thread until the query has ended."""
 
 
 @click.command()
@@ -70,12 +68,12 @@ def exporter(
       AMP_METADATA_DB_URL=postgresql://amp:secret@db.example.org/amp ampd exporter
       curl http://localhost:9610/metrics
     """
+    from amp_workers.ampd.server import run_server
     from amp_workers.exporter import create_app
-    from amp_workers.web import Answers, serve
 
     if not _TELEMETRY_PATH.fullmatch(telemetry_path):
         raise click.UsageError(f"--web.telemetry-path {telemetry_path}: use a path like /metrics, not below /-/.")
-    safe = security(web_config_file)
+    rules = policy(web_config_file)
     create = partial(
         create_app,
         metadata_db_url,
@@ -84,8 +82,4 @@ def exporter(
         telemetry_path,
         version("amp-worker-management"),
     )
-    try:
-        with ServiceManager(os.environ).watching(Answers(listen_address)):
-            serve(create, listen_address, safe, name="ampd exporter", threads=_THREADS)
-    except AddressInUse as error:
-        raise click.ClickException(f"{error}. Choose another with --web.listen-address.") from error
+    run_server(create, [listen_address], rules, name="ampd exporter", threads=_THREADS)

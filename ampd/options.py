@@ -11,7 +11,7 @@ from amp_workers.ampd.url_file import url_file_option
 from amp_workers.metadata_db import DEFAULT_THRESHOLDS, ENVIRONMENT, InvalidMetadataDbUrl, MetadataDbUrl, Thresholds
 
 if TYPE_CHECKING:
-    from amp_workers.web import ListenAddress, Security
+    from amp_workers.web import ListenAddress, Policy
 
 _BARE_NUMBER = re.compile(r"\d{1,9}(?:\.\d{1,9})?", re.ASCII)
 _UNITS = (86_400, 3_600, 60, 1)
@@ -113,19 +113,19 @@ def web_config_option(command: Command) -> Command:
     )(command)
 
 
-def security(
+def policy(
     web_config_file: Path | None, auth_token_file: Path | None = None, auth_token: str | None = None
-) -> "Security":
-    """Return who may ask, and over what.
+) -> "Policy":
+    """Return TLS, users, tokens and headers of a server.
 
     Raises:
         click.ClickException: a file, or the token, cannot be used.
     """
-    from amp_workers.web import Security, SecurityError
+    from amp_workers.web import Policy, PolicyError
 
     try:
-        return Security(web_config_file, auth_token_file, auth_token)
-    except SecurityError as error:
+        return Policy(web_config_file, auth_token_file, auth_token)
+    except PolicyError as error:
         raise click.ClickException(str(error)) from error
 
 

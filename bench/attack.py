@@ -57,7 +57,7 @@ def served() -> Iterator[tuple[int, psutil.Process]]:
         process = subprocess.Popen([*command, f"--web.config.file={config}"], env=environment)
         try:
             eventually(lambda: health_milliseconds(port), 60)
-            yield port, psutil.Process(process.pid).children()[0]
+            yield port, psutil.Process(process.pid)
         finally:
             process.terminate()
             process.wait()

@@ -13,7 +13,6 @@ from amp_workers.ctl.errors import InvalidAdminUrl, InvalidCredentials
 from amp_workers.ctl.settings import settings
 
 if TYPE_CHECKING:
-    from click.parser import _OptionParser
     from click.shell_completion import CompletionItem
 
     from amp_workers.ctl.ranges import Range
@@ -163,7 +162,7 @@ _FORMATS = {"text", "wide", "json", "jsonl", "csv", "name"}
 class _FormatOption(click.Option):
     """One of the ways to name an output format. Two different ones on a line are an error, and none silently wins."""
 
-    def add_to_parser(self, parser: "_OptionParser", ctx: click.Context) -> None:  # noqa: ARG002 - Click's signature
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:  # noqa: ARG002 - Click's signature
         action = "append_const" if self.is_flag else "append"
         parser.add_option(self, self.opts, dest=self.name, action=action, const=self.flag_value)
 

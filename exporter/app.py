@@ -3,7 +3,7 @@
 import platform
 
 from flask import Flask, Response, request
-from prometheus_client import Gauge
+from prometheus_client import CollectorRegistry, Gauge
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as WerkzeugResponse
 
@@ -44,11 +44,19 @@ MEMBER_STATES = {
 
 
 def create_app(
-    url: MetadataDbUrl, thresholds: Thresholds, collect_workers: str, telemetry_path: str, version: str
+    url: MetadataDbUrl,
+    thresholds: Thresholds,
+    collect_workers: str,
+    telemetry_path: str,
+    version: str,
+    registry: CollectorRegistry | None = None,
 ) -> Flask:
-    """Return the exporter over one metadata DB. It need not be there yet: until it is, the answers say so."""
+    """Return the exporter over one metadata DB, which may be unavailable: the answers show it.
+
+    registry: of the server's own metrics; a new one by default.
+    """
     reader = Reader(url, "ampd exporter", connections=CONNECTIONS, statement_timeout=60.0)
-    own = server_registry()
+    own = registry or server_registry()
     build = Gauge(BUILD_INFO.name, BUILD_INFO.help, BUILD_INFO.labels, registry=own)
     build.labels(version, platform.python_version()).set(1)
 

@@ -226,6 +226,18 @@ SCRAPE_ERRORS = Family(
     ("reason",),
 )
 
-EXPORTER = (BUILD_INFO, QUERY_DURATION, SCRAPE_ERRORS)
+RELOAD_SUCCESSFUL = Family(
+    "amp_web_config_last_reload_successful",
+    "gauge",
+    "Whether the last read of the web configuration file, the files that it names and the token file succeeded.",
+)
+
+RELOAD_SUCCESS_TIMESTAMP = Family(
+    "amp_web_config_last_reload_success_timestamp_seconds",
+    "gauge",
+    "Unix time of the last successful read of the web configuration file, the files that it names and the token file.",
+)
+
+EXPORTER = (BUILD_INFO, QUERY_DURATION, SCRAPE_ERRORS, RELOAD_SUCCESSFUL, RELOAD_SUCCESS_TIMESTAMP)
 
 ALL = (*FLEET, *WORKER, *EXPORTER)

@@ -20,10 +20,10 @@ from amp_workers.metadata_db import DEFAULT_THRESHOLDS, MetadataDbUrl
 from amp_workers.metadata_db.embedded import EmbeddedPostgres
 from amp_workers.metadata_db.migrate import upgrade
 from amp_workers.metadata_db.schema import INFO_KEYS
-from amp_workers.web.guard import guard
-from amp_workers.web.security import Security
+from amp_workers.web import Policy
 from tests.admin.contract import DOCUMENT
 from tests.conftest import fresh_database
+from tests.web.wsgi import Behind
 
 Sql = Callable[..., list[Any]]
 
@@ -54,10 +54,9 @@ def lost_workers(postgres: EmbeddedPostgres) -> Iterator[MetadataDbUrl]:
         yield url
 
 
-def application(url: MetadataDbUrl, security: Security) -> Application:
+def application(url: MetadataDbUrl, policy: Policy) -> Application:
     """An API as `web` serves it."""
-    app = create_app(url, DEFAULT_THRESHOLDS)
-    guard(app, security, security.config)
+    app = Behind(create_app(url, DEFAULT_THRESHOLDS), policy)
 
     def unpacked(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         environ.pop("HTTP_ACCEPT_ENCODING", None)  # schemathesis reads no gzip from a WSGI application
@@ -68,12 +67,12 @@ def application(url: MetadataDbUrl, security: Security) -> Application:
 
 @pytest.fixture(scope="module")
 def open_application(lost_workers: MetadataDbUrl) -> Application:
-    return application(lost_workers, Security())
+    return application(lost_workers, Policy())
 
 
 @pytest.fixture(scope="module")
 def guarded_application(lost_workers: MetadataDbUrl) -> Application:
-    return application(lost_workers, Security(token=TOKEN))
+    return application(lost_workers, Policy(token=TOKEN))
 
 
 def validate(case: Case[Any], application: Application, **headers: str) -> int:

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import closing, suppress
 
+import psutil
 import pytest
 
 from tests.admin.contract import assert_described
@@ -95,7 +96,7 @@ def send(port: int, request: bytes) -> bytes:
 def test_garbage_is_answered_and_leaves_nothing_behind(server: tuple[Process, int], insert_worker: Insert) -> None:
     insert_worker("w", 300)
     process, port = server
-    serving = process.descendants()[0]
+    serving = psutil.Process(process.pid)
     chosen = random.Random(1)  # noqa: S311 - no secret
 
     def storm(requests: int) -> None:

@@ -1,14 +1,14 @@
 """Whatever anybody sends: metrics, or an answer that says what was wrong with it, and no 500."""
 
 import pytest
-from flask.testing import FlaskClient
 from hypothesis import HealthCheck, example, given, seed, settings
 from hypothesis import strategies as st
+from werkzeug.test import Client
 
 from amp_workers.exporter import create_app
 from amp_workers.metadata_db import DEFAULT_THRESHOLDS, MetadataDbUrl
-from amp_workers.web.guard import guard
-from amp_workers.web.security import Security
+from amp_workers.web import Policy
+from tests.web.wsgi import client
 
 PATHS = ["/", "/metrics", "/metrics?name[]=amp_workers", "/-/healthy", "/nothing"]
 
@@ -22,14 +22,12 @@ VALUES = (
 
 
 @pytest.fixture(scope="module")
-def exporter() -> FlaskClient:
+def exporter() -> Client:
     """One without a metadata DB, guarded as `web` guards it."""
     url = MetadataDbUrl.parse("postgresql://u:hunter2@127.0.0.1:1/d")
     app = create_app(url, DEFAULT_THRESHOLDS, "all", "/metrics", "9.9.9")
     app.testing = False  # an error is an answer, as it is to a client
-    security = Security()
-    guard(app, security, security.config)
-    return app.test_client()
+    return client(app, Policy())
 
 
 @seed(7)
@@ -45,6 +43,6 @@ def exporter() -> FlaskClient:
 @example({"Accept": "text/plain; version=zz"}, "/metrics")
 @example({"Accept": "application/openmetrics-text; version=1.0.0 foo"}, "/metrics")
 @example({"Accept": "text/plain; version=" + "9" * 5000}, "/metrics")
-def test_any_header(exporter: FlaskClient, headers: dict[str, str], path: str) -> None:
+def test_any_header(exporter: Client, headers: dict[str, str], path: str) -> None:
     for method in ("GET", "HEAD", "POST"):
         assert exporter.open(path, method=method, headers=headers).status_code in {200, 400, 404, 405}

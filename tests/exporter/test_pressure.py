@@ -65,7 +65,7 @@ class Exporter:
         # The rows have one heartbeat for the whole test.
         self._process = processes.ampd("exporter", *listen, "--stale-after=3600", "--lost-after=3600", database=url)
         eventually(lambda: get(f"http://127.0.0.1:{self.port}/-/healthy"))
-        self.serving = self._process.descendants()[0]
+        self.serving = psutil.Process(self._process.pid)
 
     def scrape(self, timeout: float) -> str:
         """Return what a scrape told. Any status but 200 is an error."""

@@ -43,7 +43,7 @@ class Served:
         self.process: Process = processes.ampd(*arguments, database=database, env=environment)
         self.process.says("listens on http")
         self._scheme = "https" if "listens on https" in self.process.output else "http"
-        eventually(lambda: self.ask("/-/healthy", "--insecure").code in {0, 56})
+        eventually(lambda: self.ask("/-/healthy", "--insecure").code in {0, 35, 55, 56})
 
     def url(self, path: str) -> str:
         return f"{self._scheme}://localhost:{self.port}{path}"
@@ -61,8 +61,8 @@ class Served:
         return Answer(done.returncode, status, headers.lower(), body)
 
     def serving(self) -> int:
-        """The process that serves."""
-        return self.process.descendants()[0].pid
+        """The process that serves: there is one alone."""
+        return self.process.pid
 
 
 def write(path: Path, text: str) -> str:

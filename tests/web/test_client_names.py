@@ -1,8 +1,6 @@
 """`client_allowed_sans`: of those who have a certificate of the authority, only some are let in."""
 
-import os
 import resource
-import signal
 import socket
 import ssl
 import time
@@ -20,10 +18,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from amp_workers.web.terminator import names_of
+from amp_workers.web.tls.client_certificate import Certificate, names, refusal, subject
+from amp_workers.web.tls.context import TlsSettings
 from tests.processes import Processes, eventually, free_port, run, tool
 from tests.web.conftest import Authority
-from tests.web.servers import CLIENTS, NO_DATABASE, Served, shown_certificate, write
+from tests.web.servers import CLIENTS, NO_DATABASE, Served, write
 
 
 def allow(*names: str) -> str:
@@ -59,18 +58,10 @@ def test_one_name_of_the_list_is_enough(clients: Clients) -> None:
     assert clients.status("other.example.org", "prometheus.example.org") == 200
     for name in ("other.example.org", "a.prometheus.example.org", "example.org", "10.0.0.2", "OPS@example.org"):
         assert clients.status(name) == 0
-    assert clients.served.ask("/-/healthy", "--insecure").code == 56  # told by an alert; 52 is no word at all
+    assert clients.served.ask("/-/healthy", "--insecure").code in {55, 56}  # an alert, or a reset before it is read
     clients.served.process.says(
-        "127.0.0.1 was refused: of client_allowed_sans, its certificate has none, but 'other.example.org'"
+        "127.0.0.1: the TLS handshake failed: of client_allowed_sans, its certificate has none, but 'other.example.org'"
     )
-
-
-def test_an_old_client_is_refused_where_the_file_says_so(clients: Clients) -> None:
-    serving = clients.served.serving()
-    write(clients.file, allow("10.0.0.1") + "  min_version: TLS13\n")
-    eventually(lambda: not psutil.pid_exists(serving), 30)
-    assert clients.status("10.0.0.1") == 200
-    assert clients.status("10.0.0.1", options=("--tls-max", "1.2")) == 0
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -107,33 +98,52 @@ def test_a_session_does_not_outlive_its_certificate(
 NAMES = [
     x509.UniformResourceIdentifier("spiffe://example.org/prometheus"),
     x509.DirectoryName(x509.Name([])),
-    x509.IPAddress(IPv6Address("::1")),
+    x509.IPAddress(IPv6Address("2001:db8::1")),
     x509.DNSName("prometheus.example.org"),
 ]
-SAN = x509.SubjectAlternativeName(NAMES)
-
-
-@pytest.mark.parametrize(
-    ("extensions", "names"),
+SUBJECT = x509.Name(
     [
-        ([SAN], ["prometheus.example.org", "::1", "spiffe://example.org/prometheus"]),
-        ([], []),
-        ([x509.UnrecognizedExtension(SAN.oid, bytes.fromhex("3003020105"))], []),
-        ([x509.UnrecognizedExtension(SAN.oid, bytes.fromhex("3002a300"))], []),
-        ([x509.UnrecognizedExtension(x509.KeyUsage.oid, b"x"), SAN], []),
-    ],
-    ids=["those that are compared", "none", "a number", "of a kind that nobody has", "beside what cannot be read"],
+        x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, "Example, Inc."),
+        x509.NameAttribute(x509.NameOID.COMMON_NAME, "prometheus\n"),
+    ]
 )
-def test_the_names_of_a_certificate_are_read(extensions: list[x509.ExtensionType], names: list[str]) -> None:
-    key, name, now = ec.generate_private_key(ec.SECP256R1()), x509.Name([]), datetime.now(UTC)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1))
-    for extension in extensions:
-        builder = builder.add_extension(extension, critical=False)
-    assert names_of(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)) == names
+
+
+def as_python_reads_it(file: Path, subject_name: x509.Name, *names: x509.GeneralName) -> Certificate:
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    builder = x509.CertificateBuilder(subject_name, subject_name, key.public_key(), 1, now, now + timedelta(days=1))
+    builder = builder.add_extension(x509.BasicConstraints(True, None), critical=True)
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    file.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    authorities = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authorities.load_verify_locations(file)
+    (read,) = authorities.get_ca_certs()
+    return read
+
+
+def test_the_names_and_the_subject_of_a_certificate_are_read(tmp_path: Path) -> None:
+    shown = as_python_reads_it(tmp_path / "client.pem", SUBJECT, *NAMES)
+    assert subject(shown) == r"CN=prometheus?,O=Example\, Inc."
+    assert names(shown) == ["spiffe://example.org/prometheus", "2001:db8::1", "prometheus.example.org"]
+    nameless = as_python_reads_it(tmp_path / "client.pem", x509.Name([]))
+    assert (subject(nameless), names(nameless)) == ("client certificate", [])
+    only_names = as_python_reads_it(tmp_path / "client.pem", x509.Name([]), NAMES[0])
+    assert subject(only_names) == "spiffe://example.org/prometheus"
+
+
+def test_of_the_allowed_names_a_certificate_must_have_one(tmp_path: Path) -> None:
+    allowed = TlsSettings(client_names=frozenset({"2001:db8::1"}))
+    shown = as_python_reads_it(tmp_path / "client.pem", SUBJECT, *NAMES)
+    assert refusal(shown, allowed, resumed=True) is None
+    other = as_python_reads_it(tmp_path / "client.pem", SUBJECT, NAMES[0])
+    assert "has none, but 'spiffe://example.org/prometheus'" in (refusal(other, allowed, resumed=False) or "")
+    assert refusal(other, TlsSettings(), resumed=False) is None
+    assert refusal({}, allowed, resumed=False) is None, "OpenSSL lets in clients without a certificate, or does not"
 
 
 def test_a_connection_that_has_ended_makes_room(processes: Processes, tmp_path: Path, authority: Authority) -> None:
-    """Where there are files for 42 at a time, the least that there is."""
+    """Where there are files for 44 at a time."""
     authority.server()
     chain, key = authority.client("client", "10.0.0.1")
     port, file = free_port(), write(tmp_path / "web.yml", allow("10.0.0.1"))
@@ -163,37 +173,16 @@ def test_a_stranger_with_the_name_stays_out(clients: Clients, tmp_path: Path) ->
     assert clients.served.ask("/", "--insecure", "--cert", str(chain), "--key", str(key)).status == 0
 
 
-def test_nobody_else_on_the_machine_reaches_the_server_behind(clients: Clients) -> None:
-    serving = psutil.Process(clients.served.serving())
-    names = {str(each.laddr) for each in serving.net_connections("unix")} - {""}
-    assert names, "it listens on none, and this test tells nothing"
-    assert not [name for name in names if name.startswith("@") or Path(name).exists()]
-    ports = {each.laddr.port for each in serving.net_connections("tcp") if each.status == "LISTEN"}
-    assert ports == {clients.served.port}
-
-
 def test_the_list_is_read_again(clients: Clients) -> None:
     assert clients.status("new.example.org") == 0
     write(clients.file, allow("new.example.org"))
     eventually(lambda: clients.status("new.example.org") == 200, 30)
-    eventually(lambda: len(clients.served.process.descendants()) == 1, 30)
     assert clients.status("prometheus.example.org") == 0
     write(clients.file, CLIENTS)
     eventually(lambda: clients.status("prometheus.example.org") == 200, 30)
     write(clients.file, allow("10.0.0.1"))
     eventually(lambda: clients.status("prometheus.example.org") == 0, 30)
     eventually(lambda: clients.status("10.0.0.1") == 200, 30)
-
-
-def test_a_renewed_certificate_is_shown_and_a_kill_survived(clients: Clients, authority: Authority) -> None:
-    first = shown_certificate(clients.served.port)
-    before = clients.served.serving()
-    os.kill(before, signal.SIGKILL)
-    eventually(lambda: clients.status("10.0.0.1") == 200 and clients.served.serving() != before, 30)
-    authority.server()
-    eventually(lambda: shown_certificate(clients.served.port) != first, 30)
-    eventually(lambda: clients.status("10.0.0.1") == 200, 30)
-    assert clients.served.process.stop() == 0
 
 
 def test_a_large_answer_arrives_whole(

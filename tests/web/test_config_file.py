@@ -1,7 +1,6 @@
 """Every key of a web configuration file, good and bad."""
 
 import base64
-import resource
 import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,11 +19,13 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from amp_workers.web.config_file import WebConfig, WebConfigError, read_web_config
-from amp_workers.web.tls_trial import TrialError, try_tls
+from amp_workers.web.config.reader import read_web_config
+from amp_workers.web.config.web_config import WebConfig, WebConfigError
+from amp_workers.web.tls.context import TlsSettings
 from tests.web.conftest import Authority
 from tests.web.servers import TLS
 
+RSA_SUITE = "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"
 HASH = "$2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG"
 
 
@@ -65,7 +66,7 @@ def test_everything_that_is_supported_is_read(tmp_path: Path, authority: Authori
   max_version: TLS13
   prefer_server_cipher_suites: true
   cipher_suites: []
-  curve_preferences:
+  curve_preferences: [X25519]
 http_server_config:
   http2: true
   headers:
@@ -84,10 +85,13 @@ basic_auth_users:
 """,
     )
     assert config.tls is not None
-    assert config.tls.oldest == "tls1.3"
-    assert config.tls.chain.count(b"BEGIN CERTIFICATE") == 1
-    assert config.tls.client_ca is not None
-    assert config.tls.client_names == {"prometheus.example.org", "10.0.0.1"}
+    assert config.tls.settings == TlsSettings(
+        client_auth=ssl.CERT_REQUIRED,
+        client_names=frozenset({"prometheus.example.org", "10.0.0.1"}),
+        min_version=ssl.TLSVersion.TLSv1_3,
+        max_version=ssl.TLSVersion.TLSv1_3,
+        curve="X25519",
+    )
     assert config.headers == {
         "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
         "X-Content-Type-Options": "nosniff",
@@ -95,7 +99,7 @@ basic_auth_users:
         "Content-Security-Policy": "default-src 'none'",
     }
     assert list(config.users) == ["alice", "007", "on"]
-    assert config.files == {tmp_path / "server.pem", tmp_path / "server.key", authority.file}
+    assert config.key_file == tmp_path / "server.key"
 
 
 def test_null_in_quotes_is_a_text(tmp_path: Path) -> None:
@@ -106,7 +110,7 @@ def test_null_in_quotes_is_a_text(tmp_path: Path) -> None:
 
 def test_names_begin_at_the_files_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/")
-    assert read(tmp_path, TLS).files == {tmp_path / "server.pem", tmp_path / "server.key"}
+    assert read(tmp_path, TLS).key_file == tmp_path / "server.key"
 
 
 def test_certificates_may_be_in_the_file_itself(tmp_path: Path, authority: Authority) -> None:
@@ -117,13 +121,11 @@ def test_certificates_may_be_in_the_file_itself(tmp_path: Path, authority: Autho
     config = read(tmp_path, text)
     beside = read(tmp_path, TLS)
     assert config.tls == beside.tls
-    assert config.files == frozenset()
     assert (config.key_file, beside.key_file) == (tmp_path / "web.yml", tmp_path / "server.key")
     both = read(
         tmp_path, text + "  client_auth_type: RequireAndVerifyClientCert\n" + inline("client_ca", authority.file)
     )
-    assert both.tls is not None
-    assert both.tls.client_ca is not None
+    assert both.requires_certificates
 
 
 @pytest.mark.parametrize(
@@ -152,28 +154,43 @@ def test_certificates_may_be_in_the_file_itself(tmp_path: Path, authority: Autho
         (f"basic_auth_users:\n  a: {HASH}\n  a: {HASH}\n", "line 3: 'a' is there twice"),
         ("tls_server_config:\n  min_version: TLS13\n", "tls_server_config.cert_file is missing"),
         ("tls_server_config:\n  cert_file: server.pem\n", "tls_server_config.key_file is missing"),
-        (TLS + "  cert: x\n", "tls_server_config.cert and tls_server_config.cert_file are both given"),
+        (TLS + "  cert: x\n", "tls_server_config.cert and cert_file are both given"),
         (TLS.replace("server.pem", "nowhere.pem"), "nowhere.pem: No such file or directory"),
         (TLS.replace("server.pem", "."), "Is a directory"),
         (TLS.replace("server.key", "elsewhere"), "elsewhere: Is a directory"),
         (TLS.replace("server.pem", "server.key"), "server.key: there is no certificate in PEM form"),
         (TLS.replace("server.key", "server.pem"), "server.pem: there is no private key in PEM form"),
-        (TLS + "  min_version: TLS10\n", "tls_server_config.min_version: TLS10 is not supported: use TLS12 or TLS13"),
-        (TLS + "  max_version: TLS12\n", "tls_server_config.max_version: TLS12 is not supported"),
+        (
+            TLS + "  min_version: TLS10\n",
+            "tls_server_config.min_version: TLS10 is not supported: RFC 8996",
+        ),
+        (TLS + "  max_version: TLS11\n", "tls_server_config.max_version: TLS11 is not supported"),
+        (TLS + "  max_version: TLS14\n", "tls_server_config.max_version: TLS14 is none of TLS12, TLS13"),
+        (TLS + "  min_version: TLS13\n  max_version: TLS12\n", "tls_server_config.max_version is older than"),
         (TLS + "  prefer_server_cipher_suites: 3\n", "prefer_server_cipher_suites must be true or false"),
-        (TLS + "  cipher_suites: [TLS_AES_128_GCM_SHA256]\n", "tls_server_config.cipher_suites is not supported"),
-        (TLS + "  curve_preferences: [X25519]\n", "tls_server_config.curve_preferences is not supported"),
-        (TLS + "  client_allowed_sans: [a]\n", "client_allowed_sans is given, and client_auth_type is NoClientCert"),
+        (TLS + "  cipher_suites: [TLS_AES_128_GCM_SHA256]\n", "TLS_AES_128_GCM_SHA256 is not supported; these are: "),
+        (TLS + f"  cipher_suites: [{RSA_SUITE}]\n", "server.key: OpenSSL cannot use them: NO_SHARED_CIPHER"),
+        (TLS + f"  cipher_suites: [{RSA_SUITE}]\n  min_version: TLS13\n", "cipher_suites needs TLS 1.2"),
+        (TLS + "  cipher_suites: TLS_AES_128_GCM_SHA256\n", "tls_server_config.cipher_suites must be a list of texts"),
+        (TLS + "  curve_preferences: [P-256]\n", "tls_server_config.curve_preferences: P-256 is not supported"),
+        (TLS + "  curve_preferences: [X25519, CurveP256]\n", "curve_preferences cannot have more than one curve"),
+        (
+            TLS + "  client_allowed_sans: [a]\n",
+            "client_allowed_sans needs client_auth_type: RequireAndVerify",
+        ),
         (TLS + "  client_allowed_sans: a\n", "tls_server_config.client_allowed_sans must be a list of texts"),
         (TLS + "  client_allowed_sans: [[a]]\n", "tls_server_config.client_allowed_sans must be a list of texts"),
         (TLS + "  client_allowed_sans: ['']\n", "tls_server_config.client_allowed_sans must be a list of texts"),
         (TLS + "  client_auth_type: RequireAndVerifyClientCert\n", "tls_server_config.client_ca_file is missing"),
-        (TLS + "  client_ca_file: ca.pem\n", "client_ca_file is given, and client_auth_type is NoClientCert"),
+        (TLS + "  client_ca_file: ca.pem\n", "client_ca_file needs client_auth_type: RequireAndVerifyClientCert"),
         (TLS + "  client_auth_type: RequestClientCert\n", "RequestClientCert is not supported"),
         (TLS + "  client_auth_type: RequireAnyClientCert\n", "RequireAnyClientCert is not supported"),
         (TLS + "  client_auth_type: RequireClientCert\n", "RequireClientCert is not supported"),
-        (TLS + "  client_auth_type: VerifyClientCertIfGiven\n", "VerifyClientCertIfGiven is not supported"),
-        (TLS + "  client_auth_type: Sometimes\n", "Sometimes is none of NoClientCert and RequireAndVerifyClientCert"),
+        (TLS + "  client_auth_type: VerifyClientCertIfGiven\n", "tls_server_config.client_ca_file is missing"),
+        (
+            TLS + "  client_auth_type: Sometimes\n",
+            "Sometimes is none of NoClientCert, VerifyClientCertIfGiven, ",
+        ),
         ("http_server_config:\n  http2: maybe\n", "http_server_config.http2 must be true or false"),
         ("http_server_config:\n  headers:\n    X-Other: a\n", "http_server_config.headers.X-Other cannot be set"),
         ("http_server_config:\n  headers:\n    X-Frame-Options: allow\n", "must be deny or sameorigin"),
@@ -226,9 +243,7 @@ def test_a_key_may_have_any_usual_form(
     # As `openssl ecparam -genkey` writes it, and as some keep it: with something before the key.
     before = b"-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
     file.write_bytes(before + key.private_bytes(Encoding.PEM, form, NoEncryption()))
-    config = read(tmp_path, TLS)
-    assert config.tls is not None
-    assert b"BEGIN PRIVATE KEY" in config.tls.key
+    assert read(tmp_path, TLS).tls is not None
 
 
 def test_a_key_of_another_certificate_is_refused(tmp_path: Path, authority: Authority) -> None:
@@ -238,42 +253,26 @@ def test_a_key_of_another_certificate_is_refused(tmp_path: Path, authority: Auth
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("a003020102", "a003020107", "there is no certificate in PEM form that can be read"),
-        ("06082a8648ce3d030107", "06082a8648ce3d03017f", "the certificate's key, or its version, is none that can be"),
-        ("0342000", "0342007", "the certificate's key, or its version, is none that can be used"),
-    ],
-    ids=["version 8", "another curve", "no point of the curve"],
+    ("old", "new"),
+    [("06082a8648ce3d030107", "06082a8648ce3d03017f"), ("0342000", "0342007")],
+    ids=["another curve", "no point of the curve"],
 )
-def test_a_certificate_that_makes_no_sense_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
+def test_a_certificate_that_makes_no_sense_is_refused(tmp_path: Path, old: str, new: str) -> None:
     file = tmp_path / "server.pem"
     encoded = ssl.PEM_cert_to_DER_cert(file.read_text()).hex()
     assert old in encoded
     file.write_text(ssl.DER_cert_to_PEM_cert(bytes.fromhex(encoded.replace(old, new))))
-    with pytest.raises(WebConfigError, match=rf"cert_file: .*server\.pem: {message}"):
+    with pytest.raises(WebConfigError, match=r"cert_file: .*server\.pem"):
         read(tmp_path, TLS)
 
 
-def test_a_certificate_of_version_1_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "server.pem"
-    encoded = bytearray(ssl.PEM_cert_to_DER_cert(file.read_text()))
-    version = encoded.index(bytes.fromhex("a003020102"))
-    del encoded[version : version + 5]
-    for length in (slice(2, 4), slice(6, 8)):  # of the whole, and of what is signed
-        encoded[length] = (int.from_bytes(encoded[length], "big") - 5).to_bytes(2, "big")
-    file.write_text(ssl.DER_cert_to_PEM_cert(bytes(encoded)))
-    with pytest.raises(WebConfigError, match=r"cert_file: .*server\.pem: .* X\.509 version 3 alone, this is version 1"):
-        read(tmp_path, TLS)
-
-
-def test_a_key_of_a_curve_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+def test_a_key_of_an_unknown_curve_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "server.key"
     key = load_pem_private_key(file.read_bytes(), None).private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     odd = key.hex().replace("06082a8648ce3d030107", "06082a8648ce3d03017f")
     text = base64.encodebytes(bytes.fromhex(odd)).decode()
     file.write_text(f"-----BEGIN PRIVATE KEY-----\n{text}-----END PRIVATE KEY-----\n")
-    with pytest.raises(WebConfigError, match=r"server\.key: there is no private key in PEM form that can be read"):
+    with pytest.raises(WebConfigError, match=r"server\.key: OpenSSL cannot use them"):
         read(tmp_path, TLS)
 
 
@@ -284,14 +283,11 @@ def self_signed(
     directory: Path,
     key: Key,
     encryption: KeySerializationEncryption | None = None,
-    extension: x509.ExtensionType | None = None,
 ) -> None:
-    """Write a certificate, with a critical extension if there is one, and its key."""
+    """Write a certificate and its key."""
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     now = datetime.now(UTC)
     builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1))
-    if extension is not None:
-        builder = builder.add_extension(extension, critical=True)
     digest = None if isinstance(key, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey) else hashes.SHA256()
     (directory / "server.pem").write_bytes(builder.sign(key, digest).public_bytes(Encoding.PEM))
     (directory / "server.key").write_bytes(
@@ -304,81 +300,30 @@ def self_signed(
     [
         (ec.generate_private_key(ec.SECP256R1()), True),
         (ec.generate_private_key(ec.SECP384R1()), True),
+        (ec.generate_private_key(ec.SECP521R1()), True),
         (ed25519.Ed25519PrivateKey.generate(), True),
-        (ec.generate_private_key(ec.SECP521R1()), False),
-        (ed448.Ed448PrivateKey.generate(), False),
+        (ed448.Ed448PrivateKey.generate(), True),
         (rsa.generate_private_key(65537, 2048), True),
         (rsa.generate_private_key(65537, 1024), False),  # noqa: S505
-        (rsa.generate_private_key(65537, 2500), False),
-        (rsa.generate_private_key(65537, 2560), False),
     ],
-    ids=["P-256", "P-384", "Ed25519", "P-521", "Ed448", "RSA-2048", "RSA-1024", "RSA-2500", "RSA-2560"],
+    ids=["P-256", "P-384", "P-521", "Ed25519", "Ed448", "RSA-2048", "RSA-1024"],
 )
-def test_a_key_that_the_server_cannot_use_is_refused(tmp_path: Path, key: Key, taken: bool) -> None:
+def test_openssl_decides_about_a_key(tmp_path: Path, key: Key, taken: bool) -> None:
     self_signed(tmp_path, key)
     if taken:
         assert read(tmp_path, TLS).tls is not None
         return
-    with pytest.raises(WebConfigError, match="the server takes keys of RSA with 2048, 3072 or 4096 bits, P-256, P-384"):
+    with pytest.raises(WebConfigError, match=r"server\.pem, .*server\.key: OpenSSL cannot use them: EE_KEY_TOO_SMALL"):
         read(tmp_path, TLS)
 
 
-def test_an_exponent_that_the_server_does_not_take_is_refused(tmp_path: Path) -> None:
-    self_signed(tmp_path, rsa.generate_private_key(3, 2048))
-    with pytest.raises(WebConfigError, match=r"server\.key: the server takes keys of RSA with an exponent of 65537"):
-        read(tmp_path, TLS)
-
-
-POLICIES = x509.CertificatePolicies([x509.PolicyInformation(x509.ObjectIdentifier("1.2.3.4"), None)])
-
-
-def test_what_the_server_refuses_is_found_out_before_it_has_it(tmp_path: Path) -> None:
-    self_signed(tmp_path, ec.generate_private_key(ec.SECP256R1()), extension=POLICIES)
-    with pytest.raises(WebConfigError, match=r"server\.pem, .*server\.key: the server does not take them: .*Critical"):
-        read(tmp_path, TLS)
-
-
-def test_what_the_server_refuses_is_tried_once(tmp_path: Path) -> None:
-    """A file that is wrong is read again every second, and each trial is a process."""
-    self_signed(tmp_path, ec.generate_private_key(ec.SECP256R1()), extension=POLICIES)
-    of_children = [resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt]
-    for _ in range(3):
-        with pytest.raises(WebConfigError, match="the server does not take them"):
-            read(tmp_path, TLS)
-        of_children.append(resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt)
-    assert of_children[0] < of_children[1] == of_children[2] == of_children[3]
-
-
-def test_a_trial_that_tells_no_reason_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process may be killed, or be too slow, whatever the certificate."""
-    program = tmp_path / "program.py"
-    program.write_text("raise SystemExit(1)\n")
-    with monkeypatch.context() as broken:
-        broken.setattr("amp_workers.web.tls_trial._PROGRAM", program)
-        with pytest.raises(WebConfigError, match="the server does not take them: it could not be tried out"):
-            read(tmp_path, TLS)
-    assert read(tmp_path, TLS).tls is not None
-
-
-def test_what_openssl_refuses_is_found_out_before_it_has_it(tmp_path: Path, authority: Authority) -> None:
-    """It serves where clients' names are compared, and takes no signature with SHA-1."""
-    leaf = trustme.CA(key_type=trustme.KeyType.RSA).issue_cert("localhost")
-    encoded = ssl.PEM_cert_to_DER_cert(leaf.cert_chain_pems[0].bytes().decode()).hex()
-    sha256, sha1 = "2a864886f70d01010b", "2a864886f70d010105"
-    assert encoded.count(sha256) == 2
-    (tmp_path / "server.pem").write_text(ssl.DER_cert_to_PEM_cert(bytes.fromhex(encoded.replace(sha256, sha1))))
-    (tmp_path / "server.key").write_bytes(leaf.private_key_pem.bytes())
+def test_the_clients_authorities_are_read_as_well(tmp_path: Path) -> None:
     clients = TLS + "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.pem\n"
     assert read(tmp_path, clients).tls is not None
-    with pytest.raises(WebConfigError, match=r"server\.pem, .*ca\.pem: OpenSSL does not take them: CA_MD_TOO_WEAK"):
-        read(tmp_path, clients + "  client_allowed_sans: [prometheus.example.org]\n")
-
-
-def test_the_clients_authorities_are_tried_as_well(tmp_path: Path, authority: Authority) -> None:
-    clients = TLS + "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.pem\n"
-    assert read(tmp_path, clients).tls is not None
-    with pytest.raises(TrialError):
-        try_tls((tmp_path / "server.pem").read_bytes(), (tmp_path / "server.key").read_bytes(), b"rubbish", "tls1.2")
+    for rubbish in ("rubbish", "-----BEGIN CERTIFICATE-----\nrubbish\n-----END CERTIFICATE-----\n"):
+        (tmp_path / "ca.pem").write_text(rubbish)
+        with pytest.raises(WebConfigError, match=r"client_ca_file: .*ca\.pem: "):
+            read(tmp_path, clients)
 
 
 def test_an_encrypted_key_is_refused(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_more_greetings_than_there_are_files_for_do_not_end_it(
     with ExitStack() as stack:
         for _ in range(250):
             stack.enter_context(connect(served))
-        served.process.says("has no file left to open, and is renewed", 30)
+        served.process.says("a connection could not be accepted: Too many open files", 30)
         eventually(lambda: healthy(served), 30)
 
 

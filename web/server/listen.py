@@ -1,11 +1,15 @@
 """The address that a server listens on."""
 
+import ipaddress
 import socket
 from dataclasses import dataclass
 from typing import Self
 
-BACKLOG = 1024
+_BACKLOG = 1024
 """Connections that may wait to be accepted."""
+
+_UNREAD_MS = 30_000
+"""The kernel ends a connection whose client has acknowledged nothing for so long."""
 
 
 class AddressInUse(Exception):
@@ -21,10 +25,10 @@ class ListenAddress:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read an address.
+        """Parse an address.
 
         Raises:
-            ValueError: it is none; the message says what is wrong.
+            ValueError: the text is not an address; the message names the mistake.
         """
         host, separator, port = text.rpartition(":")
         if not separator or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
@@ -33,7 +37,7 @@ class ListenAddress:
             host = host[1:-1]
         elif ":" in host:
             raise ValueError(f"'{text}': an IPv6 address goes in brackets, as in [::1]:{port}")
-        return cls("0.0.0.0" if host in {"", "*"} else host, int(port))  # noqa: S104 - it was asked for
+        return cls("0.0.0.0" if host in {"", "*"} else host, int(port))  # noqa: S104 - the user asked for it
 
     @property
     def url(self) -> str:
@@ -47,7 +51,7 @@ class ListenAddress:
         """Return a socket that listens there.
 
         Raises:
-            AddressInUse: another process listens there, or this one may not.
+            AddressInUse: another process listens there, or this process may not.
         """
         listener: socket.socket | None = None
         try:
@@ -56,13 +60,19 @@ class ListenAddress:
             )[0]
             listener = socket.socket(family, kind, protocol)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            # Its connections inherit this. Head and body of an answer may be written one after the other: Nagle's
-            # algorithm would keep the body back until the client's kernel acknowledges the head, 40 ms later.
+            # Connections inherit both options. Nagle's algorithm would delay a body that is written after its head by
+            # 40 ms, until the client's kernel acknowledges the head.
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD_MS)
             listener.bind(peer)
-            listener.listen(BACKLOG)
+            listener.listen(_BACKLOG)
         except OSError as error:
             if listener is not None:
                 listener.close()
             raise AddressInUse(f"cannot listen on {self}: {error.strerror or error}") from error
         return listener
+
+
+def is_exposed(listener: socket.socket) -> bool:
+    """Return whether other machines can reach a listening socket."""
+    return not ipaddress.ip_address(listener.getsockname()[0]).is_loopback

@@ -1,0 +1,36 @@
+"""An application behind authentication and admission control, in this process, as a client of Werkzeug's sees it."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+from flask import Flask
+from werkzeug.test import Client, TestResponse
+
+from amp_workers.web import Policy
+from amp_workers.web.auth.authenticator import Peer
+from amp_workers.web.config.web_config import WebConfig
+from amp_workers.web.server.application import Application
+
+
+class Behind:
+    """A WSGI application. subject: of the certificate that its client has shown. accepted_under: the configuration of
+    the moment when the connection was accepted, by default that of now."""
+
+    def __init__(
+        self, app: Flask, policy: Policy, subject: str | None = None, accepted_under: WebConfig | None = None
+    ) -> None:
+        self._application = Application(app, policy, threads=2)
+        self._policy, self._subject, self._accepted_under = policy, subject, accepted_under
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        peer = Peer(environ.get("REMOTE_ADDR", "127.0.0.1"), self._subject, self._accepted_under or self._policy.config)
+        # As the server does: schemathesis sends paths without a slash at their beginning.
+        slashed = {"PATH_INFO": "/" + environ["PATH_INFO"].removeprefix("/")}
+        answer = asyncio.run(self._application.answer(environ | slashed, peer))
+        start_response(answer.status, answer.headers)
+        return answer.pieces
+
+
+def client(app: Flask, policy: Policy, subject: str | None = None, accepted_under: WebConfig | None = None) -> Client:
+    return Client(Behind(app, policy, subject, accepted_under), TestResponse)

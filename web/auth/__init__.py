@@ -1,0 +1,1 @@
+"""Authentication: users, tokens and client certificates."""

@@ -1,0 +1,1 @@
+"""The web configuration file, and files that are read again when they change."""

@@ -1,0 +1,122 @@
+"""The policy of a server: TLS, users, tokens and headers, as its operator has configured them."""
+
+import logging
+import stat
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from amp_workers.web.auth.tokens import TokenError, check_token, digests, read_tokens
+from amp_workers.web.config.watched import ReadFile, Watched
+from amp_workers.web.config.web_config import WebConfig, WebConfigError, removed_protections
+
+_RELOAD_SECONDS = 1.0
+
+_log = logging.getLogger("amp_workers.web")
+
+
+class PolicyError(Exception):
+    """A file, or the token, of a policy cannot be used; the message says which and why."""
+
+
+class Policy:
+    """Settings from files, which are read again when they change.
+
+    exposed: whether other machines can reach the server. A changed file, perhaps a mistake, does not remove what
+    protects an exposed server; only a restart does.
+    """
+
+    def __init__(
+        self, web_config_file: Path | None = None, token_file: Path | None = None, token: str | None = None
+    ) -> None:
+        """token: one that needs no file. Raises PolicyError where a file, or the token, cannot be used."""
+        self.exposed = False
+        self._web_config_file, self._token_file, self._token = web_config_file, token_file, token
+        try:
+            self._tokens = Watched(self._read_tokens, TokenError)
+            self._config = Watched(self._read_config, WebConfigError, self._accept)
+        except (WebConfigError, TokenError) as error:
+            raise PolicyError(str(error)) from error
+        self.last_reload_success = time.time()
+        """A Unix time."""
+
+    @property
+    def config(self) -> WebConfig:
+        """The content of the web configuration file: one consistent value at each moment."""
+        return self._config.value
+
+    @property
+    def tokens(self) -> Sequence[bytes]:
+        """The hashes of the tokens."""
+        return self._tokens.value
+
+    @property
+    def last_reload_successful(self) -> bool:
+        return self._config.wrong is None and self._tokens.wrong is None
+
+    def reload(self) -> None:
+        """Read the files again that changed."""
+        before = self.config
+        if any([self._config.reload(), self._tokens.reload()]):
+            if self.last_reload_successful:
+                self.last_reload_success = time.time()
+            for protection in removed_protections(before, self.config):
+                _log.warning("%s: %s no longer protects this server", self._web_config_file, protection)
+            self._warn_of_readable_secrets()
+
+    def keep_reloading(self) -> None:
+        """Reload once a second, in a thread: a file system may hang."""
+
+        def reload() -> None:
+            while True:
+                time.sleep(_RELOAD_SECONDS)
+                self.reload()
+
+        threading.Thread(target=reload, name="reload", daemon=True).start()
+
+    def warn_of_weaknesses(self, name: str) -> None:
+        """Log what protects a server less than possible. name: the server's."""
+        self._warn_of_readable_secrets()
+        has_tls = self.config.tls is not None
+        if self.exposed and not (self.tokens or self.config.authenticates):
+            _log.warning(
+                "%s is open to every client that can reach this machine%s: configure users or client certificates in "
+                "a --web.config.file, or listen on 127.0.0.1",
+                name,
+                "" if has_tls else ", with neither TLS nor authentication",
+            )
+        elif self.exposed and not has_tls:
+            _log.warning(
+                "%s receives passwords and tokens unencrypted over the network: configure a certificate, "
+                "tls_server_config in a --web.config.file, or use a proxy with TLS",
+                name,
+            )
+
+    def _warn_of_readable_secrets(self) -> None:
+        for path in (self._token_file, self.config.key_file):
+            with suppress(FileNotFoundError):  # it is being replaced
+                if path is not None and path.stat().st_mode & stat.S_IROTH:
+                    _log.warning("%s can be read by every account of this machine: chmod 600", path)
+
+    def _read_tokens(self, read_file: ReadFile) -> Sequence[bytes]:
+        fixed = [] if self._token is None else [check_token(self._token, "AMP_AUTH_TOKEN")]
+        return digests([*fixed, *(read_tokens(self._token_file, read_file) if self._token_file else ())])
+
+    def _read_config(self, read_file: ReadFile) -> WebConfig:
+        if self._web_config_file is None:
+            return WebConfig()
+        from amp_workers.web.config.reader import read_web_config  # loads PyYAML, 4 MB
+
+        return read_web_config(self._web_config_file, read_file)
+
+    def _accept(self, before: WebConfig, now: WebConfig) -> None:
+        lost = ["TLS"] if before.tls is not None and now.tls is None else []
+        if before.authenticates and not (self.tokens or now.authenticates):
+            lost.append("all authentication")
+        if self.exposed and lost:
+            raise WebConfigError(
+                f"{self._web_config_file}: the change removes {' and '.join(lost)} from a server that other machines "
+                "can reach: restart it if that is intended"
+            )

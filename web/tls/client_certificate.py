@@ -1,0 +1,52 @@
+"""What a verified client certificate says."""
+
+import ipaddress
+import ssl
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from amp_workers.web.tls.context import TlsSettings
+
+Certificate = dict[str, Any]
+"""As `SSLSocket.getpeercert` returns it; empty where the client has shown none."""
+
+_ABBREVIATIONS = {"commonName": "CN", "organizationName": "O", "organizationalUnitName": "OU", "countryName": "C"}
+_ABBREVIATIONS |= {"stateOrProvinceName": "ST", "localityName": "L", "domainComponent": "DC"}
+"""RFC 4514, section 3."""
+
+_COMPARED = ("DNS", "email", "IP Address", "URI")
+"""The kinds of names that exporter-toolkit compares with `client_allowed_sans`."""
+
+
+def subject(certificate: Certificate) -> str:
+    """Return a certificate's subject, such as `CN=prometheus,O=Example`; its names where the subject is empty."""
+    attributes = [
+        "+".join(f"{_ABBREVIATIONS.get(key, key)}={_escaped(value)}" for key, value in relative_name)
+        for relative_name in reversed(certificate.get("subject", ()))
+    ]
+    return ",".join(attributes or map(_escaped, names(certificate))) or "client certificate"
+
+
+def names(certificate: Certificate) -> Sequence[str]:
+    """Return the subject alternative names, as exporter-toolkit writes them."""
+    found = [(kind, name) for kind, name in certificate.get("subjectAltName", ()) if kind in _COMPARED]
+    # OpenSSL writes an IPv6 address in capital letters, without `::`, and with a line feed.
+    return [str(ipaddress.ip_address(name.strip())) if kind == "IP Address" else name for kind, name in found]
+
+
+def refusal(certificate: Certificate, settings: TlsSettings, *, resumed: bool) -> str | None:
+    """Return why a client is refused whose certificate OpenSSL has verified, or who has shown none; None if it is not.
+
+    resumed: whether the client resumed a session, in which OpenSSL does not verify a certificate again.
+    """
+    if certificate and settings.client_names.isdisjoint(names(certificate)) and settings.client_names:
+        shown = ", ".join(map(repr, names(certificate))) or "no name at all"
+        return f"of client_allowed_sans, its certificate has none, but {shown}"
+    if certificate and resumed and ssl.cert_time_to_seconds(certificate["notAfter"]) < time.time():
+        return "its certificate has expired"
+    return None
+
+
+def _escaped(value: str) -> str:
+    return "".join(f"\\{each}" if each in ',+"\\<>;=' else each if each.isprintable() else "?" for each in value)
