@@ -6,11 +6,12 @@ from prometheus_client import CollectorRegistry
 from amp_workers.admin.docs import docs
 from amp_workers.admin.errors import register_errors
 from amp_workers.admin.fleet import fleet
+from amp_workers.admin.jobs import jobs
 from amp_workers.admin.openapi import openapi
 from amp_workers.admin.telemetry import telemetry
 from amp_workers.admin.transfer import register_transfer
 from amp_workers.admin.workers import workers
-from amp_workers.metadata_db import Forgetter, MetadataDbUrl, Reader, Thresholds, check_schema
+from amp_workers.metadata_db import Forgetter, JobsLog, MetadataDbUrl, Reader, Thresholds, check_schema
 from amp_workers.web import health, server_registry
 
 CONNECTIONS = 4
@@ -34,8 +35,10 @@ def create_app(url: MetadataDbUrl, thresholds: Thresholds, registry: CollectorRe
     app.register_blueprint(
         health(lambda: reader.query(check_schema, QUERY_TIMEOUT_SECONDS), lambda: reader.replay_lag.warning)
     )
-    app.register_blueprint(workers(reader, forgetter, thresholds, QUERY_TIMEOUT_SECONDS))
-    app.register_blueprint(fleet(reader, thresholds, QUERY_TIMEOUT_SECONDS))
+    jobs_log = JobsLog()
+    app.register_blueprint(workers(reader, forgetter, thresholds, QUERY_TIMEOUT_SECONDS, jobs_log))
+    app.register_blueprint(jobs(reader, thresholds, QUERY_TIMEOUT_SECONDS, jobs_log))
+    app.register_blueprint(fleet(reader, thresholds, QUERY_TIMEOUT_SECONDS, jobs_log))
     app.register_blueprint(openapi())
     app.register_blueprint(docs())
     app.register_blueprint(telemetry(app, thresholds, registry or server_registry()))

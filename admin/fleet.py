@@ -10,10 +10,9 @@ from amp_workers.admin.single_flight import SingleFlight
 from amp_workers.metadata_db import Jobs, JobsLog, Reader, Thresholds, count_fleet
 
 
-def fleet(reader: Reader, thresholds: Thresholds, timeout_seconds: float) -> Blueprint:
+def fleet(reader: Reader, thresholds: Thresholds, timeout_seconds: float, jobs_log: JobsLog) -> Blueprint:
     """Return the route. Requests that arrive while a query runs share it: it reads every row."""
     blueprint = Blueprint("fleet", __name__)
-    jobs_log = JobsLog()
     count = SingleFlight(
         lambda: reader.query(lambda connection: count_fleet(connection, thresholds, jobs_log), timeout_seconds)
     )

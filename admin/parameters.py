@@ -21,7 +21,7 @@ class InvalidParameter(AmpError):
 
 def no_parameters(given: MultiDict[str, str]) -> None:
     """Refuse every parameter: a `DELETE …?dry_run=1` must not delete."""
-    _check_names(given, ())
+    check_names(given, ())
 
 
 def selection(given: MultiDict[str, str]) -> Selection:
@@ -30,7 +30,7 @@ def selection(given: MultiDict[str, str]) -> Selection:
     Raises:
         InvalidParameter: of the first that is not valid.
     """
-    _check_names(given, ("state", "node_id", "version", "sort", "limit", "after"))
+    check_names(given, ("state", "node_id", "version", "sort", "limit", "after"))
     values = given.to_dict()
     order = _order(values)
     after_state, after = _after(values, order)
@@ -39,17 +39,18 @@ def selection(given: MultiDict[str, str]) -> Selection:
         node_ids=_globs(values, "node_id"),
         version=_text(values, "version"),
         order=order,
-        limit=_limit(values),
+        limit=limit_of(values),
         after=after,
         after_state=after_state,
     )
 
 
-def _check_names(given: MultiDict[str, str], allowed: Sequence[str]) -> None:
+def check_names(given: MultiDict[str, str], allowed: Sequence[str]) -> None:
+    """Raise InvalidParameter for a parameter that is not allowed, or given twice."""
     for name, values in given.lists():
         if name not in allowed:
             known = f"allowed are {', '.join(allowed)}" if allowed else "none is allowed here"
-            raise InvalidParameter(f"there is no parameter {_shown(name)}: {known}")
+            raise InvalidParameter(f"there is no parameter {shown(name)}: {known}")
         if len(values) > 1:
             raise InvalidParameter(f"parameter {name} is given {len(values)} times: once is allowed")
 
@@ -61,7 +62,7 @@ def _states(values: Mapping[str, str]) -> tuple[State, ...]:
     for name in names:
         if name not in STATES:
             raise InvalidParameter(
-                f"parameter state: {_shown(name)} is no state; allowed are {', '.join(STATES)}, several with commas"
+                f"parameter state: {shown(name)} is no state; allowed are {', '.join(STATES)}, several with commas"
             )
     return tuple(State(name) for name in names)
 
@@ -69,7 +70,7 @@ def _states(values: Mapping[str, str]) -> tuple[State, ...]:
 def _order(values: Mapping[str, str]) -> Order:
     name = values.get("sort", Order.NODE_ID)
     if name not in ORDERS:
-        raise InvalidParameter(f"parameter sort: {_shown(name)} is not allowed; allowed are {', '.join(ORDERS)}")
+        raise InvalidParameter(f"parameter sort: {shown(name)} is not allowed; allowed are {', '.join(ORDERS)}")
     return Order(name)
 
 
@@ -85,7 +86,7 @@ def _after(values: Mapping[str, str], order: Order) -> tuple[State | None, str |
     state, _, node_id = after.partition(":")
     if state not in STATES or not node_id:
         raise InvalidParameter(
-            f"parameter after: {_shown(after)} is not allowed with sort=state; <state>:<node_id> is, such as the "
+            f"parameter after: {shown(after)} is not allowed with sort=state; <state>:<node_id> is, such as the "
             "`next` of the page before"
         )
     return State(state), node_id
@@ -96,17 +97,18 @@ def _globs(values: Mapping[str, str], name: str) -> tuple[str, ...]:
     globs = () if text is None else tuple(text.split(","))
     if len(globs) > MAX_GLOBS or not all(globs):
         raise InvalidParameter(
-            f"parameter {name}: {_shown(values[name])} is not allowed; 1 to {MAX_GLOBS} globs with commas are"
+            f"parameter {name}: {shown(values[name])} is not allowed; 1 to {MAX_GLOBS} globs with commas are"
         )
     return globs
 
 
-def _limit(values: Mapping[str, str]) -> int | None:
+def limit_of(values: Mapping[str, str]) -> int | None:
+    """Return `limit`, from 1 to MAX_LIMIT; None where it is not given."""
     if "limit" not in values:
         return None
     if not _LIMIT.fullmatch(values["limit"]) or int(values["limit"]) > MAX_LIMIT:
         raise InvalidParameter(
-            f"parameter limit: {_shown(values['limit'])} is not allowed; a whole number from 1 to {MAX_LIMIT} is"
+            f"parameter limit: {shown(values['limit'])} is not allowed; a whole number from 1 to {MAX_LIMIT} is"
         )
     return int(values["limit"])
 
@@ -116,10 +118,10 @@ def _text(values: Mapping[str, str], name: str) -> str | None:
     if name not in values:
         return None
     if not values[name] or "\0" in values[name]:
-        raise InvalidParameter(f"parameter {name}: {_shown(values[name])} is not allowed; text without NUL is")
+        raise InvalidParameter(f"parameter {name}: {shown(values[name])} is not allowed; text without NUL is")
     return values[name]
 
 
-def _shown(value: str) -> str:
+def shown(value: str) -> str:
     """One line, and a short one, whatever somebody sent."""
     return repr(value if len(value) <= 40 else f"{value[:40]}…")

@@ -35,13 +35,15 @@ class AnythingConverter(BaseConverter):
     told to be so, and is not taken for a path that does not exist."""
 
     part_isolating = False
+    weight = 200  # after the routes below a node id
     regex = r"[\s\S]*?"
 
 
-def workers(reader: Reader, forgetter: Forgetter, thresholds: Thresholds, timeout_seconds: float) -> Blueprint:
+def workers(
+    reader: Reader, forgetter: Forgetter, thresholds: Thresholds, timeout_seconds: float, jobs_log: JobsLog
+) -> Blueprint:
     """Return the routes of workers; the metadata DB has so many seconds for each request."""
     blueprint = Blueprint("workers", __name__)
-    jobs_log = JobsLog()
 
     def read_some(connection: Connection, asked: Selection) -> list[Worker]:
         found = list_workers(connection, thresholds, asked)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from typing import Any
@@ -59,6 +60,8 @@ def named(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 def _answer(method: str, path: str, status: int) -> dict[str, Any] | None:
     route = "/workers/{id}" if path.startswith("/workers/") else path
+    if re.fullmatch("/workers/[^/]+/jobs", path):
+        route = "/workers/{id}/jobs"
     operations = DOCUMENT["paths"].get(route, {})
     operation = operations.get("get" if method == "HEAD" else method.lower())
     if operation is None:

@@ -148,7 +148,7 @@ _OF_A_BODY = {"content-length", "content-type", "transfer-encoding"}
 def _environ(start_line: RequestStartLine, headers: HTTPHeaders, peer: Peer) -> Environ:
     """Return the WSGI environment of a request (PEP 3333), without its body.
 
-    `REMOTE_ADDR` is the peer's address, `SSL_CLIENT_S_DN` the subject of its verified certificate, as in Apache.
+    `REQUEST_URI` is the request's target as it was sent, `REMOTE_ADDR` the peer's address, `SSL_CLIENT_S_DN` the subject of its verified certificate, as in Apache.
     """
     path, _, query = start_line.path.partition("?")
     if not path.startswith("/"):  # RFC 9112 allows the absolute form, `GET http://host/path`
@@ -157,7 +157,8 @@ def _environ(start_line: RequestStartLine, headers: HTTPHeaders, peer: Peer) -> 
     environ: Environ = {"wsgi.version": (1, 0), "wsgi.url_scheme": scheme, "wsgi.input": BytesIO()}
     environ |= {"wsgi.errors": sys.stderr, "wsgi.multithread": True, "wsgi.multiprocess": False, "wsgi.run_once": False}
     environ |= {"REQUEST_METHOD": start_line.method, "SERVER_PROTOCOL": start_line.version, "QUERY_STRING": query}
-    environ |= {"SCRIPT_NAME": "", "PATH_INFO": unquote_to_bytes(path.encode("latin-1")).decode("latin-1")}
+    environ |= {"SCRIPT_NAME": "", "REQUEST_URI": start_line.path}
+    environ |= {"PATH_INFO": unquote_to_bytes(path.encode("latin-1")).decode("latin-1")}
     environ |= {"SERVER_NAME": "localhost", "SERVER_PORT": "80", "REMOTE_ADDR": peer.address}
     if peer.subject is not None:
         environ["SSL_CLIENT_S_DN"] = peer.subject
