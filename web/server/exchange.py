@@ -148,7 +148,8 @@ _OF_A_BODY = {"content-length", "content-type", "transfer-encoding"}
 def _environ(start_line: RequestStartLine, headers: HTTPHeaders, peer: Peer) -> Environ:
     """Return the WSGI environment of a request (PEP 3333), without its body.
 
-    `REQUEST_URI` is the request's target as it was sent, `REMOTE_ADDR` the peer's address, `SSL_CLIENT_S_DN` the subject of its verified certificate, as in Apache.
+    `REQUEST_URI` is the request's target as it was sent, `REMOTE_ADDR` the peer's address, and `SSL_CLIENT_S_DN` the
+    subject of its verified certificate, as in Apache.
     """
     path, _, query = start_line.path.partition("?")
     if not path.startswith("/"):  # RFC 9112 allows the absolute form, `GET http://host/path`
