@@ -91,6 +91,28 @@ def test_a_panel_explains_itself(panel: Json) -> None:
 
 
 @each_panel
+def test_mappings_and_thresholds_never_compete(panel: Json) -> None:
+    """A state timeline that merges values by thresholds ignores its mappings."""
+    defaults = panel["fieldConfig"]["defaults"]
+    configurations = [defaults]
+    for override in panel["fieldConfig"].get("overrides", []):
+        own = {each["id"]: each["value"] for each in override["properties"]}
+        configurations.append(defaults | own if "mappings" in own else own)
+    for configuration in configurations:
+        if configuration.get("mappings"):
+            assert configuration["color"]["mode"] == "fixed"
+            assert len(configuration.get("thresholds", {"steps": []})["steps"]) <= 1
+
+
+@each_panel
+def test_an_unknown_value_has_a_neutral_colour(panel: Json) -> None:
+    """An absent value gets the first step of the thresholds."""
+    for steps in _values(panel, "steps"):
+        if panel["type"] == "stat" and isinstance(steps, list):
+            assert steps[0]["color"] == "text"
+
+
+@each_panel
 def test_a_panel_of_single_workers_says_what_it_needs(panel: Json) -> None:
     """Panels of the fleet use the fleet's families; the others say what becomes of them with fewer series."""
     single = any("amp_worker_" in target["expr"] for target in panel["targets"])

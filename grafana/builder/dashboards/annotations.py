@@ -13,7 +13,12 @@ class Annotation(cog.Builder[models.AnnotationQuery]):
 
     def __init__(self, name: str, expr: str, text: str, colour: str, value_is_time: bool = False) -> None:
         self._built = _PrometheusAnnotation(name, DATASOURCE, icon_color=colour, expr=expr, built_in=None, hide=None)
-        self._built.of_prometheus = {"textFormat": text, "titleFormat": name, "useValueForTime": value_is_time}
+        self._built.of_prometheus = {
+            "textFormat": text,
+            "titleFormat": name,
+            "useValueForTime": value_is_time,
+            "step": "5s",
+        }
 
     def build(self) -> models.AnnotationQuery:
         return self._built

@@ -11,6 +11,7 @@ from grafana.builder.dashboards.panels import (
     exporters_panel,
     instant,
     metadata_db_panel,
+    or_unknown,
     quantiles,
     query,
     stat_panel,
@@ -42,7 +43,7 @@ def _now(board: dashboard.Dashboard) -> dashboard.Dashboard:
             stat_panel(
                 "Exporter's version",
                 "The version of the exporter itself.",
-                instant(f"max by (version) (amp_exporter_build_info{{{JOB}}})", "{{version}}"),
+                instant(or_unknown(f"max by (version) (amp_exporter_build_info{{{JOB}}})", "version"), "{{version}}"),
                 unit="none",
                 width=4,
             ).text_mode(BigValueTextMode.NAME)

@@ -26,9 +26,23 @@ JOB = 'job="$job"'
 
 DATASOURCE = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
 
-GREEN, ORANGE, RED, BLUE, GREY, PURPLE = "green", "orange", "red", "blue", "#808080", "purple"
+GREEN, ORANGE, RED, DARK_RED, BLUE, GREY, PURPLE = "green", "orange", "red", "dark-red", "blue", "#808080", "purple"
 
-STATE_COLOURS = {"active": GREEN, "stale": ORANGE, "lost": RED, "stopped": BLUE, "forgotten": GREY}
+NEUTRAL = "text"
+"""The colour of what is unknown. It is the first step of all thresholds, which an absent value gets."""
+
+FAR_SECONDS = 1e10
+"""More than any age."""
+
+STATE_COLOURS = {
+    "active": GREEN,
+    "stuck": PURPLE,
+    "stale": ORANGE,
+    "lost": RED,
+    "failed": DARK_RED,
+    "stopped": BLUE,
+    "forgotten": GREY,
+}
 
 WORKER_LINK = f"/d/{WORKER_UID}?var-datasource=${{datasource}}&var-job=${{job}}&var-node_id="
 
@@ -42,7 +56,8 @@ Steps = Sequence[tuple[float | None, str]]
 """From which value on which colour; the first has no value."""
 
 AGE_STEPS: Steps = (
-    (None, RED),
+    (None, NEUTRAL),
+    (-FAR_SECONDS, RED),
     (-LOST_SECONDS, ORANGE),
     (-STALE_SECONDS, GREEN),
     (STALE_SECONDS, ORANGE),
@@ -114,7 +129,7 @@ def stat_panel(
         .unit(unit)
         .no_value("unknown")
         .color_scheme(by_thresholds())
-        .thresholds(thresholds([(None, "text")]))
+        .thresholds(thresholds([(None, NEUTRAL)]))
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
         .color_mode(common_models.BigValueColorMode.VALUE)
         .graph_mode(common_models.BigValueGraphMode.NONE)
@@ -124,23 +139,82 @@ def stat_panel(
 
 
 def metadata_db_panel(width: int = 3) -> stat.Panel:
-    return stat_panel(
+    panel = stat_panel(
         "Metadata DB",
         "Whether the metadata DB answers the exporter. If not, nothing is known of the workers.",
         instant(f"max(amp_metadata_db_up{{{JOB}}})", "metadata DB"),
-        unit="bool_yes_no",
+        unit="none",
         width=width,
-    ).thresholds(thresholds([(None, RED), (1, GREEN)]))
+    )
+    return mapped(panel, {0: ("unavailable", RED), 1: ("available", GREEN)})
 
 
 def exporters_panel(width: int = 3) -> stat.Panel:
-    return stat_panel(
+    up = f"up{{{JOB}}}"
+    # The value is the share that answers; a label has the text, since a unit cannot show two numbers.
+    share = (
+        f"(sum({up}) / count({up}))\n"
+        f'* on () group_left (up) count_values("up", sum({up})) ^ 0\n'
+        f'* on () group_left (all) count_values("all", count({up})) ^ 0'
+    )
+    panel = stat_panel(
         "Exporters",
-        "How many exporters of this fleet answer Prometheus.",
-        instant(f"sum(up{{{JOB}}})", "exporters"),
+        "How many exporters of this fleet answer Prometheus, of how many.",
+        instant(or_unknown(f'label_join({share}, "text", " of ", "up", "all")', "text"), "{{text}}"),
         unit="none",
         width=width,
-    ).thresholds(thresholds([(None, RED), (1, GREEN)]))
+    )
+    steps: Steps = [(None, NEUTRAL), (0, RED), (0.001, ORANGE), (1, GREEN)]
+    return panel.thresholds(thresholds(steps)).text_mode(common_models.BigValueTextMode.NAME)
+
+
+def or_unknown(expr: str, label: str) -> str:
+    """Return a query whose label has the text `unknown`, at the value -1, where the given query has no series.
+
+    A stat panel that shows names ignores `no_value`, and would be empty.
+    """
+    return f'{expr}\nor on () label_replace(vector(-1), "{label}", "unknown", "", "")'
+
+
+def of_one_exporter(series: str) -> str:
+    """Return a family as one exporter reports it: the numbers of two exporters, scraped apart, do not add up."""
+    return f"{series} and on (instance) topk(1, amp_metadata_db_up{{{JOB}}} == 1)"
+
+
+def threshold(name: str) -> str:
+    """Return the exporter's threshold of a state; the default where the exporter does not publish it."""
+    default = {"stale": STALE_SECONDS, "lost": LOST_SECONDS}[name]
+    return f'(max(amp_exporter_threshold_seconds{{{JOB}, threshold="{name}"}}) or vector({default}))'
+
+
+RANKS = {6: "failed", 5: "lost", 4: "stale", 3: "stuck", 2: "active", 1: "stopped"}
+"""The states of single workers as numbers, worst first."""
+
+
+def state_of(selector: str) -> str:
+    """Return a query for the state of each worker as a number of RANKS; without a series where it is unknown."""
+    age = f"min by (node_id) (abs(amp_worker_heartbeat_age_seconds{{{selector}}}))"
+    stopped = f"max by (node_id) (amp_worker_stopped_timestamp_seconds{{{selector}}})"
+    return (
+        f"6 * max by (node_id) (amp_worker_failed{{{selector}}})\n"
+        f"or 1 * {stopped} ^ 0\n"
+        f"or 5 * ({age} > on () group_left () {threshold('lost')}) ^ 0\n"
+        f"or 4 * ({age} > on () group_left () {threshold('stale')}) ^ 0\n"
+        f"or 3 * max by (node_id) (amp_worker_stuck{{{selector}}})\n"
+        f"or 2 * ({age} <= on () group_left () {threshold('stale')}) ^ 0"
+    )
+
+
+STATE_TEXTS = {number: (state, STATE_COLOURS[state]) for number, state in RANKS.items()}
+
+
+def mapped(panel: AnyPanel, texts: Mapping[int, tuple[str, str]]) -> AnyPanel:
+    """Show words with colours for numbers.
+
+    Thresholds must not compete with them: a state timeline that merges values by thresholds ignores the mappings.
+    """
+    colour = dashboard.FieldColor().mode(models.FieldColorModeId.FIXED).fixed_color(NEUTRAL)
+    return panel.mappings(mapping(texts)).color_scheme(colour).thresholds(thresholds([(None, NEUTRAL)]))
 
 
 def timeseries_panel(
@@ -164,8 +238,8 @@ def timeseries_panel(
         .legend(
             common.VizLegendOptions()
             .show_legend(True)
-            .display_mode(common_models.LegendDisplayMode.TABLE)
-            .placement(common_models.LegendPlacement.RIGHT)
+            .display_mode(common_models.LegendDisplayMode.LIST)
+            .placement(common_models.LegendPlacement.BOTTOM)
             .calcs(["lastNotNull", "max"])
         )
         .tooltip(
@@ -214,7 +288,7 @@ def timeline_panel(
         )
     )
     if texts is not None:
-        panel = panel.mappings(mapping(texts))
+        panel = mapped(panel, texts)
     return _with(panel, queries)
 
 
@@ -246,11 +320,12 @@ def table_panel(
     return _with(panel, queries)
 
 
-def columns(panel: table.Panel, names: Mapping[str, str]) -> table.Panel:
-    """Join a table's queries on node_id, and show these fields under these names, in this order."""
+def columns(panel: table.Panel, names: Mapping[str, str], *, join: bool = True) -> table.Panel:
+    """Show these fields of a table under these names, in this order; join: the table's queries, on node_id."""
+    if join:
+        by_node_id = {"byField": "node_id", "mode": "outer"}
+        panel = panel.with_transformation(models.DataTransformerConfig(id_val="joinByField", options=by_node_id))
     return panel.with_transformation(
-        models.DataTransformerConfig(id_val="joinByField", options={"byField": "node_id", "mode": "outer"})
-    ).with_transformation(
         models.DataTransformerConfig(
             id_val="organize",
             options={
@@ -268,6 +343,24 @@ def column(unit: str, width: int | None = None) -> list[models.DynamicConfigValu
     if width is not None:
         made.append(models.DynamicConfigValue(id_val="custom.width", value=width))
     return made
+
+
+def state_column() -> list[models.DynamicConfigValue]:
+    """Return the look of a column whose values are numbers of RANKS, minus a part of one that orders equal states."""
+    mappings = [
+        models.RangeMap(
+            options=models.DashboardRangeMapOptions(
+                from_val=number - 1 + 1e-9, to=number, result=models.ValueMappingResult(text=text, color=colour)
+            )
+        )
+        for number, (text, colour) in STATE_TEXTS.items()
+    ]
+    return [
+        models.DynamicConfigValue(id_val="custom.width", value=90),
+        models.DynamicConfigValue(id_val="custom.cellOptions", value={"type": "color-text"}),
+        models.DynamicConfigValue(id_val="color", value={"mode": "fixed", "fixedColor": NEUTRAL}),
+        models.DynamicConfigValue(id_val="mappings", value=mappings),
+    ]
 
 
 def age_column() -> list[models.DynamicConfigValue]:

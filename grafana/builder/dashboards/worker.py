@@ -11,15 +11,18 @@ from grafana.builder.dashboards.panels import (
     GREEN,
     JOB,
     NEEDS_ALL,
+    NEUTRAL,
     ORANGE,
     RED,
     SICK_ARE_ENOUGH,
-    STATE_COLOURS,
+    STATE_TEXTS,
     columns,
     instant,
-    mapping,
+    mapped,
+    or_unknown,
     query,
     stat_panel,
+    state_of,
     table_panel,
     tabular,
     thresholds,
@@ -37,13 +40,7 @@ _STOPPED = f"max(amp_worker_stopped_timestamp_seconds{{{WORKER}}})"
 _MAJORITY = f"topk(1, max by (version) (amp_workers_by_version{{{JOB}}}))"
 _VERSION = f"max by (version) (amp_worker_info{{{WORKER}}})"
 
-_STATE = (
-    f"3 * {_STOPPED} ^ 0\n"
-    f"or 2 * (abs({_AGE}) > {LOST_SECONDS}) ^ 0\n"
-    f"or 1 * (abs({_AGE}) > {STALE_SECONDS}) ^ 0\n"
-    f"or 0 * {_AGE} ^ 0"
-)
-_STATES = {number: (state, STATE_COLOURS[state]) for number, state in enumerate(("active", "stale", "lost", "stopped"))}
+_STATE = f"max({state_of(WORKER)})"
 
 
 def worker_dashboard() -> dashboard.Dashboard:
@@ -79,14 +76,17 @@ def _now(board: dashboard.Dashboard) -> dashboard.Dashboard:
     board = (
         board.with_row(dashboard.Row("Now"))
         .with_panel(
-            stat_panel(
-                "State",
-                "By the distance of the last heartbeat from now. Unknown: forgotten, never registered, or the metadata "
-                "DB does not answer." + NEEDS_ALL,
-                instant(_STATE, "state"),
-                unit="none",
-                width=4,
-            ).mappings(mapping(_STATES))
+            mapped(
+                stat_panel(
+                    "State",
+                    "Unknown: the worker is forgotten or never registered, or the metadata DB does not answer."
+                    + NEEDS_ALL,
+                    instant(_STATE, "state"),
+                    unit="none",
+                    width=4,
+                ),
+                STATE_TEXTS,
+            )
         )
         .with_panel(
             stat_panel(
@@ -139,7 +139,7 @@ def _heartbeat(board: dashboard.Dashboard) -> dashboard.Dashboard:
                 "State over time",
                 "A gap is a time of which nothing is known." + NEEDS_ALL,
                 query(_STATE, "state"),
-                texts=_STATES,
+                texts=STATE_TEXTS,
                 unit="none",
                 height=5,
             )
@@ -184,14 +184,14 @@ def _build(board: dashboard.Dashboard) -> dashboard.Dashboard:
             _version_panel(
                 "Its version",
                 "The version that this worker runs." + NEEDS_ALL,
-                instant(_VERSION, "{{version}}"),
+                instant(or_unknown(_VERSION, "version"), "{{version}}"),
             )
         )
         .with_panel(
             _version_panel(
                 "The fleet's version",
                 "The version that most active and stale workers run.",
-                instant(_MAJORITY, "{{version}}"),
+                instant(or_unknown(_MAJORITY, "version"), "{{version}}"),
             )
         )
         .with_panel(
@@ -205,7 +205,7 @@ def _build(board: dashboard.Dashboard) -> dashboard.Dashboard:
                 unit="bool_yes_no",
                 width=4,
                 height=6,
-            ).thresholds(thresholds([(None, ORANGE), (1, GREEN)]))
+            ).thresholds(thresholds([(None, NEUTRAL), (0, ORANGE), (1, GREEN)]))
         )
     )
 
