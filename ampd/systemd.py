@@ -18,6 +18,7 @@ _ANSWER_SECONDS = 10.0
 _WATCHDOG_SHARE = 0.25
 """Of WatchdogSec=, after which another sign of life is due: two may be lost."""
 
+_PROGRAM_SECONDS = 1.0
 
 ENVIRONMENT = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 
@@ -37,14 +38,20 @@ class ServiceManager:
         self._pace = int(microseconds) / 1e6 * _WATCHDOG_SHARE if microseconds.isdigit() and is_for_us else math.inf
         self._state, self._since = "", ""
         self._told, self._due = "", math.inf
+        self._of_program, self._of_program_due = "", -math.inf
         self._stops = False
 
-    def alive(self, state: str, detail: str = "") -> None:
-        """Say that the service is ready, does its work now, and how it is: `beats since 2025-01-15T17:20:15Z`.
+    def alive(self, state: str, detail: str = "", of_program: str = "") -> None:
+        """Say that the service is ready, does its work now, and how it is: `serves since 2025-01-15T17:20:15Z`.
 
-        It is to be called from the loop that does the work, as often as that likes: the manager is told what is new,
-        and what its watchdog needs to hear.
+        of_program: one line that the service's program reports of itself. It may change at any rate: it is passed on
+        once a second at most.
+
+        Call it from the loop that does the work, as often as the loop likes: the manager receives what is new, and what
+        its watchdog needs.
         """
+        if time.monotonic() >= self._of_program_due and of_program != self._of_program:
+            self._of_program, self._of_program_due = of_program, time.monotonic() + _PROGRAM_SECONDS
         self._tell("READY=1\nWATCHDOG=1", state, detail)
 
     def hangs(self, state: str) -> None:
@@ -85,6 +92,7 @@ class ServiceManager:
         if state != self._state:
             self._state, self._since = state, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         status = f"{state} since {self._since}" + (f": {detail}" if detail else "")
+        status += f"; {self._of_program}" if self._of_program else ""
         now = time.monotonic()
         if (status != self._told or now >= self._due) and self._send(f"{signs}\nSTATUS={status}".strip()):
             self._told, self._due = status, now + self._pace

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from amp_workers.ampd.logs import add_log_fields
-from amp_workers.ampd.options import metadata_db_option
+from amp_workers.ampd.options import DurationType, metadata_db_option
 from amp_workers.ampd.signals import stop_signals
 from amp_workers.ampd.systemd import ServiceManager
 from amp_workers.ampd.url_file import ENVIRONMENT as URL_FILE_ENVIRONMENT
@@ -59,6 +59,19 @@ class _NodeIdType(click.ParamType[str]):
     help="How long COMMAND has to end after SIGTERM, and the processes that it leaves behind; then they are killed.",
 )
 @click.option(
+    "--watchdog",
+    type=DurationType(),
+    metavar="SECONDS",
+    help="COMMAND promises to report progress at least this often, in systemd's protocol: WATCHDOG=1 to NOTIFY_SOCKET. "
+    "If it does not, the worker is stuck. Under 5 s, a late heartbeat is enough for that.",
+)
+@click.option(
+    "--on-stuck",
+    type=click.Choice(["report", "kill"]),
+    help="What to do about a COMMAND that is stuck. report: nothing but record it. kill: end it with SIGABRT, after "
+    "--stop-timeout with SIGKILL, and record the failure 'watchdog'.  [default: report]",
+)
+@click.option(
     "--join-amp-fleet",
     is_flag=True,
     help="Register in a metadata DB that is Amp's own, too. Amp's scheduler assigns jobs to every worker with a fresh "
@@ -66,7 +79,13 @@ class _NodeIdType(click.ParamType[str]):
 )
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
 def worker(
-    metadata_db_url: MetadataDbUrl, node_id: str, stop_timeout: int, join_amp_fleet: bool, command: tuple[str, ...]
+    metadata_db_url: MetadataDbUrl,
+    node_id: str,
+    stop_timeout: int,
+    watchdog: float | None,
+    on_stuck: str | None,
+    join_amp_fleet: bool,
+    command: tuple[str, ...],
 ) -> None:
     """Register a worker and write its heartbeat every second, by itself or for as long as COMMAND runs.
 
@@ -78,9 +97,12 @@ def worker(
     processes that it left behind are ended, the stop is recorded, and the worker exits with its exit code. If the
     worker is killed, so is COMMAND, and its amp-guard process kills all that COMMAND has started.
 
+    COMMAND may report progress to NOTIFY_SOCKET, in systemd's protocol: STATUS=text is recorded beside the heartbeat,
+    and WATCHDOG=1 keeps the promise of --watchdog.
+
     The stop is on purpose if COMMAND exited with 0, or ended after SIGTERM, or within --stop-timeout after SIGINT,
     SIGHUP or SIGQUIT, or later by that very signal. Every other end is recorded as a failure: another exit code, a
-    signal that nobody asked for, a COMMAND that cannot be run.
+    signal that nobody asked for, a COMMAND that cannot be run, or one that --on-stuck kill ended.
 
     \b
     Exit codes:
@@ -93,36 +115,51 @@ def worker(
       N        COMMAND exited with N
       126      COMMAND cannot be run
       127      COMMAND was not found
-      128 + N  COMMAND died of signal N, or the worker got it before COMMAND was started
+      128 + N  COMMAND died of signal N, or the worker got it before COMMAND was started; 134
+               where COMMAND exited with 0 after --on-stuck kill ended it
 
     \b
     Examples:
       export AMP_METADATA_DB_URL=postgresql://amp:secret@db.example.org/amp
       ampd worker --node-id worker-01
       ampd worker --node-id worker-02 -- python extract.py --chain mainnet
+      ampd worker --node-id worker-03 --watchdog 1m --on-stuck kill -- ./extract
     """
-    from amp_workers.worker import AmpDatabaseRefused, FencedOut, Heartbeat, NodeIdTaken, Program, build_info
+    from amp_workers.worker import (
+        AmpDatabaseRefused,
+        FencedOut,
+        Heartbeat,
+        NodeIdTaken,
+        Program,
+        ProgressReports,
+        build_info,
+    )
 
+    _check_watchdog(watchdog, on_stuck, command)
     add_log_fields(node_id=node_id)
     manager = ServiceManager(os.environ)
+    progress = ProgressReports(watchdog)
 
     def turned(error: MetadataDbError | None) -> None:
+        of_program = progress.current.text or ""
         if error is None:
-            manager.alive("beats")
+            manager.alive("sends heartbeats", of_program=of_program)
         else:
-            manager.alive("cannot beat", str(error))
+            manager.alive("cannot send heartbeats", str(error), of_program)
 
     heartbeat = Heartbeat(
         metadata_db_url,
         node_id,
         build_info(os.environ),
         join_amp_fleet=join_amp_fleet,
+        progress=progress,
         turned=turned,
         stopping=manager.stopping,
     )
     try:
         if command:
-            program = Program(command, _program_environment(node_id), stop_timeout)
+            environment = _program_environment(node_id)
+            program = Program(command, environment, stop_timeout, progress, ends_stuck=on_stuck == "kill")
             sys.exit(program.run(heartbeat))
         stop = _asked_to_stop()
         heartbeat.start(ended=stop.set)
@@ -135,6 +172,20 @@ def worker(
     except FencedOut as error:
         click.echo(f"Error: {error}; this one stops.", err=True)
         sys.exit(FENCED_OUT_EXIT_CODE)
+
+
+def _check_watchdog(watchdog: float | None, on_stuck: str | None, command: tuple[str, ...]) -> None:
+    """Raise click.UsageError where the options of the watchdog contradict themselves."""
+    from amp_workers.worker import LONGEST_WATCHDOG_SECONDS
+
+    if watchdog is None:
+        if on_stuck is not None:
+            raise click.UsageError("--on-stuck needs --watchdog.")
+        return
+    if not command:
+        raise click.UsageError("--watchdog needs a COMMAND, which reports progress.")
+    if not 0 < watchdog <= LONGEST_WATCHDOG_SECONDS:
+        raise click.UsageError(f"--watchdog: {watchdog:g} s is not between 0 and {LONGEST_WATCHDOG_SECONDS:,.0f} s.")
 
 
 def _asked_to_stop() -> threading.Event:

@@ -30,6 +30,7 @@ from amp_workers.metadata_db.registrations import (
     ON_PURPOSE,
     Ending,
     LockHolder,
+    Progress,
     Registration,
     end_lock_holder,
     heartbeat,
@@ -40,7 +41,16 @@ from amp_workers.metadata_db.registrations import (
     session_id,
     try_lock,
 )
-from amp_workers.metadata_db.schema import DEFAULT_THRESHOLDS, STATES, UNHEALTHY, UNKNOWN, State, Thresholds, clock_at
+from amp_workers.metadata_db.schema import (
+    DEFAULT_THRESHOLDS,
+    PROGRESS_LENGTH,
+    STATES,
+    UNHEALTHY,
+    UNKNOWN,
+    State,
+    Thresholds,
+    clock_at,
+)
 from amp_workers.metadata_db.schema_compat import check_compatible
 from amp_workers.metadata_db.session import CONNECT_TIMEOUT_SECONDS
 from amp_workers.metadata_db.url import ENVIRONMENT, InvalidMetadataDbUrl, MetadataDbUrl, from_environment
@@ -63,6 +73,7 @@ __all__ = [
     "EVERY_WORKER",
     "ON_PURPOSE",
     "ORDERS",
+    "PROGRESS_LENGTH",
     "REASONS",
     "RUNNING",
     "STATES",
@@ -91,6 +102,7 @@ __all__ = [
     "NotInDatabase",
     "NotWritable",
     "Order",
+    "Progress",
     "Reader",
     "Registration",
     "Selection",

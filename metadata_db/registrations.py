@@ -1,15 +1,16 @@
 """What a worker writes: its registration and its heartbeat; and who holds a node id."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from psycopg.errors import InsufficientPrivilege
-from sqlalchemy import ColumnElement, Connection, false, func, select, text
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import ColumnElement, Connection, TextClause, Update, false, func, literal, select, text, update
+from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.exc import ProgrammingError
-from sqlalchemy.sql.dml import ReturningInsert
+from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 
 from amp_workers.metadata_db.engine import session_of
 from amp_workers.metadata_db.errors import MetadataDbError
@@ -45,6 +46,26 @@ class Ending:
 
 
 ON_PURPOSE = Ending()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a worker reported of its work last."""
+
+    text: str | None = None
+    """Cut to PROGRESS_LENGTH characters."""
+
+    reported: float | None = None
+    """When it reported last: of this machine's monotonic clock. None where it did not."""
+
+    watchdog_seconds: float | None = None
+    """The promise to report at least every so many seconds; None where there is none."""
+
+    is_triggered: bool = False
+    """Whether the worker itself reported that it is stuck."""
+
+
+NO_PROGRESS = Progress()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,46 +155,77 @@ def end_lock_holder(connection: Connection, node_id: str, pid: int) -> None:
 
 
 def register(
-    connection: Connection, node_id: str, info: Mapping[str, str], seen: Registration | None
+    connection: Connection,
+    node_id: str,
+    info: Mapping[str, str],
+    seen: Registration | None,
+    progress: Progress = NO_PROGRESS,
 ) -> datetime | None:
     """Enter a worker, or renew its entry, and return its `registered_at`: the fence that its heartbeats carry.
 
     seen: who had the node id when it was found to be free. None where another worker has registered or beaten since.
     """
     unchanged = false() if seen is None else moment(workers.c.heartbeat_at) == seen.heartbeat_at
-    registered_at: datetime | None = connection.execute(_entry(node_id, info, unchanged)).scalar()
+    whole_info = literal(dict(info), JSONB).op("||")(text(_PROGRESS).bindparams(**_values(connection, progress)))
+    registered_at: datetime | None = connection.execute(_entry(node_id, whole_info, unchanged)).scalar()
     return registered_at
 
 
-def _entry(node_id: str, info: Mapping[str, str], renew_where: ColumnElement[bool]) -> ReturningInsert[Any]:
+def _entry(node_id: str, info: ColumnElement[Any], renew_where: ColumnElement[bool]) -> ReturningInsert[Any]:
     now = {"registered_at": func.now(), "heartbeat_at": func.now()}
-    entry = insert(workers).values(node_id=node_id, info=dict(info), created_at=func.now(), **now)
+    entry = insert(workers).values(node_id=node_id, info=info, created_at=func.now(), **now)
     renewed = entry.on_conflict_do_update(
         index_elements=[workers.c.node_id], set_={"info": entry.excluded.info, **now}, where=renew_where
     )
     return renewed.returning(workers.c.registered_at)
 
 
-def heartbeat(connection: Connection, node_id: str, registered_at: datetime) -> bool:
-    """Renew a heartbeat in one round trip; False where the registration is no longer this process's own."""
+def heartbeat(connection: Connection, node_id: str, registered_at: datetime, progress: Progress | None = None) -> bool:
+    """Renew a heartbeat in one round trip; False where the registration is no longer this process's own.
+
+    progress: what is new since the last write; None where nothing is.
+    """
+    if progress is not None:
+        statement = progress_beat(node_id, registered_at, _values(connection, progress))
+        return connection.execute(statement).first() is not None
     return session_of(connection).execute(BEAT, (node_id, registered_at), prepare=True).rowcount == 1
 
 
 # Anybody may write `info`, which may hold something else than an object.
-_STOP = """
-UPDATE workers
-SET heartbeat_at = now(),
-    info = CASE jsonb_typeof(info) WHEN 'object' THEN info ELSE '{}' END || jsonb_strip_nulls(jsonb_build_object(
-        'stopped_at', now(), 'exit_code', CAST(:exit_code AS integer), 'failure', CAST(:failure AS text)))
-WHERE node_id = :node_id AND registered_at = :registered_at
+_OTHER_INFO = """
+(CASE jsonb_typeof(info) WHEN 'object' THEN info ELSE '{}' END
+    - CAST('{progress,progress_at,watchdog_seconds,watchdog_triggered}' AS text[]))
+"""
+
+_PROGRESS = """
+jsonb_strip_nulls(jsonb_build_object(
+    'progress', CAST(:progress AS text),
+    'progress_at', now() - make_interval(secs => CAST(:progress_age AS double precision)),
+    'watchdog_seconds', CAST(:watchdog_seconds AS double precision),
+    'watchdog_triggered', CAST(:watchdog_triggered AS boolean)))
+"""
+
+_ENDING = """
+jsonb_strip_nulls(jsonb_build_object(
+    'stopped_at', now(), 'exit_code', CAST(:exit_code AS integer), 'failure', CAST(:failure AS text)))
 """
 
 
-def mark_stopped(connection: Connection, node_id: str, registered_at: datetime, ending: Ending = ON_PURPOSE) -> bool:
+def mark_stopped(
+    connection: Connection,
+    node_id: str,
+    registered_at: datetime,
+    ending: Ending = ON_PURPOSE,
+    progress: Progress = NO_PROGRESS,
+) -> bool:
     """Record that a worker has ended, and how; False where the registration is no longer this process's own."""
-    own_row = {"node_id": node_id, "registered_at": registered_at}
-    values = {"exit_code": ending.exit_code, "failure": _storable(connection, ending.failure)}
-    return connection.execute(text(_STOP), own_row | values).rowcount == 1
+    values = {
+        "exit_code": ending.exit_code,
+        "failure": _storable(connection, ending.failure),
+        **_values(connection, progress),
+    }
+    info = text(f"{_OTHER_INFO} || {_PROGRESS} || {_ENDING}").bindparams(**values)
+    return connection.execute(_own_row(node_id, registered_at, info)).rowcount == 1
 
 
 def registration(connection: Connection, node_id: str) -> Registration | None:
@@ -186,6 +238,29 @@ def registration(connection: Connection, node_id: str) -> Registration | None:
     ).where(workers.c.node_id == node_id)
     row = connection.execute(found).one_or_none()
     return None if row is None else Registration(*row)
+
+
+def progress_beat(node_id: str, registered_at: datetime, values: Mapping[str, object]) -> ReturningUpdate[Any]:
+    """Return the heartbeat that carries progress: a few times the WAL of BEAT, and as little waiting for the disk."""
+    info = text(f"{_OTHER_INFO} || {_PROGRESS}").bindparams(**values)
+    unsynchronized = func.set_config(text("'synchronous_commit'"), text("'off'"), text("true"))
+    return _own_row(node_id, registered_at, info).returning(unsynchronized)
+
+
+def _own_row(node_id: str, registered_at: datetime, info: TextClause) -> Update:
+    """The fence: a later registration changes `registered_at`, and every older process writes to no row."""
+    own = update(workers).where(workers.c.node_id == node_id, workers.c.registered_at == registered_at)
+    return own.values(heartbeat_at=func.now(), info=info)
+
+
+def _values(connection: Connection, progress: Progress) -> dict[str, object]:
+    """Return the parameters of _PROGRESS. The database's clock counts: only the age of the report is this machine's."""
+    return {
+        "progress": _storable(connection, progress.text),
+        "progress_age": None if progress.reported is None else max(0.0, time.monotonic() - progress.reported),
+        "watchdog_seconds": progress.watchdog_seconds,
+        "watchdog_triggered": progress.is_triggered or None,
+    }
 
 
 def _storable(connection: Connection, line: str | None) -> str | None:

@@ -4,6 +4,17 @@ from amp_workers.worker.api import Worker
 from amp_workers.worker.build_info import build_info
 from amp_workers.worker.heartbeat import AmpDatabaseRefused, Heartbeat
 from amp_workers.worker.program import Program
+from amp_workers.worker.progress import LONGEST_WATCHDOG_SECONDS, ProgressReports
 from amp_workers.worker.takeover import FencedOut, NodeIdTaken
 
-__all__ = ["AmpDatabaseRefused", "FencedOut", "Heartbeat", "NodeIdTaken", "Program", "Worker", "build_info"]
+__all__ = [
+    "LONGEST_WATCHDOG_SECONDS",
+    "AmpDatabaseRefused",
+    "FencedOut",
+    "Heartbeat",
+    "NodeIdTaken",
+    "Program",
+    "ProgressReports",
+    "Worker",
+    "build_info",
+]

@@ -10,6 +10,7 @@ from amp_workers.metadata_db import MetadataDbUrl, check_node_id
 from amp_workers.worker.build_info import build_info
 from amp_workers.worker.ending import ending_of_block
 from amp_workers.worker.heartbeat import Heartbeat
+from amp_workers.worker.progress import LONGEST_WATCHDOG_SECONDS, ProgressReports
 from amp_workers.worker.takeover import FencedOut
 
 _log = logging.getLogger("amp_workers.worker")
@@ -22,7 +23,9 @@ class Worker:
     in seconds. Leaving records the stop; a stop that could not be recorded is logged as an error, and raises nothing.
     The stop is on purpose if no exception leaves the block, or `KeyboardInterrupt`, or `SystemExit` with 0 or None;
     any other exception is recorded as a failure, by its type alone, and `SystemExit` by its exit code.
-    No signal handler is installed. A `Worker` is entered once.
+    `watchdog` is a promise to call `progress` at least every so many seconds: a worker that breaks it is `stuck`. It is
+    given on entering, and a promise of less than 5 s is broken by a heartbeat that is late. No signal handler is
+    installed. A `Worker` is entered once.
 
     C code that holds the GIL delays the heartbeats: docs/performance.md has figures. A worker that runs its program in
     another process, as `ampd worker` does, has no such limit.
@@ -34,6 +37,7 @@ class Worker:
 
     Raises:
         InvalidNodeId, InvalidMetadataDbUrl: at once; both are ValueErrors.
+        ValueError: at once, `watchdog` is not a number of seconds from 0 to 1,000,000.
         NodeIdTaken: on entering, another process holds the node id.
         AmpDatabaseRefused: on entering, the metadata DB is Amp's own, and `join_amp_fleet` is false.
         UnfitSchema: on entering, the `workers` table is too old (upgrade Amp), or is not Amp's.
@@ -42,23 +46,45 @@ class Worker:
     """
 
     def __init__(
-        self, *, node_id: str, metadata_db_url: str, timeout: float | None = None, join_amp_fleet: bool = False
+        self,
+        *,
+        node_id: str,
+        metadata_db_url: str,
+        timeout: float | None = None,
+        watchdog: float | None = None,
+        join_amp_fleet: bool = False,
     ) -> None:
+        if watchdog is not None and not 0 < watchdog <= LONGEST_WATCHDOG_SECONDS:
+            raise ValueError(
+                f"watchdog={watchdog!r}: not a number of seconds from 0 to {LONGEST_WATCHDOG_SECONDS:,.0f}"
+            )
         self._node_id = check_node_id(node_id)
         self._url = MetadataDbUrl.parse(metadata_db_url)
         self._timeout = timeout
         self._process = os.getpid()
         self._settled = threading.Event()
-        self._heartbeat = Heartbeat(self._url, node_id, build_info(os.environ), join_amp_fleet=join_amp_fleet)
+        self._progress = ProgressReports(watchdog)
+        self._heartbeat = Heartbeat(
+            self._url, node_id, build_info(os.environ), join_amp_fleet=join_amp_fleet, progress=self._progress
+        )
 
     @property
     def fenced(self) -> bool:
         """Whether another process has the node id by now: the program is to stop what it does under it."""
         return isinstance(self._heartbeat.failure, FencedOut)
 
+    def progress(self, text: str | None = None) -> None:
+        """Report progress, from any thread and at any rate: the next heartbeat writes it.
+
+        text: what the worker does, cut to 200 characters; None leaves the text as it is.
+        """
+        if text is not None:
+            self._progress.describe(text)
+        self._progress.advance()
+
     def __enter__(self) -> Self:
         try:
-            self._heartbeat.start(registered=self._settled.set, ended=self._end)
+            self._heartbeat.start(registered=self._begin, ended=self._end)
             settled = self._settled.wait(self._timeout)
         except BaseException:
             self._heartbeat.stop()
@@ -78,6 +104,10 @@ class Worker:
         # A forked process has no thread to finish, and a lock of the thread may have been held when it was copied.
         if os.getpid() == self._process:
             self._heartbeat.finish(ending_of_block(error))
+
+    def _begin(self) -> None:
+        self._progress.begin()
+        self._settled.set()
 
     def _end(self) -> None:
         failure = self._heartbeat.failure

@@ -1,5 +1,6 @@
 """How a worker ends: which ends are on purpose, and how the others are named."""
 
+import math
 import signal
 from collections import deque
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ class StopRequests:
 
     def __init__(self, stop_timeout: float) -> None:
         self._stop_timeout = stop_timeout
+        self._watchdog_at = math.inf
         self._requests: deque[tuple[int, float]] = deque(maxlen=1000)
 
     def add(self, number: int, moment: float) -> None:
@@ -57,8 +59,18 @@ class StopRequests:
         if may_end and signal.getsignal(number) is not signal.SIG_IGN:
             self._requests.append((number, moment))
 
+    def add_watchdog(self, moment: float) -> bool:
+        """Remember that the watchdog ends the program; False if SIGTERM has asked for that before."""
+        if any(number == _ENDS_THE_PROGRAM for number, _ in self._requests):
+            return False
+        self._watchdog_at = moment
+        return True
+
     def judge(self, end: ProgramEnd) -> Ending:
         """Return whether an end was on purpose: an exit code of 0, or what one of the signals asked for."""
+        if end.moment >= self._watchdog_at:
+            # Not 0, even where the program handles SIGABRT: what runs the worker is to start it again.
+            return Ending(end.exit_code or 128 + signal.SIGABRT, "watchdog")
         is_on_purpose = any(self._explains(number, moment, end) for number, moment in self._requests)
         return Ending(end.exit_code, None if is_on_purpose else end.failure)
 

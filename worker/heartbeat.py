@@ -23,11 +23,11 @@ from amp_workers.metadata_db import (
     check_compatible,
     connect,
     deadline,
-    heartbeat,
     single_engine,
     through_pooler,
     translate_errors,
 )
+from amp_workers.worker.progress import ProgressReports
 from amp_workers.worker.reaper import HEARD
 from amp_workers.worker.takeover import BEAT_TIMEOUT_SECONDS, NodeIdClaim
 
@@ -68,10 +68,12 @@ class Heartbeat:
         info: Mapping[str, str],
         *,
         join_amp_fleet: bool = False,
+        progress: ProgressReports | None = None,
         turned: Callable[[MetadataDbError | None], None] = lambda _: None,
         stopping: Callable[[], None] = lambda: None,
     ) -> None:
         """join_amp_fleet: register even in a database that is Amp's own.
+        progress: what the worker reports of its work, which travels with the heartbeats; None where it reports nothing.
         turned: called from the thread after each heartbeat, and with the error after each attempt that failed.
         stopping: called when a stop is about to be recorded, or when the heartbeat has failed.
         """
@@ -79,7 +81,7 @@ class Heartbeat:
         self._join_amp_fleet = join_amp_fleet
         self._turned, self._stopping = turned, stopping
         self._engine = single_engine(url, f"ampd worker {node_id}", statement_timeout=BEAT_TIMEOUT_SECONDS)
-        self._claim = NodeIdClaim(node_id, info)
+        self._claim = NodeIdClaim(node_id, info, progress or ProgressReports())
         self._stop = threading.Event()
         self._stop_ends = math.inf
         self._ending = ON_PURPOSE
@@ -208,10 +210,7 @@ class Heartbeat:
     def _beat(self, connection: Connection) -> None:
         due = time.monotonic() + INTERVAL_SECONDS
         while not self._stop.wait(max(0.0, due - time.monotonic())):
-            assert self._claim.registered_at is not None
-            with deadline(connection, BEAT_TIMEOUT_SECONDS):
-                is_ours = heartbeat(connection, self._node_id, self._claim.registered_at)
-            if not is_ours and not self._claim.take(connection, self._stop):
+            if not self._claim.beat(connection) and not self._claim.take(connection, self._stop):
                 return
             _log.debug("'%s' beats", self._node_id)
             self._turned(None)

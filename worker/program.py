@@ -16,8 +16,10 @@ from setproctitle import setproctitle
 
 from amp_workers.worker.ending import ProgramEnd, StopRequests
 from amp_workers.worker.heartbeat import Heartbeat
+from amp_workers.worker.notify_socket import NotifySocket
 from amp_workers.worker.process_tree import adopt_orphans, reap, signal_all
-from amp_workers.worker.reaper import END, FROM_TERMINAL, HEARD, KILL_PATIENCE_SECONDS, START, Guard
+from amp_workers.worker.progress import ProgressReports
+from amp_workers.worker.reaper import END, END_STUCK, FROM_TERMINAL, HEARD, KILL_PATIENCE_SECONDS, START, Guard
 
 _SI_KERNEL = 0x80
 """The `si_code` of a terminal's signals, and of those of a timer or a limit, which go to one process."""
@@ -28,19 +30,36 @@ _log = logging.getLogger("amp_workers.worker")
 
 
 class Program:
-    """One program and its guard. Make it in the main thread, before a thread that may hold a lock: a fork copies the
-    lock and not the thread. It changes the signal mask.
+    """One program, its guard, and the socket on which it reports progress.
 
-    command: the program and its arguments. environment: all of the program's. stop_timeout: the seconds that it has
-    to end after SIGTERM.
+    Make it in the main thread, before a thread that may hold a lock: a fork copies the lock and not the thread. It
+    changes the signal mask.
+
+    command: the program and its arguments. environment: all of the program's, but for what the socket adds.
+    stop_timeout: the seconds that it has to end after SIGTERM. progress: takes its reports. ends_stuck: whether a
+    program that breaks its promise to report is ended.
     """
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], stop_timeout: float) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        stop_timeout: float,
+        progress: ProgressReports,
+        *,
+        ends_stuck: bool = False,
+    ) -> None:
         # Ignored, as a parent may have left it, it would have the kernel throw exit codes away.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         program_mask = signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
         # The guard may be killed, too: what it guarded comes to this process then.
         adopt_orphans()
+        self._command, self._ends_stuck = command, ends_stuck
+        self._progress = progress
+        self._socket = NotifySocket(progress, os.environ)
+        environment = {**environment, "NOTIFY_SOCKET": self._socket.address}
+        if progress.watchdog_seconds is not None:
+            environment["WATCHDOG_USEC"] = str(round(progress.watchdog_seconds * 1e6))
         self._lock = threading.Lock()
         self._end: ProgramEnd | None = None
         self._requests = StopRequests(stop_timeout)
@@ -51,6 +70,7 @@ class Program:
         if self._guard == 0:
             os.close(self._orders)
             os.close(self._report)
+            self._socket.forget()
             # Neither name nor arguments of the worker or the program: whoever kills those by what `ps` shows is to
             # leave the one that cleans up after them.
             setproctitle(f"amp-guard of pid {worker}")
@@ -66,13 +86,24 @@ class Program:
                 own, or no worker can register in the table; the program was not started.
             FencedOut: another process took it over; the program was stopped.
         """
-        heartbeat.start(registered=self._start, ended=self._stop)
-        end = self._wait()
-        heartbeat.finish(self._requests.judge(end))
-        return end.exit_code
+        self._socket.listen(self._end_stuck if self._ends_stuck else None)
+        try:
+            heartbeat.start(registered=self._start, ended=self._stop)
+            ending = self._requests.judge(self._wait())
+        finally:
+            self._socket.close()  # before the stop, which carries the last report
+        heartbeat.finish(ending)
+        assert ending.exit_code is not None
+        return ending.exit_code
 
     def _start(self) -> None:
+        self._progress.begin()
         self._order(START)
+
+    def _end_stuck(self) -> None:
+        if self._requests.add_watchdog(time.monotonic()):
+            _log.error("'%s' is stuck, and is ended", self._command[0], extra={"reason": "watchdog"})
+            self._order(END_STUCK)
 
     def _stop(self) -> None:
         self._order(END)

@@ -25,6 +25,9 @@ START = 0
 END = 0x7F
 """The order to end, running or not: the worker beats no longer. No signal has this number, and none can be ignored."""
 
+END_STUCK = signal.SIGABRT
+"""The order to end a program that is stuck, as systemd's watchdog does. SIGABRT is never passed on."""
+
 FROM_TERMINAL = 0x80
 """Added to the number of a signal that a terminal sent to the whole foreground process group."""
 
@@ -167,6 +170,12 @@ class Guard:
 
     def _pass_on(self, order: int) -> None:
         assert self._program is not None
+        if order == END_STUCK:
+            # All of them: the one that hangs may be the child of a shell.
+            signal_all(signal.SIGABRT)
+            signal_all(signal.SIGCONT)
+            self._kill_within_stop_timeout()
+            return
         # Not reaped before `_look_after_processes`, so that its pid is nobody else's.
         pid, number = self._program.pid, signal.SIGTERM if order == END else order & ~FROM_TERMINAL
         if order & FROM_TERMINAL and os.getpgid(pid) == os.getpgrp():

@@ -32,6 +32,7 @@ from amp_workers.metadata_db import (
     through_pooler,
     try_lock,
 )
+from amp_workers.worker.progress import ProgressReports
 
 BEAT_TIMEOUT_SECONDS = 3.0
 """After which a statement is given up and the connection with it: there is still time for a new connection before the
@@ -169,8 +170,9 @@ def _is_heartbeat(before: Registration | None, found: Registration) -> bool:
 class NodeIdClaim:
     """The claim of one process to its node id, through all of its sessions."""
 
-    def __init__(self, node_id: str, info: Mapping[str, str]) -> None:
+    def __init__(self, node_id: str, info: Mapping[str, str], progress: ProgressReports) -> None:
         self._node_id, self._info = node_id, info
+        self._progress = progress
         self.registered_at: datetime | None = None
         """The fencing token: what this process registered with. None before its first registration."""
 
@@ -212,6 +214,16 @@ class NodeIdClaim:
             stop.wait(_LOOK_SECONDS)
         return False
 
+    def beat(self, connection: Connection) -> bool:
+        """Send a heartbeat, with the progress that is pending; False where the registration is not this process's."""
+        assert self.registered_at is not None
+        pending = self._progress.pending
+        with deadline(connection, BEAT_TIMEOUT_SECONDS):
+            is_ours = heartbeat(connection, self._node_id, self.registered_at, pending)
+        if is_ours and pending is not None:
+            self._progress.record(pending)
+        return is_ours
+
     def record_stop(self, connection: Connection, ending: Ending) -> str | None:
         """Record how this worker ended; return the reason if that was not possible.
 
@@ -220,7 +232,7 @@ class NodeIdClaim:
         """
         assert self.registered_at is not None
         with deadline(connection, BEAT_TIMEOUT_SECONDS):
-            if mark_stopped(connection, self._node_id, self.registered_at, ending):
+            if self._mark_stopped(connection, ending):
                 return None
             _, found, seen = self._observe(connection, Watch())
             if found is None:
@@ -229,9 +241,13 @@ class NodeIdClaim:
             if decision is Decision.GIVE_WAY:
                 raise self._another_has_it(found)
             is_taken = decision is Decision.TAKE and self._take(connection, seen, found)
-            if is_taken and mark_stopped(connection, self._node_id, self.registered_at, ending):
+            if is_taken and self._mark_stopped(connection, ending):
                 return None
             return f"another process registered under it at {_iso(found.registered_at)}"
+
+    def _mark_stopped(self, connection: Connection, ending: Ending) -> bool:
+        assert self.registered_at is not None
+        return mark_stopped(connection, self._node_id, self.registered_at, ending, self._progress.current)
 
     def _observe(
         self, connection: Connection, watch: Watch
@@ -271,9 +287,11 @@ class NodeIdClaim:
                 return False
             self._sessions = {session_id(connection)}  # the lock is free, so no older session is left
         if seen.row is not Row.OURS:
-            registered_at = register(connection, self._node_id, self._info, found)
+            progress = self._progress.current
+            registered_at = register(connection, self._node_id, self._info, found, progress)
             if registered_at is None:
                 return False
+            self._progress.record(progress)
             is_first, self.registered_at = self.registered_at is None, registered_at
             if is_first:
                 fields = {"node_id": self._node_id, "url": server_of(connection), "version": self._info.get("version")}
@@ -281,8 +299,7 @@ class NodeIdClaim:
             else:
                 self._log_registered_again(found)
         # A heartbeat follows a registration at once: a process that was refused leaves a registration, too.
-        assert self.registered_at is not None
-        return heartbeat(connection, self._node_id, self.registered_at)
+        return self.beat(connection)
 
     def _end(self, connection: Connection, holder: LockHolder, lock: Lock) -> None:
         end_lock_holder(connection, self._node_id, holder.pid)

@@ -113,7 +113,7 @@ def test_a_worker_is_ready_when_it_has_registered_and_beats_the_watchdog(
     processes: Processes, database: str, systemd: Systemd, sql: Callable[..., list[object]]
 ) -> None:
     worker = processes.ampd("worker", "--node-id=w", database=database, env=systemd.environment)
-    systemd.hears("READY=1", "STATUS=beats since 20", "WATCHDOG=1")
+    systemd.hears("READY=1", "STATUS=sends heartbeats since 20", "WATCHDOG=1")
     assert sql("SELECT node_id FROM workers") == [("w",)]
     systemd.forget()
     systemd.hears("WATCHDOG=1")
@@ -128,22 +128,24 @@ def test_a_worker_is_ready_when_it_has_registered_and_beats_the_watchdog(
 def test_a_worker_whose_loop_hangs_gives_no_sign_of_life(processes: Processes, database: str, systemd: Systemd) -> None:
     """Its other threads go on: it is the loop that beats the watchdog."""
     worker = processes.ampd("worker", "--node-id=w", database=database, env=systemd.environment)
-    systemd.hears("STATUS=beats")
+    systemd.hears("STATUS=sends heartbeats")
     with psycopg.connect(database) as holder:
         # A beat that waits is given up after 3 s, and tried again after that: each turn takes longer than the period.
         holder.execute("LOCK TABLE workers IN ACCESS EXCLUSIVE MODE")
         assert silence(systemd)
         assert worker.popen.poll() is None
-        systemd.hears("STATUS=cannot beat since 20", "did not answer", "WATCHDOG=1")
-    systemd.hears("STATUS=beats since 20")
+        systemd.hears("STATUS=cannot send heartbeats since 20", "did not answer", "WATCHDOG=1")
+    systemd.hears("STATUS=sends heartbeats since 20")
 
 
 def test_a_worker_that_waits_for_the_database_is_up_and_says_so(processes: Processes, systemd: Systemd) -> None:
     worker = processes.ampd("worker", "--node-id=w", database=UNREACHABLE, env=systemd.environment)
-    systemd.hears("READY=1", "STATUS=cannot beat since 20", "the metadata DB cannot be reached", "WATCHDOG=1")
+    systemd.hears(
+        "READY=1", "STATUS=cannot send heartbeats since 20", "the metadata DB cannot be reached", "WATCHDOG=1"
+    )
     for _ in range(2):
         systemd.forget()
-        systemd.hears("STATUS=cannot beat since 20", "WATCHDOG=1")
+        systemd.hears("STATUS=cannot send heartbeats since 20", "WATCHDOG=1")
     with suspended(worker.pid):
         assert silence(systemd)
     assert worker.stop() == 0
@@ -154,13 +156,13 @@ def test_a_worker_whose_table_lost_a_column_waits_for_it_and_says_so(
     processes: Processes, database: str, systemd: Systemd, sql: Callable[..., list[object]]
 ) -> None:
     processes.ampd("worker", "--node-id=w", database=database, env=systemd.environment)
-    systemd.hears("STATUS=beats")
+    systemd.hears("STATUS=sends heartbeats")
     sql("ALTER TABLE workers RENAME info TO other")
     sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ampd worker w'")
-    systemd.hears("STATUS=cannot beat since 20", "it lacks info", "WATCHDOG=1")
+    systemd.hears("STATUS=cannot send heartbeats since 20", "it lacks info", "WATCHDOG=1")
     sql("ALTER TABLE workers RENAME other TO info")
     systemd.forget()
-    systemd.hears("STATUS=beats since 20")
+    systemd.hears("STATUS=sends heartbeats since 20")
 
 
 def test_a_worker_whose_node_id_is_taken_never_was_ready(processes: Processes, database: str, systemd: Systemd) -> None:
@@ -170,14 +172,17 @@ def test_a_worker_whose_node_id_is_taken_never_was_ready(processes: Processes, d
 
 
 def test_only_the_worker_speaks_for_its_program(processes: Processes, database: str, systemd: Systemd) -> None:
-    program = ["sh", "-c", "env; exec sleep 100"]
+    program = ["sh", "-c", "env; systemd-notify --status='block 7' MAINPID=1; exec sleep 100"]
     worker = processes.ampd("worker", "--node-id=w", "--", *program, database=database, env=systemd.environment)
     worker.says("AMP_NODE_ID=w")
     systemd.hears("READY=1", "WATCHDOG=1")
+    systemd.hears("STATUS=sends heartbeats since 20", "; block 7")
     assert worker.stop() == 128 + signal.SIGTERM
     systemd.hears("STOPPING=1")
     assert systemd.senders == {worker.pid}
-    assert not [name for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC") if name in worker.output]
+    assert "MAINPID" not in systemd.hear()
+    assert systemd.environment["NOTIFY_SOCKET"] not in worker.output
+    assert "WATCHDOG_USEC" not in worker.output
 
 
 @pytest.fixture(params=["admin", "exporter"])

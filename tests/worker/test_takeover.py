@@ -18,6 +18,7 @@ import pytest
 
 from amp_workers.metadata_db import MetadataDbUrl, backend_of, connect, single_engine
 from amp_workers.metadata_db.embedded import EmbeddedPostgres
+from amp_workers.worker.progress import ProgressReports
 from amp_workers.worker.takeover import NodeIdClaim
 from tests.pgbouncer import start_pgbouncer
 from tests.processes import Process, Processes, eventually, freeze
@@ -115,7 +116,7 @@ def test_ones_own_old_session_is_ended_at_once(database: str, caplog: pytest.Log
     """And that is nothing to warn of: it may have been about to end."""
     caplog.set_level(logging.INFO, logger="amp_workers.worker")
     engine = single_engine(MetadataDbUrl.parse(database), "w", statement_timeout=5)
-    claim = NodeIdClaim("w", {})
+    claim = NodeIdClaim("w", {}, ProgressReports())
     with connect(engine, 5) as old, connect(engine, 5) as new:
         assert claim.take(old, Event())
         registered_at = claim.registered_at

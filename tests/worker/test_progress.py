@@ -1,0 +1,318 @@
+"""Progress that a worker reports: through the socket of a program, and from a Python program that is a worker."""
+
+import array
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from amp_workers.metadata_db import MetadataDbUrl, Progress
+from amp_workers.worker import Heartbeat, ProgressReports, Worker
+from amp_workers.worker.notify_socket import NotifySocket
+from amp_workers.worker.progress import StuckWatch
+from tests.processes import Process, Processes, eventually
+
+Sql = Callable[..., list[Any]]
+
+REPORTED = (
+    "SELECT info ->> 'progress', info ? 'progress_at', info ->> 'watchdog_seconds', info ->> 'watchdog_triggered'"
+)
+REPORTED += " FROM workers"
+
+
+@pytest.fixture
+def reports() -> ProgressReports:
+    made = ProgressReports(10.0)
+    made.begin()
+    return made
+
+
+@pytest.fixture
+def listener(reports: ProgressReports, open_directory: Path) -> Iterator[NotifySocket]:
+    made = NotifySocket(reports, {"TMPDIR": str(open_directory)})
+    made.listen(None)
+    yield made
+    made.close()
+
+
+def send(listener: NotifySocket, *messages: bytes) -> None:
+    """Send datagrams, as a program does."""
+    address = listener.address
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as peer:
+        peer.connect("\0" + address[1:] if address.startswith("@") else address)
+        for message in messages:
+            peer.send(message)
+
+
+def flush(listener: NotifySocket) -> None:
+    """Wait until the listener has received what was sent, as `systemd-notify` does."""
+    ours, theirs = os.pipe()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as peer:
+        peer.connect(listener.address)
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [theirs]))]
+        peer.sendmsg([b"BARRIER=1"], rights)
+    os.close(theirs)
+    assert os.read(ours, 1) == b""
+    os.close(ours)
+
+
+@pytest.mark.parametrize(
+    ("messages", "text", "is_advanced", "promise", "is_triggered"),
+    [
+        ([b"WATCHDOG=1"], None, True, 10.0, False),
+        ([b"READY=1"], None, True, 10.0, False),
+        ([b"STATUS=block 7"], "block 7", False, 10.0, False),
+        ([b"STATUS=block 7", b"STATUS="], None, False, 10.0, False),
+        ([b"STATUS=" + b"x" * 3000], "x" * 200, False, 10.0, False),
+        ([b"STATUS=a=\xff\xe2\x82\xac"], "a=\ufffd\u20ac", False, 10.0, False),
+        ([b"READY=1\nSTATUS=ready\nMAINPID=7\nWATCHDOG=1\n"], "ready", True, 10.0, False),
+        ([b"WATCHDOG=trigger"], None, False, 10.0, True),
+        ([b"WATCHDOG=trigger", b"READY=1"], None, True, 10.0, True),
+        ([b"WATCHDOG=trigger", b"WATCHDOG=1"], None, True, 10.0, False),
+        ([b"STOPPING=1"], None, False, None, False),
+        ([b"STOPPING=1", b"STATUS=tidies up"], "tidies up", True, None, False),
+        ([b"", b"\0\0", b"=", b"WATCHDOG", b"WATCHDOG=0", b"watchdog=1", b"X" * 4096], None, False, 10.0, False),
+        ([b"WATCHDOG=1\n" + b"X" * 100_000], None, False, 10.0, False),
+    ],
+)
+def test_a_message_changes_what_it_says(
+    listener: NotifySocket,
+    reports: ProgressReports,
+    messages: list[bytes],
+    text: str | None,
+    *,
+    is_advanced: bool,
+    promise: float | None,
+    is_triggered: bool,
+) -> None:
+    before = reports.current.reported
+    send(listener, *messages)
+    flush(listener)
+    found = reports.current
+    assert found == Progress(text, found.reported, promise, is_triggered)
+    assert (found.reported != before) == is_advanced
+
+
+def test_without_a_promise_a_text_is_progress(open_directory: Path) -> None:
+    reports = ProgressReports()
+    reports.begin()
+    assert reports.pending is None
+    reports.describe("block 7")
+    assert reports.current.reported is not None
+    assert reports.current.watchdog_seconds is None
+
+
+def test_a_flood_neither_stops_a_reader_nor_hides_a_report(listener: NotifySocket, reports: ProgressReports) -> None:
+    ends = threading.Event()
+
+    def flood() -> None:
+        while not ends.is_set():
+            send(listener, *[b"STATUS=flood"] * 100)
+
+    flooding = threading.Thread(target=flood)
+    flooding.start()
+    before = reports.current.reported
+    send(listener, b"WATCHDOG=1")
+    eventually(lambda: reports.current.reported != before)
+    ends.set()
+    flooding.join(30)
+    assert not flooding.is_alive()
+
+
+def test_what_was_sent_before_the_end_is_received(reports: ProgressReports, open_directory: Path) -> None:
+    listener = NotifySocket(reports, {"TMPDIR": str(open_directory)})
+    directory = Path(listener.address).parent
+    assert directory.stat().st_mode & 0o777 == 0o700
+    send(listener, b"STATUS=the last words")
+    listener.listen(None)
+    listener.close()
+    assert reports.current.text == "the last words"
+    assert not directory.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_another_users_messages_are_ignored_and_counted(
+    reports: ProgressReports, caplog: pytest.LogCaptureFixture
+) -> None:
+    listener = NotifySocket(reports, {"TMPDIR": "/nonexistent"})
+    assert listener.address.startswith("@")
+    listener.listen(None)
+    # Two messages each: what it is to send, and the barrier.
+    command = ["systemd-notify", "WATCHDOG=trigger"]
+    for _ in range(2):
+        subprocess.run(command, check=True, user=65534, cwd="/", env=os.environ | {"NOTIFY_SOCKET": listener.address})
+    send(listener, b"STATUS=ours")
+    eventually(lambda: reports.current.text == "ours")
+    listener.close()
+    assert not reports.current.is_triggered
+    assert "4 messages of the program were ignored: user 65534 sent them" in caplog.text
+
+
+def test_the_socket_is_where_a_service_may_write(open_directory: Path, tmp_path: Path) -> None:
+    runtime, temporary = open_directory / "run", open_directory / "tmp"
+    for directory in (runtime, temporary):
+        directory.mkdir(exist_ok=True)
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    for environ, start in (
+        ({"RUNTIME_DIRECTORY": f"{runtime}:/other", "TMPDIR": str(temporary)}, str(runtime)),
+        ({"RUNTIME_DIRECTORY": "/nonexistent", "TMPDIR": str(temporary)}, str(temporary)),
+        ({"TMPDIR": str(temporary)}, str(temporary)),
+        ({"TMPDIR": "/nonexistent"}, "@"),
+        ({"TMPDIR": str(long)}, "@"),
+    ):
+        listener = NotifySocket(ProgressReports(), environ)
+        assert listener.address.startswith(start)
+        listener.listen(None)
+        send(listener, b"READY=1")
+        listener.close()
+    assert not [*runtime.iterdir(), *temporary.iterdir(), *long.iterdir()]
+
+
+def test_a_promise_is_broken_by_silence_that_was_watched(reports: ProgressReports) -> None:
+    watch = StuckWatch(reports)
+    assert not watch.look(100.0)
+    assert not watch.look(100_000.0)  # frozen meanwhile
+    assert not any(watch.look(100_000.0 + second) for second in range(1, 10))
+    assert watch.look(100_010.0)
+    reports.advance()
+    assert not watch.look(100_011.0)
+    reports.trigger()
+    assert watch.look(100_012.0)
+
+
+def test_progress_of_an_embedded_worker_travels_with_the_heartbeat(database: str, sql: Sql) -> None:
+    with Worker(node_id="w", metadata_db_url=database, watchdog=30) as worker:
+        eventually(lambda: sql(REPORTED) == [(None, True, "30", None)])
+        worker.progress("block 7\0 of \ud800 €")
+        eventually(lambda: sql(REPORTED) == [("block 7? of ? €", True, "30", None)])
+        [(age,)] = sql(
+            "SELECT extract(epoch FROM clock_timestamp() - (info ->> 'progress_at')::timestamptz) FROM workers"
+        )
+        assert 0 <= age < 20
+        worker.progress()
+        worker.progress("the last words")
+    assert sql(REPORTED) == [("the last words", True, "30", None)]
+    with Worker(node_id="w", metadata_db_url=database):
+        assert sql("SELECT info - 'version' - 'commit_sha' - 'commit_timestamp' - 'build_date' FROM workers") == [({},)]
+
+
+def test_progress_is_written_whatever_the_row_holds_and_keeps_other_keys(database: str, sql: Sql) -> None:
+    with Worker(node_id="w", metadata_db_url=database) as worker:
+        sql("UPDATE workers SET info = info || '{\"other\": [1]}'")
+        worker.progress("one")
+        eventually(lambda: sql("SELECT info -> 'progress', info -> 'other' FROM workers") == [("one", [1])])
+        sql("UPDATE workers SET info = '7'")
+        worker.progress("two")
+        eventually(lambda: sql(REPORTED) == [("two", True, None, None)])
+
+
+def test_progress_survives_a_registration_again(database: str, sql: Sql) -> None:
+    with Worker(node_id="w", metadata_db_url=database, watchdog=30) as worker:
+        worker.progress("block 7")
+        eventually(lambda: sql(REPORTED)[0][0] == "block 7")
+        sql("DELETE FROM workers")
+        eventually(lambda: sql(REPORTED) == [("block 7", True, "30", None)])
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), 1e7])
+def test_a_promise_that_nobody_can_keep_is_refused(seconds: float) -> None:
+    with pytest.raises(ValueError, match="not a number of seconds from 0 to 1,000,000"):
+        Worker(node_id="w", metadata_db_url="postgresql://127.0.0.1/d", watchdog=seconds)
+
+
+def test_a_heartbeat_without_new_progress_changes_nothing_else(database: str, sql: Sql) -> None:
+    beats = threading.Semaphore(0)
+
+    def turned(_: object) -> None:
+        beats.release()
+
+    reports = ProgressReports(30.0)
+    heartbeat = Heartbeat(MetadataDbUrl.parse(database), "w", {}, progress=reports, turned=turned)
+    heartbeat.start(registered=reports.begin)
+    eventually(lambda: sql(REPORTED) == [(None, True, "30", None)])
+    sql("UPDATE workers SET info = '{}'")
+    for _ in range(3):
+        beats.acquire()
+    assert sql("SELECT info FROM workers") == [({},)]
+    heartbeat.finish()
+
+
+@pytest.fixture
+def start(processes: Processes, database: str) -> Callable[..., Process]:
+    """Start a worker with a program: `start("--watchdog=30", "--", "sh", "-c", "…")`."""
+    return lambda *arguments, **env: processes.ampd("worker", "--node-id=w", *arguments, database=database, env=env)
+
+
+def test_systemd_notify_in_a_shell_reports_without_delay(start: Callable[..., Process], sql: Sql) -> None:
+    """It waits until its report is received: the exit code is not 0 after 5 s."""
+    script = (
+        "systemd-notify --ready --status='block 7' && sh -c 'systemd-notify WATCHDOG=1' && echo sent; exec sleep 60"
+    )
+    worker = start(
+        "--watchdog=30", "--", "sh", "-c", script, NOTIFY_SOCKET="/outer", WATCHDOG_PID="1", WATCHDOG_USEC="7"
+    )
+    worker.says("sent")
+    eventually(lambda: sql(REPORTED) == [("block 7", True, "30", None)])
+    assert worker.stop() == 143
+
+
+NOTIFY = """
+import os, sdnotify, sys, time
+print(sorted(name for name in os.environ if name.startswith("WATCHDOG")), os.environ["WATCHDOG_USEC"], flush=True)
+if os.fork() == 0:
+    sdnotify.SystemdNotifier().notify("STATUS=from a grandchild\\nWATCHDOG=trigger")
+    os._exit(0)
+time.sleep(60)
+"""
+
+
+def test_a_grandchild_may_report_with_sdnotify(start: Callable[..., Process], sql: Sql) -> None:
+    worker = start(
+        "--watchdog=1.5s", "--", "sh", "-c", '"$@"; true', "sh", sys.executable, "-c", NOTIFY, WATCHDOG_PID="1"
+    )
+    worker.says("['WATCHDOG_USEC'] 1500000")
+    eventually(lambda: sql(REPORTED) == [("from a grandchild", True, "1.5", "true")])
+
+
+HANGS = "trap 'echo aborted; exit 0' ABRT; echo ready; while :; do sleep 0.05; done"
+
+
+def test_a_stuck_program_is_ended_where_that_is_asked_for(start: Callable[..., Process], sql: Sql) -> None:
+    worker = start("--watchdog=1", "--on-stuck=kill", "--", "sh", "-c", HANGS)
+    assert worker.wait() == 128 + signal.SIGABRT
+    assert "aborted" in worker.output
+    assert "'sh' is stuck, and is ended" in worker.output
+    assert "'w' failed: watchdog" in worker.output
+    assert sql("SELECT info ->> 'failure', info ->> 'exit_code' FROM workers") == [("watchdog", "134")]
+
+
+def test_a_stuck_program_that_ignores_sigabrt_is_killed(start: Callable[..., Process], sql: Sql) -> None:
+    hangs = HANGS.replace("echo aborted; exit 0", "")
+    worker = start("--watchdog=1", "--on-stuck=kill", "--stop-timeout=1", "--", "sh", "-c", hangs)
+    assert worker.wait() == 137
+    assert sql("SELECT info ->> 'failure', info ->> 'exit_code' FROM workers") == [("watchdog", "137")]
+
+
+def test_the_socket_of_a_worker_that_was_killed_is_removed_by_the_next(
+    start: Callable[..., Process], open_directory: Path
+) -> None:
+    directory = open_directory / "leftovers"
+    directory.mkdir()
+    worker = start("--", "sh", "-c", "echo ready; exec sleep 60", TMPDIR=str(directory))
+    worker.says("ready")
+    [left] = directory.iterdir()
+    worker.signal(signal.SIGKILL)
+    worker.wait()
+    worker = start("--", "sh", "-c", "echo ready; exec sleep 60", TMPDIR=str(directory))
+    worker.says("ready")
+    assert left not in directory.iterdir()
+    assert worker.stop() == 143
+    assert not [*directory.iterdir()]
