@@ -6,6 +6,7 @@ from contextvars import ContextVar
 from typing import LiteralString, cast
 
 import psycopg
+from psycopg import sql
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, Engine, ExceptionContext, NullPool, QueuePool, create_engine, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -75,8 +76,7 @@ def through_pooler(connection: Connection) -> bool:
 @contextmanager
 def transaction(connection: Connection, begin: LiteralString) -> Iterator[None]:
     """Run in one transaction, which `begin` begins and which has the settings of its engine, pooler or not."""
-    session = session_of(connection)
-    connection.exec_driver_sql(f"{begin}; {session.local_settings}" if session.local_settings else begin)
+    connection.exec_driver_sql((sql.SQL(begin) + session_of(connection).local_settings).as_string())
     try:
         yield
         connection.exec_driver_sql("COMMIT")

@@ -10,6 +10,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from psycopg import sql
 from sqlalchemy import Connection, func, inspect, select
 
 from amp_workers.metadata_db.amp_database import amp_database
@@ -127,9 +128,8 @@ def _with_lock(url: MetadataDbUrl, run: Callable[[Connection], Result]) -> Resul
     ):
         transactional = connection.execution_options(isolation_level="READ COMMITTED")
         with transactional.begin():
-            settings = session_of(connection).local_settings
-            if settings:
-                transactional.exec_driver_sql(settings)
+            # Where the session keeps its settings, the statement must not be empty.
+            transactional.exec_driver_sql((sql.SQL("SELECT") + session_of(connection).local_settings).as_string())
             transactional.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(VERSION_TABLE, 0))))
             return run(transactional)
 

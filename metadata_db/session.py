@@ -90,9 +90,9 @@ class Session(psycopg.Connection[Any]):
     is_kept = False
     """Whether the failure of a statement is expected, and no reason to replace the session."""
 
-    begin = "BEGIN ISOLATION LEVEL READ COMMITTED NOT DEFERRABLE"
-    local_settings = ""
-    """The `SET LOCAL` statements that each transaction needs, where no session keeps settings."""
+    begin = sql.SQL("BEGIN ISOLATION LEVEL READ COMMITTED NOT DEFERRABLE")
+    local_settings = sql.Composed([])
+    """The `SET LOCAL` statements that each transaction needs, where no session keeps settings. Each begins with `;`."""
 
     def has_status(self, status: TransactionStatus) -> bool:
         """Whether the transaction, or the absence of one, is in this state."""
@@ -150,7 +150,7 @@ class _PooledCursor(psycopg.ClientCursor[Any]):
             return super().execute(query, params, **options)
         assert isinstance(query, str)
         try:
-            super().execute(f"{session.begin}; {session.local_settings}; {query}; COMMIT", params)
+            super().execute(f"{(session.begin + session.local_settings).as_string()}; {query}; COMMIT", params)
         except psycopg.Error:
             if session.has_status(TransactionStatus.INERROR):
                 super().execute("ROLLBACK")
@@ -184,7 +184,7 @@ def open_session(
         session.close()
         raise
     if read_only:
-        session.begin += " READ ONLY"
+        session.begin = sql.SQL("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY NOT DEFERRABLE")
     return session
 
 
@@ -201,8 +201,8 @@ def _set_up(session: Session, settings: dict[str, str]) -> None:
     session.through_pooler = not direct
     if not direct:
         # SET LOCAL, since a query such as set_config() takes the transaction's snapshot.
-        each = [sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), value) for name, value in settings.items()]
-        session.local_settings = sql.SQL("; ").join(each).as_string(session)
+        each = [sql.SQL("; SET LOCAL {} = {}").format(sql.Identifier(name), value) for name, value in settings.items()]
+        session.local_settings = sql.Composed(each)
         session.cursor_factory = _PooledCursor
         session.prepare_threshold = None  # the next transaction may be in a session without the statement
 

@@ -116,6 +116,8 @@ class Module:
 
     def _bound(self, scope: ast.FunctionDef | ast.Lambda | ast.Module, name: str) -> list[ast.expr | None]:
         values: list[ast.expr | None] = []
+        if isinstance(scope, ast.FunctionDef) and scope.name in EXECUTES and name in _names(scope):
+            return [ast.Constant("passed on: checked where it is called")]
         if not isinstance(scope, ast.Module):
             values += [_parameter(each) for each in (*scope.args.args, *scope.args.kwonlyargs) if each.arg == name]
         for node in ast.walk(scope):
@@ -127,6 +129,10 @@ class Module:
                 case ast.Name(id=found, ctx=ast.Store()) if found == name and not _is_plain(self._parents[node]):
                     values.append(None)
         return values
+
+
+def _names(function: ast.FunctionDef) -> list[str]:
+    return [each.arg for each in function.args.args]
 
 
 def _is_plain(binding: ast.AST) -> bool:
