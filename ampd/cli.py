@@ -11,6 +11,7 @@ import click
 
 from amp_workers.ampd.logs import configure_logs, never_block_standard_error
 from amp_workers.ampd.process_title import hide_secrets_in_process_title
+from amp_workers.ampd.signals import stop_signals
 
 DISTRIBUTION = "amp-worker-management"
 
@@ -33,7 +34,7 @@ class _Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         if cmd_name in _SERVERS:
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in stop_signals():
                 signal.signal(number, _exit)
         command: click.Command = getattr(import_module(f"amp_workers.ampd.{cmd_name}"), cmd_name)
         return command

@@ -27,8 +27,10 @@ _LEVELS = {
     "trace": logging.DEBUG,  # the level of Amp's own `ampd`, which reads the same variable
 }
 
-_LIBRARIES = ("alembic", "sqlalchemy", "psycopg", "werkzeug")
-"""What they log below a warning is not about workers."""
+_LIBRARIES = dict.fromkeys(("alembic", "sqlalchemy", "psycopg", "werkzeug"), logging.WARNING)
+"""The levels from which on libraries log: what they log below is not about workers."""
+
+_LIBRARIES["tornado"] = logging.ERROR  # clients cause its warnings, as many as they want
 
 _STANDARD_ATTRIBUTES = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"})
 """What a record has without `extra=`."""
@@ -53,8 +55,8 @@ def configure_logs() -> None:
     handler = _Handler(sys.stderr)
     handler.setFormatter(Logfmt())
     logging.basicConfig(level=_LEVELS[name], handlers=[handler], force=True)
-    for library in _LIBRARIES:
-        logging.getLogger(library).setLevel(logging.WARNING)
+    for library, level in _LIBRARIES.items():
+        logging.getLogger(library).setLevel(max(level, _LEVELS[name]))
     if ignored:
         _log.warning("%s: only a level is used here, %s; ignored: %s", ENVIRONMENT, name, ",".join(ignored))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from amp_workers.ampd.self_probe import SelfProbe
+from amp_workers.ampd.signals import stop_signals
 from amp_workers.ampd.systemd import ServiceManager
 from amp_workers.web import AddressInUse, ListenAddress, Policy
 
@@ -24,7 +25,7 @@ def run_server(
     name: str,
     threads: int,
 ) -> NoReturn:
-    """Serve until SIGTERM or SIGINT, and end the process with 0.
+    """Serve until a signal asks the process to stop, and end it with 0.
 
     Raises click.ClickException where an address cannot be listened on.
     """
@@ -35,7 +36,7 @@ def run_server(
             listeners = [address.listen() for address in addresses]
         except AddressInUse as error:
             raise click.ClickException(f"{error}. Choose another with --web.listen-address.") from error
-        serve(create_app, listeners, policy, name=name, threads=threads)
+        serve(create_app, listeners, policy, name=name, threads=threads, stop_signals=stop_signals())
     # A thread may still wait for the metadata DB, and Python would wait for the thread.
     logging.shutdown()
     os._exit(0)

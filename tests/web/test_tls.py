@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.conftest import Insert
 from tests.processes import ROOT, Processes, eventually, free_port, get, tool
 from tests.web.conftest import Authority
 from tests.web.servers import CLIENTS, HUNTER2, TLS, Served, shown_certificate, write
@@ -234,6 +235,21 @@ def test_a_certificate_if_given_is_verified_and_names_its_client(
         assert get_body(anonymous) == "None from 127.0.0.1"
         assert re.fullmatch(SUBJECT, get_body(ann))
     assert is_refused(served.connect(Authority(tmp_path / "other").client("bob")))
+
+
+def test_the_log_line_of_a_delete_has_the_address_and_the_certificate(
+    processes: Processes, tmp_path: Path, authority: Authority, database: str, insert_worker: Insert
+) -> None:
+    authority.server()
+    chain, key = authority.client("ann")
+    users = write(tmp_path / "web.yml", CLIENTS + f"basic_auth_users: {{operator: {HUNTER2}}}\n")
+    served = Served(processes, "admin", "--web.config.file", users, database=database)
+    insert_worker("w", 300)
+    client = ("--cacert", str(authority.file), "--cert", str(chain), "--key", str(key), "-u", "operator:hunter2")
+    assert served.ask("/workers/w", "-X", "DELETE", *client).status == 204
+    [line] = [line for line in served.process.output.splitlines() if "was deleted" in line]
+    fields = r'node_id=w user=operator certificate="OU=[^"]+,O=trustme [^"]+" address=127\.0\.0\.1'
+    assert re.search(f"'operator'.* {fields}$", line), line
 
 
 def test_running_responses_end_before_the_process_does(

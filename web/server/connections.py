@@ -17,6 +17,7 @@ from amp_workers.web.auth.authenticator import Peer
 from amp_workers.web.policy import Policy
 from amp_workers.web.server.application import Application
 from amp_workers.web.server.exchange import Exchange, Exchanges
+from amp_workers.web.server.handshake_log import HandshakeLog
 from amp_workers.web.tls.client_certificate import refusal, subject
 
 _IDLE_SECONDS = 10.0
@@ -44,13 +45,20 @@ class Connections(HTTPServerConnectionDelegate):
     asyncio's own accept loop, and Tornado's, run at full speed while no file descriptor is free, and log each attempt.
     """
 
-    def __init__(self, application: Application, policy: Policy, listeners: Sequence[socket.socket]) -> None:
+    def __init__(
+        self,
+        application: Application,
+        policy: Policy,
+        listeners: Sequence[socket.socket],
+        response_seconds: float = 120.0,
+    ) -> None:
         self._policy, self._listeners = policy, listeners
-        self._exchanges = Exchanges(application)
+        self._exchanges = Exchanges(application, response_seconds)
         limits = {"idle_connection_timeout": _IDLE_SECONDS, "body_timeout": _IDLE_SECONDS}
         self._http = _HttpServer(self, max_header_size=_HEADER_BYTES, **limits)
         self._peers: dict[IOStream, Peer] = {}
         self._handshakes: set[asyncio.Task[None]] = set()
+        self._handshake_log = HandshakeLog()
         self._loop = asyncio.get_running_loop()
         self._room = _connection_limit()
         self._pauses = True
@@ -77,6 +85,7 @@ class Connections(HTTPServerConnectionDelegate):
                     await asyncio.wait(self._exchanges.running)
         for handshake in self._handshakes:
             handshake.cancel()
+        self._handshake_log.close()
         await self._http.close_all_connections()
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
@@ -127,7 +136,7 @@ class Connections(HTTPServerConnectionDelegate):
         self._http.handle_stream(stream, (peer.address, 0))
 
     async def _shake_hands(self, connection: socket.socket, peer: Peer, context: ssl.SSLContext) -> None:
-        closing: socket.socket | SSLIOStream = connection
+        closing: socket.socket | SSLIOStream | None = connection
         assert peer.config.tls is not None
         try:
             async with asyncio.timeout(_IDLE_SECONDS):
@@ -138,15 +147,19 @@ class Connections(HTTPServerConnectionDelegate):
                 await stream.wait_for_handshake()
             certificate = encrypted.getpeercert() or {}
             refused = refusal(certificate, peer.config.tls.settings, resumed=bool(encrypted.session_reused))
-            if refused is not None:
-                raise PermissionError(refused)
-        except (OSError, ValueError, asyncio.CancelledError) as error:
-            if isinstance(error, ssl.SSLError | PermissionError):
-                _log.info("%s: the TLS handshake failed: %s", peer.address, error)
-            closing.close()
-            self._release()
-        else:
-            self._serve(stream, Peer(peer.address, subject(certificate) if certificate else None, peer.config))
+            if refused is None:
+                self._serve(stream, Peer(peer.address, subject(certificate) if certificate else None, peer.config))
+                closing = None
+            else:
+                self._handshake_log.add(peer.address, refused)
+        except ssl.SSLError as error:
+            self._handshake_log.add(peer.address, f"{error}")
+        except (OSError, ValueError, AttributeError):
+            pass  # the client has gone, or sent nothing for too long; see SSLIOStream for the last two
+        finally:
+            if closing is not None:
+                closing.close()
+                self._release()
 
 
 class _HttpServer(HTTPServer):

@@ -6,7 +6,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from flask import Flask
 from prometheus_client import CollectorRegistry
@@ -23,8 +23,6 @@ _SWITCH_SECONDS = 0.001
 """Threads take turns five times as often as by default, so that the event loop waits less for threads that compute. At
 0.2 ms, 8 such threads on one core serve a third of the requests."""
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
 _log = logging.getLogger("amp_workers.web")
 
 
@@ -35,8 +33,9 @@ def serve(
     *,
     name: str,
     threads: int,
+    stop_signals: Collection[signal.Signals],
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then let running responses end.
+    """Serve until one of the stop signals arrives, then let running responses end.
 
     A thread may be busy for longer, so that the caller should end the process with `os._exit`.
 
@@ -50,24 +49,27 @@ def serve(
     _share_fairly()
     scheme = "http" if policy.config.tls is None else "https"
     # The loop is not closed: closing restores the signals' default actions, and another SIGTERM would kill.
-    asyncio.new_event_loop().run_until_complete(_serve(app, listeners, policy, f"{name} listens on {scheme}", threads))
+    loop = asyncio.new_event_loop()
+    stop = asyncio.Event()
+    for number in stop_signals:
+        loop.add_signal_handler(number, stop.set)
+    application = Application(app, policy, threads)
+    loop.run_until_complete(_serve(application, listeners, policy, f"{name} listens on {scheme}", stop))
+    for number in stop_signals:
+        signal.signal(number, signal.SIG_IGN)
     _log.info("%s stopped", name)
 
 
-async def _serve(app: Flask, listeners: Sequence[socket.socket], policy: Policy, listens_on: str, threads: int) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in _SIGNALS:
-        loop.add_signal_handler(number, stop.set)
-    connections = Connections(Application(app, policy, threads), policy, listeners)
+async def _serve(
+    application: Application, listeners: Sequence[socket.socket], policy: Policy, listens_on: str, stop: asyncio.Event
+) -> None:
+    connections = Connections(application, policy, listeners)
     connections.accept()
     for listener in listeners:
         host, port = listener.getsockname()[:2]
         _log.info("%s://%s:%s", listens_on, f"[{host}]" if ":" in host else host, port)
     await stop.wait()
     await connections.drain(_DRAIN_SECONDS)
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
 
 
 def _share_fairly() -> None:
