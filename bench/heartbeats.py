@@ -21,14 +21,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 import psycopg
+from sqlalchemy.dialects import postgresql
 
 from amp_workers.metadata_db import MetadataDbUrl
 from amp_workers.metadata_db.embedded import EmbeddedPostgres
-from amp_workers.metadata_db.registrations import BEAT
+from amp_workers.metadata_db.registrations import BEAT, progress_beat
 from amp_workers.worker import Heartbeat
 from bench.scrape import FILL
 from bench.servers import connect, postgres
@@ -45,6 +47,16 @@ TARGET_P99_SECONDS = 2.0
 NAIVE = "UPDATE workers SET heartbeat_at = now() WHERE node_id = %s AND registered_at = %s"
 
 
+def _with_progress() -> str:
+    """Return our statement that carries new progress, with the same places for parameters."""
+    progress = {"progress": "<text>", "progress_age": 0.5, "watchdog_seconds": 60.0, "watchdog_triggered": None}
+    statement = progress_beat("<node_id>", datetime(2026, 1, 1, tzinfo=UTC), progress)
+    written = str(statement.compile(dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True}))  # type: ignore[no-untyped-call]
+    for literal, place in (("<text>", "'block ' || :g"), ("<node_id>", "%s"), ("2026-01-01 00:00:00+00:00", "%s")):
+        written = written.replace(f"'{literal}'", place)
+    return written
+
+
 @dataclass(frozen=True)
 class Ceiling:
     """One way to write a heartbeat."""
@@ -57,6 +69,7 @@ class Ceiling:
 
 CEILINGS = (
     Ceiling("ours", BEAT, "prepared", 50),
+    Ceiling("ours, with new progress in each", _with_progress(), "prepared", 50),
     Ceiling("ours, not prepared (through PgBouncer)", BEAT, "extended", 50),
     Ceiling("naive, but prepared, with room on the page", NAIVE, "prepared", 50),
     Ceiling("naive", NAIVE, "simple", 100),

@@ -59,7 +59,7 @@ class Program:
         self._socket = NotifySocket(progress, os.environ)
         environment = {**environment, "NOTIFY_SOCKET": self._socket.address}
         if progress.watchdog_seconds is not None:
-            environment["WATCHDOG_USEC"] = str(round(progress.watchdog_seconds * 1e6))
+            environment["WATCHDOG_USEC"] = str(max(1, round(progress.watchdog_seconds * 1e6)))
         self._lock = threading.Lock()
         self._end: ProgramEnd | None = None
         self._requests = StopRequests(stop_timeout)

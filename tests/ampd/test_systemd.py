@@ -263,6 +263,15 @@ def test_one_that_stops_says_nothing_more(systemd: Systemd) -> None:
     assert systemd.hear() == "STOPPING=1\nSTATUS=stops"
 
 
+def test_what_a_program_reports_is_passed_on_once_a_second_at_most(systemd: Systemd) -> None:
+    manager = ServiceManager({**systemd.environment})
+    started = time.monotonic()
+    for number in range(100):
+        manager.alive("works", of_program=f"block {number}")
+    assert systemd.hear().count("; block ") <= 1 + time.monotonic() - started
+    assert "STATUS=works since 20" in systemd.hear()
+
+
 def test_where_there_is_no_manager_nothing_is_told() -> None:
     manager = ServiceManager({})
     manager.alive("works")

@@ -7,13 +7,17 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from amp_workers.metadata_db import MetadataDbUrl, Progress
+from amp_workers.metadata_db.embedded import EmbeddedPostgres
+from amp_workers.metadata_db.migrate import upgrade
 from amp_workers.worker import Heartbeat, ProgressReports, Worker
 from amp_workers.worker.notify_socket import NotifySocket
 from amp_workers.worker.progress import StuckWatch
@@ -220,6 +224,31 @@ def test_progress_survives_a_registration_again(database: str, sql: Sql) -> None
         eventually(lambda: sql(REPORTED)[0][0] == "block 7")
         sql("DELETE FROM workers")
         eventually(lambda: sql(REPORTED) == [("block 7", True, "30", None)])
+
+
+def test_a_database_in_another_encoding_takes_what_it_can_store(postgres: EmbeddedPostgres) -> None:
+    url = postgres.url.replace("/postgres?", "/latin?")
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    upgrade(MetadataDbUrl.parse(url))
+    with psycopg.connect(url, autocommit=True) as connection:
+        with Worker(node_id="w", metadata_db_url=url) as worker:
+            worker.progress("block 7 of 日本")
+        assert connection.execute(REPORTED.encode()).fetchall() == [("block 7 of ??", True, None, None)]
+
+
+def test_progress_is_dated_by_the_databases_clock(database: str, sql: Sql) -> None:
+    reports = ProgressReports()
+    heartbeat = Heartbeat(MetadataDbUrl.parse(database), "w", {}, progress=reports)
+    sql("ALTER TABLE workers RENAME TO gone")
+    heartbeat.start()
+    reports.describe("block 7")
+    time.sleep(2)  # an outage
+    sql("ALTER TABLE gone RENAME TO workers")
+    eventually(lambda: sql(REPORTED) == [("block 7", True, None, None)])
+    [(age,)] = sql("SELECT extract(epoch FROM registered_at - (info ->> 'progress_at')::timestamptz) FROM workers")
+    assert 2 <= age < 20
+    heartbeat.finish()
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), 1e7])
