@@ -18,9 +18,13 @@ FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 PUBLIC = {"os._exit", "_typeshed.ReadableBuffer"}
 """Documented, in spite of their names; the latter exists for type checkers alone."""
 
+NAMED_TUPLES = {"_asdict", "_field_defaults", "_fields", "_make", "_replace"}
+"""Public in every named tuple: the underscore keeps them apart from names of fields."""
+
 
 def is_private(name: str) -> bool:
-    return name.startswith("_") and not (name.startswith("__") and name.endswith("__")) and name != "_"
+    is_special = name.startswith("__") and name.endswith("__")
+    return name.startswith("_") and not is_special and name not in {"_", *NAMED_TUPLES}
 
 
 def own_names() -> set[str]:

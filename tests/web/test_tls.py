@@ -106,7 +106,7 @@ def test_a_certificate_is_renewed_without_a_restart(processes: Processes, tmp_pa
 
 
 SLOW = """
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
 
 from flask import Flask, request
@@ -131,7 +131,7 @@ def create(registry):
 
 
 listeners = [ListenAddress("127.0.0.1", int(port)).listen() for port in sys.argv[2:]]
-serve(create, listeners, Policy(Path(sys.argv[1])), name="slow", threads=4)
+serve(create, listeners, Policy(Path(sys.argv[1])), name="slow", threads=4, stop_signals={signal.SIGTERM})
 os._exit(0)
 """
 """A server with endpoints of a test, on several ports. Python's start method of processes does not matter to it."""

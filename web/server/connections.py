@@ -85,7 +85,7 @@ class Connections(HTTPServerConnectionDelegate):
                     await asyncio.wait(self._exchanges.running)
         for handshake in self._handshakes:
             handshake.cancel()
-        self._handshake_log.close()
+        self._handshake_log.flush()
         await self._http.close_all_connections()
 
     def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
