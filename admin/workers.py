@@ -31,12 +31,11 @@ _log = logging.getLogger("amp_workers.admin")
 
 
 class AnythingConverter(BaseConverter):
-    """Whatever follows, with slashes (the server decodes %2F) and line feeds, or nothing: an id that is not valid is
-    told to be so, and is not taken for a path that does not exist."""
+    """Any text, with slashes (the server decodes %2F) and line feeds, or none: an invalid node id gets an error of its
+    own, and is not taken for a path that does not exist."""
 
     part_isolating = False
-    weight = 200  # after the routes below a node id
-    regex = r"[\s\S]*?"
+    regex = r"(?![^/]+/jobs\Z)[\s\S]*?"  # a node id's jobs have a route of their own
 
 
 def workers(

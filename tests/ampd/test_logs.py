@@ -50,7 +50,7 @@ def test_a_child_that_was_forked_while_another_thread_wrote_a_line_can_log() -> 
         eventually(lambda: is_full(stderr))
         process.stdin.write(b".")
         process.stdin.flush()
-        time.sleep(0.5)  # it forks, or waits until somebody reads
+        time.sleep(0.1)  # it forks; longer, and the child would give up a pipe that nobody reads
         output = process.communicate(timeout=20)[1].decode()
     finally:
         if process.poll() is None:
