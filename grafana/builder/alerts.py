@@ -289,7 +289,6 @@ ALERTS = (
         summary="Jobs of {job} fail",
         description=f"For {promql(JOBS_ERROR_FOR)}, every scrape has found a job of {{job}} in ERROR, or a job became "
         f"FATAL within the last {promql(FATAL_WITHIN)}.",
-        slow=True,
     ),
     Alert(
         "AmpVersionSkew",
