@@ -15,7 +15,14 @@ from typing import Any
 import psycopg
 import pytest
 
-from amp_workers.metadata_db import MetadataDbUrl, Progress
+from amp_workers.metadata_db import (
+    DEFAULT_THRESHOLDS,
+    MetadataDbUrl,
+    Progress,
+    connect,
+    get_worker,
+    single_engine,
+)
 from amp_workers.metadata_db.embedded import EmbeddedPostgres
 from amp_workers.metadata_db.migrate import upgrade
 from amp_workers.worker import Heartbeat, ProgressReports, Worker
@@ -29,6 +36,14 @@ REPORTED = (
     "SELECT info ->> 'progress', info ? 'progress_at', info ->> 'watchdog_seconds', info ->> 'watchdog_triggered'"
 )
 REPORTED += " FROM workers"
+
+
+def state(url: str) -> str:
+    """Return the state of the one worker, as the Admin API and the exporter have it."""
+    with connect(single_engine(MetadataDbUrl.parse(url), "test", statement_timeout=5), 5) as connection:
+        worker = get_worker(connection, "w", DEFAULT_THRESHOLDS)
+    assert worker is not None
+    return worker["state"]
 
 
 @pytest.fixture
@@ -195,6 +210,7 @@ def test_a_promise_is_broken_by_silence_that_was_watched(reports: ProgressReport
 def test_progress_of_an_embedded_worker_travels_with_the_heartbeat(database: str, sql: Sql) -> None:
     with Worker(node_id="w", metadata_db_url=database, watchdog=30) as worker:
         eventually(lambda: sql(REPORTED) == [(None, True, "30", None)])
+        eventually(lambda: state(database) == "active")
         worker.progress("block 7\0 of \ud800 €")
         eventually(lambda: sql(REPORTED) == [("block 7? of ? €", True, "30", None)])
         [(age,)] = sql(
@@ -303,24 +319,38 @@ time.sleep(60)
 """
 
 
-def test_a_grandchild_may_report_with_sdnotify(start: Callable[..., Process], sql: Sql) -> None:
+def test_a_grandchild_may_report_with_sdnotify(start: Callable[..., Process], sql: Sql, database: str) -> None:
     worker = start(
         "--watchdog=1.5s", "--", "sh", "-c", '"$@"; true', "sh", sys.executable, "-c", NOTIFY, WATCHDOG_PID="1"
     )
     worker.says("['WATCHDOG_USEC'] 1500000")
     eventually(lambda: sql(REPORTED) == [("from a grandchild", True, "1.5", "true")])
+    eventually(lambda: state(database) == "stuck")
+
+
+def test_a_program_that_hangs_before_its_first_report_is_stuck(
+    start: Callable[..., Process], sql: Sql, database: str
+) -> None:
+    worker = start("--watchdog=3", "--", "sh", "-c", "exec sleep 60")
+    worker.says("registered")
+    eventually(lambda: state(database) == "stuck")
+    assert worker.stop() == 143
+    assert sql("SELECT info ? 'failure' FROM workers") == [(False,)]
 
 
 HANGS = "trap 'echo aborted; exit 0' ABRT; echo ready; while :; do sleep 0.05; done"
 
 
-def test_a_stuck_program_is_ended_where_that_is_asked_for(start: Callable[..., Process], sql: Sql) -> None:
+def test_a_stuck_program_is_ended_where_that_is_asked_for(
+    start: Callable[..., Process], sql: Sql, database: str
+) -> None:
     worker = start("--watchdog=1", "--on-stuck=kill", "--", "sh", "-c", HANGS)
     assert worker.wait() == 128 + signal.SIGABRT
     assert "aborted" in worker.output
     assert "'sh' is stuck, and is ended" in worker.output
     assert "'w' failed: watchdog" in worker.output
     assert sql("SELECT info ->> 'failure', info ->> 'exit_code' FROM workers") == [("watchdog", "134")]
+    assert state(database) == "failed"
 
 
 def test_a_stuck_program_that_ignores_sigabrt_is_killed(start: Callable[..., Process], sql: Sql) -> None:
