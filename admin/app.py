@@ -6,10 +6,10 @@ from prometheus_client import CollectorRegistry
 from amp_workers.admin.docs import docs
 from amp_workers.admin.errors import register_errors
 from amp_workers.admin.fleet import fleet
+from amp_workers.admin.http_headers import register_http_headers
 from amp_workers.admin.jobs import jobs
 from amp_workers.admin.openapi import openapi
 from amp_workers.admin.telemetry import telemetry
-from amp_workers.admin.transfer import register_transfer
 from amp_workers.admin.workers import workers
 from amp_workers.metadata_db import Forgetter, JobsLog, MetadataDbUrl, Reader, Thresholds, check_schema
 from amp_workers.web import health, server_registry
@@ -26,12 +26,12 @@ def create_app(url: MetadataDbUrl, thresholds: Thresholds, registry: CollectorRe
     reader = Reader(url, "ampd admin", connections=CONNECTIONS, statement_timeout=QUERY_TIMEOUT_SECONDS)
     forgetter = Forgetter(url, "ampd admin", statement_timeout=QUERY_TIMEOUT_SECONDS)
     app = Flask("amp_workers.admin", static_folder=None)
-    # A node id with two slashes is an invalid one, and not another address to redirect to.
+    # Werkzeug would redirect a path with two slashes. Here it holds an invalid node id, which is an error.
     app.url_map.merge_slashes = False
-    # What OPTIONS would tell, /openapi.json does.
+    # /openapi.json describes the methods, so OPTIONS is not allowed.
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     register_errors(app)
-    register_transfer(app)
+    register_http_headers(app)
     app.register_blueprint(
         health(lambda: reader.query(check_schema, QUERY_TIMEOUT_SECONDS), lambda: reader.replay_lag.warning)
     )

@@ -1,11 +1,11 @@
-"""Every error of the API, of any status, in one shape: `{"error_code", "error_message"}`."""
+"""Every error of the API has one shape, whatever its status: `{"error_code", "error_message"}`."""
 
 import logging
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
-from amp_workers.admin.body import json_response
+from amp_workers.admin.json_body import json_response
 from amp_workers.admin.parameters import InvalidParameter
 from amp_workers.errors import AmpError
 from amp_workers.metadata_db import InvalidNodeId, MetadataDbError, NotInDatabase, NotWritable, WorkerAlive, WorkerInUse
@@ -18,12 +18,12 @@ class WorkerNotFound(AmpError):
 
 
 class AuthenticationRequired(AmpError):
-    """The request would change something, and nobody knows who sent it."""
+    """The request would delete a worker, and no authentication is configured."""
 
     def __init__(self) -> None:
         super().__init__(
-            "only an authenticated client can delete a worker, and this Admin API asks nobody who they are: start "
-            "`ampd admin` with --auth-token-file or --web.config.file"
+            "only an authenticated client can delete a worker, and no authentication is configured: start `ampd admin` "
+            "with --auth-token-file or --web.config.file"
         )
 
 
@@ -38,7 +38,7 @@ ERRORS: dict[type[Exception], tuple[int, str]] = {
     WorkerInUse: (409, "WORKER_IN_USE"),
     MetadataDbError: (503, "METADATA_DB_UNAVAILABLE"),
 }
-"""What can go wrong in a request, and how it is told."""
+"""Status and error code of each exception that a request can raise."""
 
 HTTP_ERRORS = {
     401: "UNAUTHORIZED",
@@ -47,11 +47,11 @@ HTTP_ERRORS = {
     429: "TOO_MANY_REQUESTS",
     503: "METADATA_DB_UNAVAILABLE",
 }
-"""What the framework refuses before it is a request of ours, and what `web` refuses or keeps to itself."""
+"""Error codes of the statuses that Flask and `web` return by themselves."""
 
 
 def register_errors(app: Flask) -> None:
-    """Have the application answer every failure in the documented shape."""
+    """Register error handlers that return every failure in the documented shape."""
 
     def known_error(error: Exception) -> Response:
         kind = next(kind for kind in ERRORS if isinstance(error, kind))
@@ -65,7 +65,7 @@ def register_errors(app: Flask) -> None:
         status = error.code or 500
         code = HTTP_ERRORS.get(status, "BAD_REQUEST" if status < 500 else "INTERNAL_ERROR")
         message = {
-            404: f"there is nothing at {request.path!r}; /docs tells what there is",
+            404: f"not found: {request.path!r}. See /docs for the available endpoints",
             405: f"{request.method} is not allowed at {request.path!r}",
         }.get(status, error.description or error.name)
         response = error_response(status, code, message)
@@ -76,9 +76,9 @@ def register_errors(app: Flask) -> None:
 
     @app.errorhandler(Exception)
     def internal_error(error: Exception) -> Response:
-        # What went wrong is for the log: the client gets nothing that could hold a secret.
-        _log.error("a request failed", exc_info=error)
-        return error_response(500, "INTERNAL_ERROR", "the Admin API failed; its log says why")
+        # An unexpected exception may hold a secret: the client gets a fixed text, and the log the exception.
+        _log.error("request failed", exc_info=error, extra={"method": request.method, "path": request.path})
+        return error_response(500, "INTERNAL_ERROR", "internal error of the Admin API; see its log")
 
 
 def error_response(status: int, code: str, message: str) -> Response:

@@ -4,7 +4,7 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from amp_workers.admin.body import json_response
+from amp_workers.admin.json_body import json_response
 from amp_workers.admin.parameters import no_parameters
 from amp_workers.admin.single_flight import SingleFlight
 from amp_workers.metadata_db import Jobs, JobsLog, Reader, Thresholds, count_fleet

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from flask import Blueprint, Response, request
 from sqlalchemy import Connection
 
-from amp_workers.admin.body import json_response
 from amp_workers.admin.errors import WorkerNotFound
+from amp_workers.admin.json_body import json_response
 from amp_workers.admin.parameters import InvalidParameter, check_names, limit_of, shown
 from amp_workers.metadata_db import (
     Job,

@@ -1,4 +1,4 @@
-"""`/openapi.json`: the API's description, written by hand in the file beside this one."""
+"""`/openapi.json`: the description of the API, which is a file of this package, maintained by hand."""
 
 from importlib.resources import files
 

@@ -1,4 +1,4 @@
-"""The parameters of a request: what is not known is refused, and not overlooked."""
+"""Query parameters. An unknown parameter is an error: a filter with a typing error must not select every worker."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -16,11 +16,11 @@ _LIMIT = re.compile(r"[1-9][0-9]{0,4}")
 
 
 class InvalidParameter(AmpError):
-    """A parameter that there is not, or a value that it cannot have; the message names it and what is allowed."""
+    """An unknown parameter or an invalid value. The message names it, and what is allowed."""
 
 
 def no_parameters(given: MultiDict[str, str]) -> None:
-    """Refuse every parameter: a `DELETE …?dry_run=1` must not delete."""
+    """Refuse all parameters: `DELETE …?dry_run=1` must not delete."""
     check_names(given, ())
 
 
@@ -50,9 +50,9 @@ def check_names(given: MultiDict[str, str], allowed: Sequence[str]) -> None:
     for name, values in given.lists():
         if name not in allowed:
             known = f"allowed are {', '.join(allowed)}" if allowed else "none is allowed here"
-            raise InvalidParameter(f"there is no parameter {shown(name)}: {known}")
+            raise InvalidParameter(f"unknown parameter {shown(name)}: {known}")
         if len(values) > 1:
-            raise InvalidParameter(f"parameter {name} is given {len(values)} times: once is allowed")
+            raise InvalidParameter(f"parameter {name} is given {len(values)} times; it is allowed once")
 
 
 def _states(values: Mapping[str, str]) -> tuple[State, ...]:
@@ -114,7 +114,7 @@ def limit_of(values: Mapping[str, str]) -> int | None:
 
 
 def _text(values: Mapping[str, str], name: str) -> str | None:
-    """Any text but none, and not the one character that PostgreSQL has no place for."""
+    """Return a text that is not empty. PostgreSQL cannot store NUL."""
     if name not in values:
         return None
     if not values[name] or "\0" in values[name]:
@@ -123,5 +123,5 @@ def _text(values: Mapping[str, str], name: str) -> str | None:
 
 
 def shown(value: str) -> str:
-    """One line, and a short one, whatever somebody sent."""
+    """Return a value in one short line, for an error message."""
     return repr(value if len(value) <= 40 else f"{value[:40]}…")

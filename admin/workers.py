@@ -9,8 +9,8 @@ from flask.sansio.blueprints import BlueprintSetupState
 from sqlalchemy import Connection
 from werkzeug.routing import BaseConverter
 
-from amp_workers.admin.body import entity_tag, json_response, workers_body
 from amp_workers.admin.errors import AuthenticationRequired, WorkerNotFound
+from amp_workers.admin.json_body import entity_tag, json_response, workers_body
 from amp_workers.admin.parameters import no_parameters, selection
 from amp_workers.metadata_db import (
     EVERY_WORKER,
@@ -31,8 +31,8 @@ _log = logging.getLogger("amp_workers.admin")
 
 
 class AnythingConverter(BaseConverter):
-    """Any text, with slashes (the server decodes %2F) and line feeds, or none: an invalid node id gets an error of its
-    own, and is not taken for a path that does not exist."""
+    """Matches any text: slashes (the server decodes %2F), line feeds, or nothing. An invalid node id is then refused as
+    such, and not reported as a path that does not exist."""
 
     part_isolating = False
     regex = r"(?![^/]+/jobs\Z)[\s\S]*?"  # a node id's jobs have a route of their own
@@ -41,7 +41,7 @@ class AnythingConverter(BaseConverter):
 def workers(
     reader: Reader, forgetter: Forgetter, thresholds: Thresholds, timeout_seconds: float, jobs_log: JobsLog
 ) -> Blueprint:
-    """Return the routes of workers; the metadata DB has so many seconds for each request."""
+    """Return the routes of workers. timeout_seconds: of the metadata DB, for each request."""
     blueprint = Blueprint("workers", __name__)
 
     def read_some(connection: Connection, asked: Selection) -> list[Worker]:
@@ -62,7 +62,7 @@ def workers(
     @blueprint.get("/workers")
     def list_some() -> Response:
         wanted = selection(request.args)
-        # One more than asked for, which tells whether another page is.
+        # One worker more than the limit shows whether another page follows.
         asked = wanted if wanted.limit is None else replace(wanted, limit=wanted.limit + 1)
         found = reader.query(lambda connection: read_some(connection, asked), timeout_seconds)
         page = found[: wanted.limit]

@@ -1,7 +1,7 @@
 """Worker management for an Amp fleet. The public API is `Worker`, which embeds a worker in a Python program, and its
 errors.
 
-The rooms of this package are links to the folders of the repository. An installation has the folders themselves.
+In the repository, the subpackages are links to its top-level folders.
 """
 
 from typing import TYPE_CHECKING

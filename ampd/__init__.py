@@ -1,1 +1,1 @@
-"""The `ampd` command: it wires the rooms together and has no logic of its own."""
+"""The `ampd` command, which wires the rooms together."""

@@ -33,7 +33,7 @@ _THREADS = 4
     "--auth-token-file",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Tokens that clients must show one of, one a line; # begins a comment. Read again when it changes.  "
+    help="File of bearer tokens, one per line; # starts a comment. Read again when it changes.  "
     f"[env var {TOKEN_ENVIRONMENT}: one token]",
 )
 @threshold_options
@@ -46,9 +46,9 @@ def admin(
     lost_after: float,
     forget_after: float,
 ) -> None:
-    """Serve the Admin API, which ampctl talks to.
+    """Serve the Admin API, which ampctl uses.
 
-    It starts without the metadata DB: its answers say so until that is back.
+    It also starts while the metadata DB is unavailable: until it is available, requests get status 503.
 
     \b
     Example:

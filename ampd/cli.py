@@ -1,4 +1,4 @@
-"""The entry point: the commands, and the one place where a failure becomes a line and an exit code."""
+"""The entry point of `ampd` and its subcommands."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ DISTRIBUTION = "amp-worker-management"
 
 
 COMMANDS = ("solo", "migrate", "worker", "admin", "exporter")
-"""Each is a module of this package, with a command of the same name in it."""
+"""Each is a module of this package that defines a command of the same name."""
 
 
 _SERVERS = ("admin", "exporter")
@@ -25,7 +25,7 @@ _SERVERS = ("admin", "exporter")
 
 
 class _Commands(click.Group):
-    """Imports a command when it is asked for: a worker has no need of what serves HTTP, which is 12 MB."""
+    """Imports a command when it is called: the HTTP server would cost each worker 12 MB of memory."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - Click's signature
         return list(COMMANDS)
@@ -45,7 +45,7 @@ class _Commands(click.Group):
 def ampd() -> None:
     """Worker management for an Amp fleet.
 
-    Workers heartbeat into a PostgreSQL metadata DB; the Admin API and the Prometheus exporter show how they are.
+    Workers send heartbeats to a PostgreSQL metadata DB; the Admin API and the Prometheus exporter show their states.
 
     \b
     Try it, with nothing else installed:
@@ -59,7 +59,7 @@ def ampd() -> None:
       ampd admin
       ampd exporter
 
-    AMP_LOG sets how much is logged: error, warn, info (the default), debug or trace.
+    AMP_LOG sets the log level: error, warn, info (the default), debug or trace.
     """
     hide_secrets_in_process_title(sys.argv)
     configure_logs()

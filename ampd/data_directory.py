@@ -1,4 +1,4 @@
-"""The directory that one `ampd solo` keeps its data in."""
+"""The data directory of `ampd solo`, locked for one process."""
 
 import fcntl
 import os
@@ -15,18 +15,18 @@ class DataDirectoryError(AmpError):
 
 @contextmanager
 def data_directory(path: Path) -> Iterator[Path]:
-    """Hold a data directory, made if it was not there, so that no other process uses it at the same time.
+    """Lock a data directory, which is created if it does not exist.
 
-    A directory that was made for nothing is taken away again.
+    A new directory is removed again if the block fails before anything is written to it.
 
     Raises:
         DataDirectoryError: another process holds it, or it cannot be written.
     """
-    made = not path.exists()
+    is_new = not path.exists()
     lock_path = path / "lock"
     try:
         path.mkdir(parents=True, exist_ok=True)
-        if made:
+        if is_new:
             path.chmod(0o755)
         descriptor = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
@@ -36,17 +36,17 @@ def data_directory(path: Path) -> Iterator[Path]:
     try:
         _lock(descriptor, path)
         yield path
-        made = False
+        is_new = False
     finally:
-        if made:
+        if is_new:
             lock_path.unlink()
-            with suppress(OSError):  # it is kept where there is something in it by now
+            with suppress(OSError):  # a directory that is not empty is kept
                 path.rmdir()
         os.close(descriptor)
 
 
 def _lock(descriptor: int, path: Path) -> None:
-    """Take a lock that the kernel gives back when this process ends, however it ends."""
+    """Take a lock that the kernel releases when this process ends, however it ends."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

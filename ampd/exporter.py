@@ -43,7 +43,8 @@ _THREADS = 8
     type=click.Choice(["all", "unhealthy", "none"]),
     default="all",
     show_default=True,
-    help="Which workers have series of their own: all but the forgotten ones, only stale and lost ones, or none.",
+    help="Which workers have series: all but the forgotten ones, only the unhealthy ones (failed, lost, stale, stuck), "
+    "or none.",
 )
 @web_config_option
 @threshold_options
@@ -60,8 +61,8 @@ def exporter(
 ) -> None:
     """Serve the fleet's metrics to Prometheus.
 
-    It only reads, with two connections at most, and answers even when the metadata DB does not:
-    amp_metadata_db_up is 0 then.
+    The exporter only reads, with at most two connections. While the metadata DB is unavailable, it still answers, with
+    amp_metadata_db_up 0.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""How every `ampd` process logs: one line an event, in logfmt, on standard error."""
+"""Logging of every `ampd` process: logfmt on standard error, one line per event."""
 
 import json
 import logging
@@ -28,12 +28,12 @@ _LEVELS = {
 }
 
 _LIBRARIES = dict.fromkeys(("alembic", "sqlalchemy", "psycopg", "werkzeug"), logging.WARNING)
-"""The levels from which on libraries log: what they log below is not about workers."""
+"""The lowest levels at which messages of libraries are logged."""
 
-_LIBRARIES["tornado"] = logging.ERROR  # clients cause its warnings, as many as they want
+_LIBRARIES["tornado"] = logging.ERROR  # clients can cause any number of its warnings
 
 _STANDARD_ATTRIBUTES = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"})
-"""What a record has without `extra=`."""
+"""The attributes of a record that has no `extra=`."""
 
 _BARE = re.compile(r"[\w./:@+,-]+", re.ASCII)
 
@@ -41,7 +41,7 @@ _log = logging.getLogger("amp_workers.ampd")
 
 
 def never_block_standard_error() -> None:
-    """Let no write to standard error block this process: log lines, error messages, tracebacks."""
+    """Replace sys.stderr by a stream that never blocks: for log lines, error messages and tracebacks."""
     sys.stderr = unblocked(sys.__stderr__.fileno() if sys.__stderr__ else 2, _dropped)
 
 
@@ -58,16 +58,17 @@ def configure_logs() -> None:
     for library, level in _LIBRARIES.items():
         logging.getLogger(library).setLevel(max(level, _LEVELS[name]))
     if ignored:
-        _log.warning("%s: only a level is used here, %s; ignored: %s", ENVIRONMENT, name, ",".join(ignored))
+        fields = {"ignored": ",".join(ignored)}
+        _log.warning("%s: directives for targets are ignored; the level is %s", ENVIRONMENT, name, extra=fields)
 
 
 def log_level(environ: Mapping[str, str], default: str = DEFAULT_LEVEL) -> tuple[str, list[str]]:
-    """Return the level that AMP_LOG names, and its directives for targets of Amp's own, which mean nothing here.
+    """Return the level that AMP_LOG names, and its directives for targets of Amp's Rust programs, which are ignored.
 
     `info,amp=debug` is the level `info` and the directive `amp=debug`.
 
     Raises:
-        click.UsageError: it is one word, and not a level.
+        click.UsageError: AMP_LOG is a single word that is not a level.
     """
     value = environ.get(ENVIRONMENT, "").strip()
     directives = [each.strip() for each in value.split(",") if each.strip()]
@@ -79,7 +80,7 @@ def log_level(environ: Mapping[str, str], default: str = DEFAULT_LEVEL) -> tuple
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """A process that is about to end without Python's own end, as the guard of a program is, closes its handlers."""
+    """Writes what is queued when it is closed: the reaper ends with `os._exit`, after `logging.shutdown`."""
 
     def close(self) -> None:
         drain()
@@ -87,7 +88,7 @@ class _Handler(logging.StreamHandler[TextIO]):
 
 
 def add_log_fields(**fields: object) -> None:
-    """Have every line of this process, and of those that it forks, carry fields such as `node_id`."""
+    """Add fields such as `node_id` to every line of this process and of the processes that it forks."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler.formatter, Logfmt):
             handler.formatter.fields.update(fields)
@@ -96,7 +97,7 @@ def add_log_fields(**fields: object) -> None:
 class Logfmt(logging.Formatter):
     """`ts=2025-01-15T17:20:15.123Z level=info component=worker msg="registered" node_id=worker-01`.
 
-    The fields after `msg` are those of `extra=`, and those of the process. One that is None is left out.
+    The fields after `msg` are those of the process and those of `extra=`. A field that is None is omitted.
     """
 
     def __init__(self) -> None:
@@ -126,11 +127,11 @@ def _value(value: object) -> str:
 
 
 def _quoted(text: str) -> str:
-    """As parsers of logfmt read it: with JSON's escapes."""
+    """Quote a text with the escapes of JSON, which parsers of logfmt read."""
     return json.dumps(text, ensure_ascii=False)
 
 
 def _dropped(lines: int) -> str:
     text = "1 line" if lines == 1 else f"{lines} lines"
-    message = f"{text} dropped: standard error was not read, or refused them"
+    message = f"{text} dropped: standard error was not read, or is closed"
     return Logfmt().format(logging.LogRecord(_log.name, logging.WARNING, "", 0, message, None, None))

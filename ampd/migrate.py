@@ -22,8 +22,8 @@ def _print_grants(context: click.Context, _parameter: click.Parameter, asked: bo
     is_eager=True,
     expose_value=False,
     callback=_print_grants,
-    help="Print SQL for psql that makes three roles with no more rights than they need (owner, worker, reader), and "
-    "exit. No metadata DB is needed for it.",
+    help="Print SQL for psql that creates three roles with the least privileges (owner, worker, reader), and exit. It "
+    "needs no metadata DB.",
 )
 @click.option(
     "--timeout",
@@ -36,8 +36,8 @@ def _print_grants(context: click.Context, _parameter: click.Parameter, asked: bo
 def migrate(metadata_db_url: MetadataDbUrl, timeout: float) -> None:
     """Create the workers table in the metadata DB, or bring it up to date.
 
-    Safe to run again, and from several places at once. A database that is Amp's own is left as it is. A metadata DB
-    that is unavailable is waited for; one that refuses, because of a wrong password say, is an error at once.
+    Safe to run again, and from several machines at once. Amp's own database is not changed. The command retries while
+    the metadata DB is unavailable; where it refuses, as for a wrong password, the command fails at once.
 
     \b
     Examples:

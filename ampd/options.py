@@ -1,4 +1,4 @@
-"""Options that more than one command has."""
+"""Options that several commands share."""
 
 import re
 from collections.abc import Callable
@@ -24,7 +24,7 @@ class _MetadataDbUrlType(click.ParamType[MetadataDbUrl]):
     name = "url"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> MetadataDbUrl:
-        if isinstance(value, MetadataDbUrl):  # of a file
+        if isinstance(value, MetadataDbUrl):  # from --metadata-db-url-file
             return value
         try:
             return MetadataDbUrl.parse(value)
@@ -33,10 +33,10 @@ class _MetadataDbUrlType(click.ParamType[MetadataDbUrl]):
 
 
 def thresholds(stale_after: float, lost_after: float, forget_after: float) -> Thresholds:
-    """Return what the three options say.
+    """Return the thresholds of the three options.
 
     Raises:
-        click.UsageError: they contradict themselves.
+        click.UsageError: they contradict each other.
     """
     try:
         return Thresholds(stale_after, lost_after, forget_after)
@@ -83,13 +83,13 @@ def metadata_db_option(command: Command) -> Command:
         show_envvar=True,
         required=True,
         metavar="URL",
-        help="The metadata DB: postgresql://user:password@host:5432/database. Better kept in the environment, where "
-        "no other user can read the password.",
+        help="The metadata DB: postgresql://user:password@host:5432/database. Prefer the environment, where other "
+        "users cannot read the password.",
     )(url_file_option(command))
 
 
 def listen_option(name: str, default: str, parameter: str = "listen_address") -> Callable[[Command], Command]:
-    """Where a server listens."""
+    """The address on which a server listens."""
     return click.option(
         name,
         parameter,
@@ -97,19 +97,19 @@ def listen_option(name: str, default: str, parameter: str = "listen_address") ->
         default=default,
         show_default=True,
         metavar="HOST:PORT",
-        help="Where to serve HTTP. :PORT serves on every address of the machine.",
+        help="Address on which to serve HTTP. :PORT is every address of the machine.",
     )
 
 
 def web_config_option(command: Command) -> Command:
-    """The web configuration file, as exporter-toolkit's servers have it."""
+    """The web configuration file, in the format of exporter-toolkit."""
     return click.option(
         "--web.config.file",
         "web_config_file",
         type=click.Path(path_type=Path, dir_okay=False),
         metavar="FILE",
-        help="TLS, users and headers: a web configuration file as Prometheus's exporters have it. Read again when it, "
-        "or a certificate, changes.",
+        help="Web configuration file of the Prometheus exporters: TLS, users and headers. Read again when it or a "
+        "certificate changes.",
     )(command)
 
 
@@ -130,9 +130,9 @@ def policy(
 
 
 def threshold_options(command: Command) -> Command:
-    """The ages at which a worker changes its state."""
+    """The heartbeat ages at which a worker changes its state."""
     for name, default, text in (
-        ("--forget-after", DEFAULT_THRESHOLDS.forget_after, "of being lost or stopped a worker is forgotten"),
+        ("--forget-after", DEFAULT_THRESHOLDS.forget_after, "of being lost, failed or stopped a worker is forgotten"),
         ("--lost-after", DEFAULT_THRESHOLDS.lost_after, "without a heartbeat a worker is lost"),
         ("--stale-after", DEFAULT_THRESHOLDS.stale_after, "without a heartbeat a worker is stale"),
     ):

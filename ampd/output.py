@@ -1,7 +1,7 @@
-"""Standard output and error that never block this process, however slowly they are read.
+"""Standard output and error that never block this process.
 
-A terminal that is stopped by Ctrl-S, a pipe that nobody reads and a log collector that hangs block every write to them,
-for ever. A heartbeat must not wait for that, and neither must a stop.
+A terminal that is stopped by Ctrl-S, a pipe without a reader and a log collector that hangs block every write. No
+heartbeat and no stop may wait for them.
 """
 
 import atexit
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 _LIMIT_BYTES = 1024 * 1024
-"""What waits to be written, at most. More is dropped, and the number of lines is reported."""
+"""Limit of the queue. Lines beyond it are dropped, and their number is reported."""
 
 _EXIT_SECONDS, _STALL_SECONDS = 3.0, 0.4
-"""How long the end of the process waits for what is queued: in all, and while nobody reads."""
+"""How long the process waits at its end for the queue to be written: in all, and while the descriptor is full."""
 
-_LOOK_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 
 _streams: list["_Output"] = []
 
 
 def unblocked(descriptor: int, dropped: Callable[[int], str]) -> TextIO:
-    """Return a text stream that writes to a descriptor from a thread, and drops lines rather than wait.
+    """Return a text stream that writes to a descriptor from a thread, and drops lines when its queue is full.
 
     dropped: returns the line that reports so many dropped lines.
     """
@@ -41,13 +41,13 @@ def unblocked(descriptor: int, dropped: Callable[[int], str]) -> TextIO:
 
 
 def drain() -> None:
-    """Wait for what is still to be written, unless nobody reads it."""
+    """Wait until the queues are written, or until their descriptors have been full for too long."""
     for stream in _streams:
         stream.drain()
 
 
 class _Output(io.RawIOBase):
-    """A bounded queue. A thread writes for as long as something is queued, so that a quiet process has none."""
+    """A bounded queue and a thread that writes it. The thread ends when the queue is empty."""
 
     def __init__(self, descriptor: int, dropped: Callable[[int], str]) -> None:
         self._descriptor, self._describe_dropped = descriptor, dropped
@@ -66,7 +66,7 @@ class _Output(io.RawIOBase):
         self._thread: threading.Thread | None = None
 
     def _after_fork(self) -> None:
-        """What was queued is the parent's, which has the thread that writes it."""
+        """Discard the queue in the child: the parent writes it."""
         self._changed = threading.Condition()
         self._reset()
 
@@ -90,13 +90,13 @@ class _Output(io.RawIOBase):
         return len(text)
 
     def drain(self) -> None:
-        """Wait until all is written, for at most _EXIT_SECONDS, and not for a reader that does not read."""
+        """Wait until the queue is written: at most _EXIT_SECONDS, and _STALL_SECONDS while the descriptor is full."""
         ends = time.monotonic() + _EXIT_SECONDS
         stalled_since: float | None = None
         with self._changed:
             while self._queue and time.monotonic() < ends:
-                # A busy machine may be slow to run the thread; only a full descriptor shows that nobody reads.
-                if self._changed.wait(_LOOK_SECONDS) or self._is_writable():
+                # Under load the thread may run late. Only a full descriptor shows that nothing reads.
+                if self._changed.wait(_POLL_SECONDS) or self._is_writable():
                     stalled_since = None
                 elif stalled_since is None:
                     stalled_since = time.monotonic()
@@ -104,9 +104,9 @@ class _Output(io.RawIOBase):
                     return
 
     def _is_writable(self) -> bool:
-        looking = select.poll()
-        looking.register(self._descriptor, select.POLLOUT)
-        return bool(looking.poll(0))
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLOUT)
+        return bool(poll.poll(0))
 
     def _append(self, text: bytes) -> None:
         self._queue.append(text)
@@ -118,7 +118,7 @@ class _Output(io.RawIOBase):
             self._dropped_lines = 0
 
     def _run(self) -> None:
-        # A signal that is delivered to this thread would not wake the main thread, which handles it.
+        # A signal delivered to this thread would not wake the main thread, which handles signals.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while True:
             with self._changed:
@@ -139,14 +139,14 @@ class _Output(io.RawIOBase):
 
 
 def _write(descriptor: int, text: bytes) -> bool:
-    """Write all of a text, and return whether it was accepted: a pipe may be closed, a disk full."""
+    """Write all of a text; return False where that fails: the pipe is closed, or the disk is full."""
     while text:
         try:
             text = text[os.write(descriptor, text) :]
-        except BlockingIOError:  # another process that has the same terminal or pipe made it non-blocking
-            waiting = select.poll()
-            waiting.register(descriptor, select.POLLOUT)
-            waiting.poll()
+        except BlockingIOError:  # another process made the shared terminal or pipe non-blocking
+            poll = select.poll()
+            poll.register(descriptor, select.POLLOUT)
+            poll.poll()
         except OSError:
             return False
     return True
@@ -157,7 +157,7 @@ def _lines(text: bytes) -> int:
 
 
 def _open_up_to(descriptor: int) -> None:
-    """Open /dev/null in place of a standard stream that is closed: the next file or socket would get its number."""
+    """Open /dev/null for standard streams that are closed: otherwise the next file or socket gets their numbers."""
     while (opened := os.open(os.devnull, os.O_RDWR)) <= descriptor:
         os.set_inheritable(opened, True)
     os.close(opened)

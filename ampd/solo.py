@@ -1,4 +1,4 @@
-"""`ampd solo`: a whole small fleet on one machine, with a PostgreSQL of its own."""
+"""`ampd solo`: a small fleet on one machine, with an embedded PostgreSQL."""
 
 import os
 import shutil
@@ -28,12 +28,12 @@ from amp_workers.web import AddressInUse, ListenAddress
 
 _STOP_SECONDS = 3.4
 _STOP_POSTGRES_SECONDS = 1.5
-"""Everything is stopped within 5 s. A worker that is killed before it recorded its stop seems to have died."""
+"""Together less than 5 s. A worker that is killed before it has recorded its stop would become lost."""
 
 _TICK_SECONDS = 0.1
 
 _PORT_PATIENCE_SECONDS = 2.0
-"""What a solo that was killed leaves behind ends by itself, but not in the same instant."""
+"""The child processes of a solo that was killed end by themselves, and hold their ports until then."""
 
 
 _NOT_FOR_CHILDREN = {*URL_ENVIRONMENT, URL_FILE_ENVIRONMENT, *SERVICE_MANAGER_ENVIRONMENT}
@@ -41,7 +41,7 @@ _NOT_FOR_CHILDREN = {*URL_ENVIRONMENT, URL_FILE_ENVIRONMENT, *SERVICE_MANAGER_EN
 
 
 class _Interrupted(BaseException):
-    """A signal asks to stop, at any point."""
+    """Raised by the signal handler, at any point of the program."""
 
 
 @click.command()
@@ -50,7 +50,7 @@ class _Interrupted(BaseException):
     type=click.Path(path_type=Path, file_okay=False),
     default=".amp",
     show_default=True,
-    help="Where the metadata DB is kept. The next start finds it there again.",
+    help="Directory of the metadata DB. The next start uses it again.",
 )
 @click.option(
     "--workers",
@@ -62,9 +62,9 @@ class _Interrupted(BaseException):
 @listen_option("--admin.listen-address", ADMIN_ADDRESS, "admin_address")
 @listen_option("--exporter.listen-address", EXPORTER_ADDRESS, "exporter_address")
 def solo(data_dir: Path, workers: int, admin_address: ListenAddress, exporter_address: ListenAddress) -> None:
-    """Run a whole small fleet here: metadata DB, workers, Admin API and exporter.
+    """Run a small fleet on this machine: metadata DB, workers, Admin API and exporter.
 
-    Needs no PostgreSQL: it brings its own, which listens on no network. What dies is started again. Ctrl-C stops
+    It includes a PostgreSQL, which listens on no network. A process that exits is restarted. Ctrl-C stops
     everything; the data stays.
 
     \b
@@ -104,7 +104,7 @@ def _run(directory: Path, workers: int, admin_address: ListenAddress, exporter_a
         owner = account()
         place = find_place(directory / "postgres", owner)
         if place.moved_because is not None:
-            _say(f"{place.moved_because}: the metadata DB goes to {place.directory} instead")
+            _say(f"{place.moved_because}: the metadata DB is kept in {place.directory} instead")
         postgres = EmbeddedPostgres(place, owner)
     except EmbeddedPostgresError as error:
         raise click.ClickException(str(error)) from error
@@ -136,7 +136,7 @@ def _run(directory: Path, workers: int, admin_address: ListenAddress, exporter_a
             child.terminate()
         for child in children:
             child.wait_or_kill(ends)
-        # Last, so that the workers could record that they stopped on purpose.
+        # PostgreSQL stops last, so that the workers can record their stop.
         postgres.stop(_STOP_POSTGRES_SECONDS)
         _say("stopped")
 
@@ -146,7 +146,7 @@ def _children(url: str, workers: int, admin_address: ListenAddress, exporter_add
 
     inherited = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_CHILDREN}
     environment = inherited | {LOG_ENVIRONMENT: log_level(os.environ, default="warn")[0], URL_ENVIRONMENT[0]: url}
-    # -P: a directory named worker or admin where the user happens to stand must not be imported for ours.
+    # -P: Python must not import modules from the current directory.
     ampd = [*die_with_parent("TERM"), sys.executable, "-P", "-m", "amp_workers.ampd"]
     commands = [
         ("the Admin API", ["admin", "--web.listen-address", str(admin_address)]),

@@ -1,4 +1,4 @@
-"""Child processes that are kept running: one that dies is started again, with a back-off, and said so."""
+"""Supervises child processes: a child that exits is restarted with backoff, and each restart is reported."""
 
 import signal
 import subprocess
@@ -12,11 +12,11 @@ FIRST_BACKOFF_SECONDS = 1.0
 LONGEST_BACKOFF_SECONDS = 30.0
 
 _STEADY_SECONDS = 60.0
-"""A child that ran for so long has its next death counted as the first."""
+"""The backoff of a child that ran for so long starts from the beginning."""
 
 
 class Child(Protocol):
-    """Something that runs as a child process."""
+    """A process that the supervisor starts and restarts."""
 
     @property
     def name(self) -> str: ...
@@ -29,7 +29,7 @@ class Child(Protocol):
 
 
 class Command:
-    """A command line as a child."""
+    """A child process that runs a command line."""
 
     def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
         self._name = name
@@ -41,7 +41,7 @@ class Command:
         return self._name
 
     def launch(self) -> None:
-        # A session of its own: a terminal's Ctrl-C must reach the supervisor alone.
+        # In a session of its own: Ctrl-C in a terminal must reach the supervisor only.
         self._process = subprocess.Popen(
             self._arguments, env=self._environment, stdin=subprocess.DEVNULL, start_new_session=True
         )
@@ -50,12 +50,12 @@ class Command:
         return None if self._process is None else self._process.poll()
 
     def terminate(self) -> None:
-        """Ask the process to end."""
+        """Send SIGTERM to the process if it runs."""
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
 
     def wait_or_kill(self, until: float) -> None:
-        """Wait for the process until a moment of the monotonic clock, then end it."""
+        """Wait for the process until a time of the monotonic clock, then kill it."""
         if self._process is None:
             return
         with suppress(subprocess.TimeoutExpired):
@@ -74,14 +74,14 @@ class _Watched:
 
 
 class Supervisor:
-    """Watches running children. `tick` is to be called a few times a second."""
+    """Restarts children. Call `tick` a few times per second."""
 
     def __init__(self, children: Sequence[Child], say: Callable[[str], None]) -> None:
         self._watched = [_Watched(child, time.monotonic()) for child in children]
         self._say = say
 
     def tick(self) -> None:
-        """Notice who died, and start again whose time has come."""
+        """Reap exited children; restart those whose backoff has expired."""
         now = time.monotonic()
         for watched in self._watched:
             if watched.restart_at is not None:
@@ -96,13 +96,13 @@ class Supervisor:
     def _schedule(self, watched: _Watched, status: int, now: float) -> None:
         if now - watched.launched_at >= _STEADY_SECONDS:
             watched.backoff = FIRST_BACKOFF_SECONDS
-        self._say(f"{watched.child.name} {ending(status)}; starting it again in {watched.backoff:.0f} s")
+        self._say(f"{watched.child.name} {ending(status)}; restarting it in {watched.backoff:.0f} s")
         watched.restart_at = now + watched.backoff
         watched.backoff = min(watched.backoff * 2, LONGEST_BACKOFF_SECONDS)
 
 
 def ending(status: int) -> str:
-    """Say how a process ended: `was killed by SIGKILL`, `exited with code 1`."""
+    """Describe how a process ended: `was killed by SIGKILL`, `exited with code 1`."""
     if status < 0:
         return f"was killed by {signal.Signals(-status).name}"
     return f"exited with code {status}"

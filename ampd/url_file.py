@@ -1,7 +1,7 @@
-"""The metadata DB's URL from a file: a credential of systemd's, or a mounted secret, read again at each connection.
+"""The metadata DB's URL from a file: a systemd credential or a mounted secret, read again at each connection.
 
-libpq's own `passfile=` will not do for these. It ignores a file that shows group permissions, as systemd's credentials
-do where they are given to a service's user by an access list, and as mounted secrets do.
+libpq's `passfile=` does not fit: it ignores a file with group permissions, which systemd credentials (through an access
+list) and mounted secrets have.
 """
 
 import os
@@ -20,7 +20,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def url_file_option(command: Command) -> Command:
-    """`--metadata-db-url-file`, from which `--metadata-db-url` takes its value where it is not given itself."""
+    """`--metadata-db-url-file`: the default of `--metadata-db-url` is read from this file."""
     return click.option(
         "--metadata-db-url-file",
         type=click.Path(path_type=Path),
@@ -30,8 +30,8 @@ def url_file_option(command: Command) -> Command:
         expose_value=False,
         callback=_read,
         metavar="FILE",
-        help="A file that holds the metadata DB's URL and nothing else, such as a credential of systemd's or a mounted "
-        "secret. It is read again at each connection.",
+        help="File that contains only the metadata DB's URL, such as a systemd credential or a mounted secret. Read "
+        "again at each connection.",
     )(command)
 
 
@@ -40,7 +40,7 @@ def _read(context: click.Context, parameter: click.Parameter, path: Path | None)
         return
     if from_environment(os.environ) is not None:
         raise click.BadParameter(
-            f"the environment names a metadata DB as well: unset {' and '.join(URL_ENVIRONMENT)}.", context, parameter
+            f"the environment has a metadata DB URL, too: unset {' and '.join(URL_ENVIRONMENT)}.", context, parameter
         )
     path = Path(str(path).strip())  # a variable may end with a newline
     try:
@@ -53,9 +53,9 @@ def _read(context: click.Context, parameter: click.Parameter, path: Path | None)
 
 
 def _unreadable(path: Path, error: OSError) -> str:
-    """Say what is wrong, and show nothing that is no file: it may be the URL itself, with a password."""
+    """Return the error message. A path that does not exist is not shown: it may be the URL, with a password."""
     if ":/" in str(path):
-        return f"what it has is a URL, and no file that holds one: that goes into {URL_ENVIRONMENT[0]}."
+        return f"the value is a URL, not the path of a file: set {URL_ENVIRONMENT[0]} to the URL instead."
     if os.path.exists(path):  # noqa: PTH110 - Path's raises an error where this one says no
         return f"cannot read {path}: {error.strerror}."
-    return f"cannot read the file that it names: {error.strerror}."
+    return f"cannot read the file: {error.strerror}."

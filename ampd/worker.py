@@ -23,7 +23,7 @@ NODE_ID_ENVIRONMENT = "AMP_NODE_ID"
 _VARIABLE = click.core.ParameterSource.ENVIRONMENT
 
 DEFAULT_STOP_TIMEOUT_SECONDS = 8
-"""Docker kills a container 10 s after it was asked to stop: the stop is to be recorded by then."""
+"""Docker kills a container 10 s after SIGTERM: the stop must be recorded by then."""
 
 
 class _NodeIdType(click.ParamType[str]):
@@ -31,14 +31,14 @@ class _NodeIdType(click.ParamType[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if ctx is not None and param is not None and ctx.get_parameter_source(str(param.name)) is _VARIABLE:
-            value = value.strip()  # of a file with a newline at its end, often
+            value = value.strip()  # often from a file that ends with a newline
         try:
             return check_node_id(value)
         except InvalidNodeId as error:
             self.fail(f"{error}.", param, ctx)
 
 
-# What follows the program's name is the program's, dashes or not.
+# Options after the program's name belong to the program.
 @click.command(context_settings={"allow_interspersed_args": False})
 @metadata_db_option
 @click.option(
@@ -89,7 +89,7 @@ def worker(
 ) -> None:
     """Register a worker and write its heartbeat every second, by itself or for as long as COMMAND runs.
 
-    The worker waits for a metadata DB that is unavailable. Without COMMAND, SIGTERM, SIGINT (Ctrl-C) and SIGHUP record
+    The worker retries while the metadata DB is unavailable. Without COMMAND, SIGTERM, SIGINT (Ctrl-C) and SIGHUP record
     that the worker stopped on purpose.
 
     COMMAND, an extraction program in any language, is started once the worker has registered, with AMP_NODE_ID in its
@@ -106,12 +106,12 @@ def worker(
 
     \b
     Exit codes:
-      0  stopped, and the metadata DB knows
+      0  stopped, and the stop is recorded
       1  another process holds the node id, the metadata DB is Amp's own and --join-amp-fleet is not set, or its schema
          is too old or not Amp's (COMMAND was not started); or the stop could not be recorded
       2  wrong usage, such as a node id that is not valid
       3  another process took the node id over while this one was cut off or frozen (COMMAND was stopped)
-    With COMMAND, all but these 1, 2 and 3 are its own, even if the stop could not be recorded:
+    With COMMAND, every other exit code is that of COMMAND, even if the stop could not be recorded:
       N        COMMAND exited with N
       126      COMMAND cannot be run
       127      COMMAND was not found
@@ -140,7 +140,7 @@ def worker(
     manager = ServiceManager(os.environ)
     progress = ProgressReports(watchdog)
 
-    def turned(error: MetadataDbError | None) -> None:
+    def report(error: MetadataDbError | None) -> None:
         of_program = progress.current.text or ""
         if error is None:
             manager.alive("sends heartbeats", of_program=of_program)
@@ -153,7 +153,7 @@ def worker(
         build_info(os.environ),
         join_amp_fleet=join_amp_fleet,
         progress=progress,
-        turned=turned,
+        turned=report,
         stopping=manager.stopping,
     )
     try:
@@ -161,7 +161,7 @@ def worker(
             environment = _program_environment(node_id)
             program = Program(command, environment, stop_timeout, progress, ends_stuck=on_stuck == "kill")
             sys.exit(program.run(heartbeat))
-        stop = _asked_to_stop()
+        stop = _stop_event()
         heartbeat.start(ended=stop.set)
         stop.wait()
         sys.exit(0 if heartbeat.finish() else 1)
@@ -175,7 +175,7 @@ def worker(
 
 
 def _check_watchdog(watchdog: float | None, on_stuck: str | None, command: tuple[str, ...]) -> None:
-    """Raise click.UsageError where the options of the watchdog contradict themselves."""
+    """Raise click.UsageError where the options of the watchdog contradict each other."""
     from amp_workers.worker import LONGEST_WATCHDOG_SECONDS
 
     if watchdog is None:
@@ -188,27 +188,27 @@ def _check_watchdog(watchdog: float | None, on_stuck: str | None, command: tuple
         raise click.UsageError(f"--watchdog: {watchdog:g} s is not between 0 and {LONGEST_WATCHDOG_SECONDS:,.0f} s.")
 
 
-def _asked_to_stop() -> threading.Event:
-    """Return what SIGTERM, SIGINT and SIGHUP set, except those that this process inherited as ignored (`nohup`).
+def _stop_event() -> threading.Event:
+    """Return an event that SIGTERM, SIGINT and SIGHUP set, except those inherited as ignored (`nohup`).
 
-    A thread waits for them, and no handler is called: it would interrupt the main thread, in the middle of another call
-    of it as likely as not, and wait for ever for a lock that this thread holds.
+    A thread waits for the signals. A signal handler could interrupt the main thread while it holds the lock of the
+    event, and would wait for that lock for ever.
     """
-    asked = threading.Event()
+    stop = threading.Event()
     signals = stop_signals()
-    # Threads have the mask of the one that starts them, and there are none yet.
+    # A thread inherits the mask of the thread that starts it, and there is no other thread yet.
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
 
     def wait() -> None:
         signal.sigwait(signals)
-        asked.set()
+        stop.set()
 
     threading.Thread(target=wait, name="signals", daemon=True).start()
-    return asked
+    return stop
 
 
 def _program_environment(node_id: str) -> dict[str, str]:
-    """Ours, but for the URL: a program that does not use the metadata DB must not leak its password."""
+    """Return the environment without the metadata DB's URL, so that the program cannot leak the password."""
     hidden = {*URL_ENVIRONMENT, URL_FILE_ENVIRONMENT}
     inherited = {name: value for name, value in os.environ.items() if name not in hidden}
     return inherited | {NODE_ID_ENVIRONMENT: node_id}

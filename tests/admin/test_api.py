@@ -109,7 +109,7 @@ def test_without_a_table_it_says_what_to_do(api: FlaskClient, sql: Callable[...,
     eventually(lambda: error(api.get("/-/ready")) == (503, "METADATA_DB_UNAVAILABLE"))
 
 
-def test_a_failure_of_its_own_is_for_the_log_alone(
+def test_an_internal_error_is_logged_and_not_returned(
     api: FlaskClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: object) -> None:
@@ -129,7 +129,7 @@ def test_a_failure_of_its_own_is_for_the_log_alone(
         (TooManyRequests(retry_after=1), "TOO_MANY_REQUESTS"),
     ],
 )
-def test_who_is_to_come_again_is_told_when(raised: HTTPException, code: str) -> None:
+def test_retry_after_is_kept(raised: HTTPException, code: str) -> None:
     app = Flask("test")
     register_errors(app)
 

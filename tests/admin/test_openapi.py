@@ -208,7 +208,7 @@ class Page(HTMLParser):
                 self.loaded.append(f"{tag} {name}")
 
 
-def test_the_page_tells_all_of_it_and_loads_nothing(api: FlaskClient) -> None:
+def test_the_page_shows_the_whole_document_and_loads_nothing(api: FlaskClient) -> None:
     response = api.get("/docs")
     page = Page()
     page.feed(response.text)

@@ -117,7 +117,7 @@ def test_solo_stops(open_directory: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["bogus"], ["worker"], ["migrate"]])
-def test_an_error_message_that_nobody_reads_does_not_keep_a_command_from_ending(arguments: list[str]) -> None:
+def test_an_error_message_without_a_reader_does_not_block_the_exit(arguments: list[str]) -> None:
     with full_pipe() as stderr, started([str(BIN / "ampd"), *arguments], stderr, {}) as command:
         assert command.wait(30) == 2
 
@@ -154,7 +154,7 @@ def lines(count: int) -> subprocess.Popen[bytes]:
     )
 
 
-def test_no_line_is_lost_at_the_end_where_somebody_reads() -> None:
+def test_no_line_is_lost_at_exit() -> None:
     with lines(3_000) as process:
         output = process.communicate(timeout=60)[1].decode()
     assert re.findall(r"line (\d+)", output) == [f"{number:05}" for number in range(3_000)]

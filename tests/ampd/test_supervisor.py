@@ -20,23 +20,23 @@ class Dying(Command):
         super().launch()
 
 
-def test_the_back_off_doubles_to_half_a_minute_and_begins_anew_after_a_steady_one(
+def test_backoff_doubles_to_30_s_and_starts_again_after_a_long_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 0.0
     monkeypatch.setattr(supervisor, "time", SimpleNamespace(monotonic=lambda: now))
     child = Dying()
     child.launch()
-    said: list[str] = []
-    watching = Supervisor([child], said.append)
+    reported: list[str] = []
+    watching = Supervisor([child], reported.append)
     waits = []
     for lived in (0, 0, 0, 0, 0, 59, 0, 60, 0):
         eventually(lambda: child.poll() == 1)
         now += lived
         watching.tick()
-        told = re.fullmatch(r"child exited with code 1; starting it again in (\d+) s", said[-1])
-        assert told is not None
-        waits.append(int(told[1]))
+        restart = re.fullmatch(r"child exited with code 1; restarting it in (\d+) s", reported[-1])
+        assert restart is not None
+        waits.append(int(restart[1]))
         now += waits[-1] - 0.5
         watching.tick()
         assert child.launches == len(waits)
@@ -45,4 +45,4 @@ def test_the_back_off_doubles_to_half_a_minute_and_begins_anew_after_a_steady_on
         assert child.launches == len(waits) + 1
     eventually(lambda: child.poll() == 1)
     assert waits == [1, 2, 4, 8, 16, 30, 30, 1, 2]
-    assert len(said) == len(waits)
+    assert len(reported) == len(waits)

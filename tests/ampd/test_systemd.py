@@ -109,7 +109,7 @@ def suspended(pid: int) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
-def test_a_worker_is_ready_when_it_has_registered_and_beats_the_watchdog(
+def test_a_worker_is_ready_after_registration_and_notifies_the_watchdog(
     processes: Processes, database: str, systemd: Systemd, sql: Callable[..., list[object]]
 ) -> None:
     worker = processes.ampd("worker", "--node-id=w", database=database, env=systemd.environment)
@@ -138,7 +138,7 @@ def test_a_worker_whose_loop_hangs_gives_no_sign_of_life(processes: Processes, d
     systemd.hears("STATUS=sends heartbeats since 20")
 
 
-def test_a_worker_that_waits_for_the_database_is_up_and_says_so(processes: Processes, systemd: Systemd) -> None:
+def test_a_worker_is_ready_while_the_metadata_db_is_unavailable(processes: Processes, systemd: Systemd) -> None:
     worker = processes.ampd("worker", "--node-id=w", database=UNREACHABLE, env=systemd.environment)
     systemd.hears(
         "READY=1", "STATUS=cannot send heartbeats since 20", "the metadata DB cannot be reached", "WATCHDOG=1"
@@ -152,7 +152,7 @@ def test_a_worker_that_waits_for_the_database_is_up_and_says_so(processes: Proce
     assert "hunter2" not in systemd.hear()
 
 
-def test_a_worker_whose_table_lost_a_column_waits_for_it_and_says_so(
+def test_a_worker_reports_that_its_table_lost_a_column(
     processes: Processes, database: str, systemd: Systemd, sql: Callable[..., list[object]]
 ) -> None:
     processes.ampd("worker", "--node-id=w", database=database, env=systemd.environment)
@@ -165,13 +165,13 @@ def test_a_worker_whose_table_lost_a_column_waits_for_it_and_says_so(
     systemd.hears("STATUS=sends heartbeats since 20")
 
 
-def test_a_worker_whose_node_id_is_taken_never_was_ready(processes: Processes, database: str, systemd: Systemd) -> None:
+def test_a_worker_whose_node_id_is_taken_is_never_ready(processes: Processes, database: str, systemd: Systemd) -> None:
     processes.ampd("worker", "--node-id=w", database=database).says("registered")
     assert processes.ampd("worker", "--node-id=w", database=database, env=systemd.environment).wait(30) == 1
     assert "READY=1" not in systemd.hear()
 
 
-def test_only_the_worker_speaks_for_its_program(processes: Processes, database: str, systemd: Systemd) -> None:
+def test_a_program_does_not_get_the_notification_socket(processes: Processes, database: str, systemd: Systemd) -> None:
     program = ["sh", "-c", "env; systemd-notify --status='block 7' MAINPID=1; exec sleep 100"]
     worker = processes.ampd("worker", "--node-id=w", "--", *program, database=database, env=systemd.environment)
     worker.says("AMP_NODE_ID=w")
@@ -212,7 +212,7 @@ def test_a_server_that_hangs_gives_no_sign_of_life(server: Process, systemd: Sys
     systemd.hears("WATCHDOG=1")
 
 
-def test_a_manager_that_hangs_holds_nobody_up(processes: Processes, database: str, open_directory: Path) -> None:
+def test_a_manager_that_hangs_blocks_no_heartbeat(processes: Processes, database: str, open_directory: Path) -> None:
     """Its socket is full; the worker goes on."""
     full = Systemd(str(open_directory / f"full-{os.getpid()}"))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as peer, contextlib.suppress(BlockingIOError):
@@ -228,7 +228,7 @@ def test_a_manager_that_hangs_holds_nobody_up(processes: Processes, database: st
     full.close()
 
 
-def test_another_process_watchdog_is_not_beaten(systemd: Systemd) -> None:
+def test_the_watchdog_of_another_process_is_not_notified(systemd: Systemd) -> None:
     environ = {**systemd.environment, "WATCHDOG_PID": str(os.getpid() + 1)}
     manager = ServiceManager(environ)
     assert environ == {}
@@ -238,14 +238,14 @@ def test_another_process_watchdog_is_not_beaten(systemd: Systemd) -> None:
     assert systemd.hear().count("WATCHDOG=1") == 1
 
 
-def test_a_name_in_the_abstract_namespace_is_understood() -> None:
+def test_a_socket_in_the_abstract_namespace_is_notified() -> None:
     listener = Systemd(f"@amp-test/notify-{os.getpid()}")
     ServiceManager({**listener.environment}).stopping()
     assert listener.hear() == "STOPPING=1\nSTATUS=stops"
     listener.close()
 
 
-def test_what_could_not_be_sent_is_sent_again(open_directory: Path) -> None:
+def test_a_message_that_was_not_sent_is_sent_again(open_directory: Path) -> None:
     address = str(open_directory / f"late-{os.getpid()}")
     manager = ServiceManager({"NOTIFY_SOCKET": address})
     manager.alive("works")
@@ -256,7 +256,7 @@ def test_what_could_not_be_sent_is_sent_again(open_directory: Path) -> None:
     listener.close()
 
 
-def test_one_that_stops_says_nothing_more(systemd: Systemd) -> None:
+def test_nothing_is_sent_after_the_stop(systemd: Systemd) -> None:
     manager = ServiceManager({**systemd.environment})
     manager.stopping()
     manager.alive("works")
@@ -272,7 +272,7 @@ def test_what_a_program_reports_is_passed_on_once_a_second_at_most(systemd: Syst
     assert "STATUS=works since 20" in systemd.hear()
 
 
-def test_where_there_is_no_manager_nothing_is_told() -> None:
+def test_without_a_manager_nothing_is_sent() -> None:
     manager = ServiceManager({})
     manager.alive("works")
     with manager.watching(lambda _: True):

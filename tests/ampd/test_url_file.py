@@ -32,7 +32,7 @@ def test_the_environment_may_name_the_file(credential: Path) -> None:
     assert "hunter2" not in done.stderr
 
 
-def test_a_flag_with_the_url_beats_the_file(credential: Path) -> None:
+def test_a_flag_with_the_url_takes_precedence_over_the_file(credential: Path) -> None:
     other = "postgresql://u@127.0.0.1:1/other"
     done = run(
         "ampd", "migrate", "--timeout=0", "--metadata-db-url", other, env={"AMP_METADATA_DB_URL_FILE": str(credential)}
@@ -60,7 +60,7 @@ def test_a_file_and_a_url_in_the_environment_are_wrong_usage(credential: Path, n
         ("postgresql://u:hunter2@h/d".encode("utf-16"), "UTF-16 byte order mark"),
     ],
 )
-def test_a_file_of_no_use_is_wrong_usage_and_not_quoted(tmp_path: Path, content: bytes | None, says: str) -> None:
+def test_an_unusable_file_is_wrong_usage_and_not_quoted(tmp_path: Path, content: bytes | None, says: str) -> None:
     file = tmp_path / "url"
     if content is not None:
         file.write_bytes(content)
@@ -73,7 +73,7 @@ def test_a_file_of_no_use_is_wrong_usage_and_not_quoted(tmp_path: Path, content:
 
 @pytest.mark.parametrize(
     ("value", "says"),
-    [(AWAY, "what it has is a URL, and no file"), ("host=127.0.0.1 password=hunter2", "cannot read the file")],
+    [(AWAY, "the value is a URL, not the path of a file"), ("host=127.0.0.1 password=hunter2", "cannot read the file")],
 )
 def test_a_url_in_place_of_a_file_is_not_shown(value: str, says: str) -> None:
     done = run("ampd", "migrate", env={"AMP_METADATA_DB_URL_FILE": value})
@@ -84,7 +84,7 @@ def test_a_url_in_place_of_a_file_is_not_shown(value: str, says: str) -> None:
     assert "127.0.0.1" not in done.stderr
 
 
-def test_a_program_is_not_told_of_the_file(processes: Processes, database: str, tmp_path: Path) -> None:
+def test_a_program_does_not_get_the_path_of_the_file(processes: Processes, database: str, tmp_path: Path) -> None:
     file = tmp_path / "url"
     file.write_text(database)
     environment = {"AMP_METADATA_DB_URL_FILE": str(file), "NOTIFY_SOCKET": "@nobody", "WATCHDOG_USEC": "1000000"}

@@ -113,7 +113,7 @@ def test_a_child_that_is_killed_is_started_again_and_said_so(solo: Solo, victim:
     child = solo.child(victim)
     child.kill()
     names = {"admin": "the Admin API", "exporter": "the exporter", "postgres": "PostgreSQL"}
-    solo.process.says(f"{names.get(victim, victim)} was killed by SIGKILL; starting it again in 1 s")
+    solo.process.says(f"{names.get(victim, victim)} was killed by SIGKILL; restarting it in 1 s")
     eventually(lambda: solo.child(victim).pid != child.pid, 20)
     eventually(lambda: solo.active() == 2 and len(solo.ampctl("worker", "list")) == 2, 20)
     family = solo.process.descendants()
@@ -220,5 +220,5 @@ def test_no_directory_above_its_data_changes_its_mode(processes: Processes, open
     assert solo.process.stop() == 0
     assert stat.S_IMODE(home.stat().st_mode) == 0o700
     if os.geteuid() == 0:
-        assert f"the metadata DB goes to {place} instead" in solo.process.output
+        assert f"the metadata DB is kept in {place} instead" in solo.process.output
         run("rm", "-r", str(place))

@@ -1,4 +1,4 @@
-"""How the API writes JSON: one worker, a list of them, an error."""
+"""The JSON bodies of the API, and the ETag of a list."""
 
 from collections.abc import Sequence
 from hashlib import sha256
@@ -11,21 +11,21 @@ from amp_workers.metadata_db import State, Worker
 
 
 def json_response(value: Any, status: int = 200) -> Response:
-    """Return a value as a JSON response, with a newline at its end for people who use curl."""
+    """Return a value as a JSON response. The newline at its end keeps a shell's prompt off curl's last line."""
     return Response(orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE), status, content_type="application/json")
 
 
 def workers_body(workers: Sequence[Worker], next_after: str | None) -> dict[str, Any]:
-    """Return a list as the API shows it; `next` is only there where another page is."""
+    """Return the body of a list. It has `next` only where another page follows."""
     return {"workers": workers} if next_after is None else {"workers": workers, "next": next_after}
 
 
 def entity_tag(workers: Sequence[Worker], next_after: str | None) -> str:
-    """Return what stands for a list as long as nothing happens in it.
+    """Return the ETag of a list. It stays the same until a worker changes in more than its age and its progress.
 
-    Ages grow, and active workers send heartbeats and report progress every second: with these in it, no tag would ever
-    match. It covers each worker's state, registration, info, end and number of jobs, and the last heartbeat of each
-    worker whose heartbeat is late.
+    Ages grow, and active workers send heartbeats and report progress every second: a tag that covered these would never
+    match. The tag covers the state, registration, info, end and number of jobs of each worker, and the last heartbeat
+    of each worker that is not active or stuck.
     """
     covered = [
         value
