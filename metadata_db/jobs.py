@@ -7,6 +7,7 @@ used afterwards.
 
 import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -106,6 +107,8 @@ job_events = Table(
     Column("detail", JSONB),
 )
 
+
+_NOT_AMP_SECONDS, _NOT_AMP_UNTIL = 1.0, "not_amp_until"
 
 _log = logging.getLogger("amp_workers.metadata_db")
 
@@ -244,7 +247,7 @@ def count_jobs(connection: Connection, node_ids: Collection[str] | None = None) 
     Raises:
         JobsUnknown: as `read_jobs` does.
     """
-    if amp_database(connection) is None:
+    if not _is_amp_database(connection):
         return None
     with _bounded(connection, "jobs_status"):
         unfinished = [status for status in _statuses_in_use(connection) if status not in _FINISHED]
@@ -253,6 +256,17 @@ def count_jobs(connection: Connection, node_ids: Collection[str] | None = None) 
             counted = counted.where(jobs_status.c.node_id == any_(literal(list(node_ids), ARRAY(Text))))
         rows = connection.execute(counted.group_by(jobs_status.c.node_id))
         return dict(rows.all())
+
+
+def _is_amp_database(connection: Connection) -> bool:
+    """Return whether the database is Amp's own. Where it is not, a session reads the catalogue once per second: that
+    takes longer than to read a worker."""
+    if time.monotonic() < connection.info.get(_NOT_AMP_UNTIL, 0.0):
+        return False
+    is_amp = amp_database(connection) is not None
+    if not is_amp:
+        connection.info[_NOT_AMP_UNTIL] = time.monotonic() + _NOT_AMP_SECONDS
+    return is_amp
 
 
 def list_jobs(
