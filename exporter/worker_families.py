@@ -9,9 +9,9 @@ is as right and takes longer.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, repeat
+from itertools import chain, compress, repeat
 
 from amp_workers.exporter.families import (
     WORKER,
@@ -29,7 +29,7 @@ from amp_workers.exporter.families import (
     WORKER_WATCHDOG,
     Family,
 )
-from amp_workers.metadata_db import RUNNING, UNKNOWN, Details, Fleet, Group, Jobs, Key, Member, State
+from amp_workers.metadata_db import RUNNING, UNKNOWN, Details, Fleet, Group, Jobs, Key, Members, State
 
 _ENDED = (State.STOPPED, State.FAILED)
 
@@ -93,11 +93,16 @@ class WorkerFamilies:
 
 
 def _by_labels(jobs: Jobs) -> dict[bytes, bytes]:
-    return {_labels(node_id): str(count).encode() for node_id, count in jobs.by_worker.items()}
+    counts = [str(count).encode() for count in jobs.by_worker.values()]
+    return dict(zip(_labels(jobs.by_worker), counts, strict=True))
 
 
-def _labels(node_id: str) -> bytes:
-    return f'{{node_id="{escape(node_id)}"}} '.encode()
+def _labels(node_ids: Collection[str]) -> list[bytes]:
+    if not node_ids:
+        return []
+    # All of them at once, with a separator that no text of PostgreSQL has: one by one takes five times as long.
+    escaped = escape("\0".join(node_ids)).replace("\0", '"} \0{node_id="')
+    return f'{{node_id="{escaped}"}} '.encode().split(b"\0")
 
 
 def escape(value: str) -> str:
@@ -114,52 +119,48 @@ def header(family: Family) -> bytes:
 
 def _keep(group: Group, details: Details) -> _Kept:
     members = details.members
-    labels = [_labels(member.node_id) for member in members]
-    has_ended = group.state in _ENDED
-    values: dict[Family, list[object]] = {
-        WORKER_REGISTERED_TIMESTAMP: [member.registered_at for member in members],
-        WORKER_CREATED_TIMESTAMP: [member.created_at for member in members],
-        WORKER_STOPPED_TIMESTAMP: [member.stopped_at if has_ended else None for member in members],
-        WORKER_EXIT_CODE: [member.exit_code if has_ended else None for member in members],
-        WORKER_STUCK: [1 if group.state == State.STUCK else None for _ in members],
-        WORKER_WATCHDOG: [None if has_ended else member.watchdog_seconds for member in members],
-    }
-    texts = {
-        family: _series(family, labels, [b"" if value is None else str(value).encode() for value in each])
-        for family, each in values.items()
-        if any(value is not None for value in each)
-    }
-    if members:
-        texts[WORKER_INFO] = _info(members)
-        if group.state == State.FAILED:
-            texts[WORKER_FAILED] = "".join(_failed(member) for member in members).encode()
+    if members is None:
+        return _Kept(group.fingerprint, details.versions, [], {})
+    labels = _labels(members.node_ids)
+    values = {WORKER_REGISTERED_TIMESTAMP: members.registered_at, WORKER_CREATED_TIMESTAMP: members.created_at}
+    if group.state in _ENDED:
+        values |= {WORKER_STOPPED_TIMESTAMP: members.stopped_at, WORKER_EXIT_CODE: members.exit_codes}
+    else:
+        values[WORKER_WATCHDOG] = members.watchdog_seconds
+    texts = {family: _series(family, labels, text.encode().split(b" ")) for family, text in values.items()}
+    texts[WORKER_INFO] = _info(labels, members.builds)
+    if group.state == State.STUCK:
+        texts[WORKER_STUCK] = _series(WORKER_STUCK, labels, [b"1"] * len(labels))
+    if group.state == State.FAILED:
+        texts[WORKER_FAILED] = _failed(members)
     return _Kept(group.fingerprint, details.versions, labels, texts)
 
 
 def _series(family: Family, labels: Sequence[bytes], values: Sequence[bytes]) -> bytes:
     """Return a series for each value. An empty value stands for a worker that has none."""
     if b"" in values:
-        pairs = [pair for pair in zip(labels, values, strict=True) if pair[1]]
-        labels, values = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        labels, values = list(compress(labels, values)), list(filter(None, values))
+    if not values:
+        return b""
     line_start = b"\n" + family.name.encode()
     pieces = chain.from_iterable(zip(repeat(line_start, len(labels)), labels, values, strict=True))
     return b"".join(pieces)[1:] + b"\n"
 
 
-def _info(members: Sequence[Member]) -> bytes:
+def _info(labels: Sequence[bytes], builds: Sequence[tuple[str, ...]]) -> bytes:
     # Most workers are of a few builds: the labels of a build are written once.
-    builds = {
-        info: ",".join(f'{name}="{escape(value)}"' for name, value in zip(WORKER_INFO.labels[1:], info, strict=True))
-        for info in {member.info for member in members}
-    }
-    lines = (f'{WORKER_INFO.name}{{node_id="{escape(each.node_id)}",{builds[each.info]}}} 1\n' for each in members)
+    endings = {build: f",{_pairs(WORKER_INFO.labels[1:], build)}}} 1\n".encode() for build in set(builds)}
+    name = WORKER_INFO.name.encode()
+    return b"".join([name + each[:-2] + endings[build] for each, build in zip(labels, builds, strict=True)])
+
+
+def _failed(members: Members) -> bytes:
+    workers = zip(members.node_ids, members.failures, strict=True)
+    lines = (
+        f"{WORKER_FAILED.name}{{{_pairs(WORKER_FAILED.labels, (each, why or UNKNOWN))}}} 1\n" for each, why in workers
+    )
     return "".join(lines).encode()
 
 
-def _failed(member: Member) -> str:
-    return _one(WORKER_FAILED, (member.node_id, member.failure or UNKNOWN))
-
-
-def _one(family: Family, values: Sequence[str]) -> str:
-    labels = ",".join(f'{name}="{escape(value)}"' for name, value in zip(family.labels, values, strict=True))
-    return f"{family.name}{{{labels}}} 1\n"
+def _pairs(names: Sequence[str], values: Sequence[str]) -> str:
+    return ",".join(f'{name}="{escape(value)}"' for name, value in zip(names, values, strict=True))

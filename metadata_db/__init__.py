@@ -11,7 +11,7 @@ from amp_workers.metadata_db.engine import (
     translate_errors,
 )
 from amp_workers.metadata_db.errors import REASONS, MetadataDbError, UnfitSchema
-from amp_workers.metadata_db.fleet import RUNNING, Details, Fleet, Group, Key, Learn, Member, read_fleet
+from amp_workers.metadata_db.fleet import RUNNING, Details, Fleet, Group, Key, Learn, Members, read_fleet
 from amp_workers.metadata_db.fleet_counts import FleetCounts, count_fleet
 from amp_workers.metadata_db.forget import Forgetter, NotWritable, WorkerAlive, WorkerInUse
 from amp_workers.metadata_db.jobs import (
@@ -96,7 +96,7 @@ __all__ = [
     "Key",
     "Learn",
     "LockHolder",
-    "Member",
+    "Members",
     "MetadataDbError",
     "MetadataDbUrl",
     "NotInDatabase",

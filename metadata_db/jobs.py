@@ -17,6 +17,7 @@ from typing import Any, TypedDict
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
     Connection,
     DateTime,
     MetaData,
@@ -209,12 +210,12 @@ def read_jobs(connection: Connection, clock: Clock) -> Jobs | None:
         unfinished = [status for status in in_use if status not in _FINISHED]
         by_status, last_fatal = _read_statuses(connection, [*unfinished, FATAL])
         placed = _placed(clock, unfinished)
-        row = connection.execute(
+        row: Sequence[Any] = connection.execute(
             select(
-                func.array_agg(placed.c.node_id),
-                func.array_agg(placed.c.jobs),
+                _array(placed.c.node_id),
+                _array(placed.c.jobs),
                 *(
-                    func.array_agg(column).filter(placed.c.stranded > 0, placed.c.state.in_(STRANDED_WORKER_STATES))
+                    _array(column).filter(placed.c.stranded > 0, placed.c.state.in_(STRANDED_WORKER_STATES))
                     for column in (placed.c.node_id, placed.c.state, placed.c.stranded)
                 ),
                 epoch(clock.now - func.min(placed.c.scheduled_at).filter(placed.c.state == State.ACTIVE)),
@@ -388,6 +389,11 @@ def _placed(clock: Clock, unfinished: Sequence[str]) -> Any:
         .select_from(of_worker.outerjoin(workers, workers.c.node_id == of_worker.c.node_id))
         .cte("placed")
     )
+
+
+def _array(values: ColumnElement[Any]) -> ColumnElement[Any]:
+    # Of one dimension, so that SQLAlchemy does not look at each element.
+    return func.array_agg(values, type_=ARRAY(values.type, dimensions=1))
 
 
 def _has_status(statuses: Collection[str]) -> Any:

@@ -55,6 +55,9 @@ _LATEST = "timestamptz '9999-12-30 00:00:00+00'"
 # jsonpath also reads a time of day without a date, which is no moment.
 _MOMENT = '.datetime() ? (@.type() starts with "timestamp" || @.type() == "date")'
 
+# The form in which PostgreSQL writes a timestamp into jsonb: without a template, jsonpath tries one after the other.
+_MOMENT_OF_POSTGRESQL = r'.datetime("yyyy-mm-dd\"T\"HH24:MI:SS.USTZH:TZM")'
+
 PROGRESS_LENGTH = 200
 """Characters of `progress` and `failure` that are read: anybody may write `info`."""
 
@@ -182,9 +185,14 @@ def _state(clock: Clock, written: Callable[[State], ColumnElement[Any]]) -> Colu
     """The only definition of the states; the first match wins."""
     heartbeat_at = workers.c.heartbeat_at
     return case(
-        (stopped_at() < clock.stopped_forgotten_before, written(State.FORGOTTEN)),
-        (and_(_is_stopped(), failure().is_not(None)), written(State.FAILED)),
-        (_is_stopped(), written(State.STOPPED)),
+        (
+            _is_stopped(),
+            case(
+                (stopped_at() < clock.stopped_forgotten_before, written(State.FORGOTTEN)),
+                (failure().is_not(None), written(State.FAILED)),
+                else_=written(State.STOPPED),
+            ),
+        ),
         (
             heartbeat_at.between(clock.stale_before, clock.stale_after),
             case((_is_stuck(clock), written(State.STUCK)), else_=written(State.ACTIVE)),
@@ -232,7 +240,7 @@ def progress_at() -> ColumnElement[datetime]:
 def progress_age(clock: Clock) -> ColumnElement[float]:
     """Seconds since a worker reported progress last; null where it did not, negative where that lies in the future."""
     # Few workers report progress: the cheap question that is false for the others comes first.
-    return case((_has_key("progress_at"), extract("epoch", clock.now - progress_at())), else_=None)
+    return case((_has_key("progress_at"), extract("epoch", clock.now - _written_moment("progress_at"))), else_=None)
 
 
 def settled_info() -> ColumnElement[Any]:
@@ -295,15 +303,21 @@ def _is_stuck(clock: Clock) -> ColumnElement[bool]:
     # Most workers give no promise: again the cheap question first.
     has_promise = workers.c.info.has_any(text("'{watchdog_seconds,watchdog_triggered}'"))
     is_triggered = workers.c.info["watchdog_triggered"] == text("jsonb 'true'")
-    distance = func.abs(epoch(clock.now - progress_at()))
+    distance = func.abs(epoch(clock.now - _written_moment("progress_at")))
     is_broken = func.coalesce(distance > watchdog_seconds(), watchdog_seconds().is_not(None))
     return case((has_promise, or_(func.coalesce(is_triggered, false()), is_broken)), else_=false())
 
 
 def _info_moment(key: LiteralString) -> ColumnElement[datetime]:
     """A field of `info` as a moment; null where it is no timestamp."""
-    written = cast(_info_value(key, _MOMENT), DateTime(timezone=True))
+    written = _written_moment(key)
     return case((written.is_not(None), moment(written)), else_=None)
+
+
+def _written_moment(key: LiteralString) -> ColumnElement[datetime]:
+    """A field of `info` as a finite moment, which may be out of Python's range; null where it is no timestamp."""
+    written = func.coalesce(_info_value(key, _MOMENT_OF_POSTGRESQL), _info_value(key, _MOMENT))
+    return cast(written, DateTime(timezone=True))
 
 
 def _info_number(key: LiteralString, condition: LiteralString) -> ColumnElement[Any]:
@@ -317,7 +331,8 @@ def _info_value(key: LiteralString, path: LiteralString) -> ColumnElement[str]:
     found = func.jsonb_path_query_first_tz(
         workers.c.info, text("'strict $." + key + " " + path + "'"), text("'{}'"), text("true")
     )
-    return found.op("#>>")(text("'{}'"))
+    # Most workers have no such key, and the operator costs a quarter of what the path does.
+    return case((workers.c.info.has_key(text("'" + key + "'")), found.op("#>>")(text("'{}'"))), else_=None)
 
 
 def _info_line(key: str) -> ColumnElement[str]:

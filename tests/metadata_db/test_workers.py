@@ -30,7 +30,7 @@ from amp_workers.metadata_db import (
 from amp_workers.metadata_db.embedded import EmbeddedPostgres
 from tests.conftest import Insert, fresh_database
 from tests.metadata_db.registering import enter
-from tests.metadata_db.test_fleet import read
+from tests.metadata_db.test_fleet import members_of, read
 from tests.processes import eventually
 
 DAY = 86_400.0
@@ -234,7 +234,7 @@ def test_any_info_has_a_state(connection: Connection, insert_worker: Insert, inf
     assert states(connection) == {"w": state}
     fleet = read(connection, frozenset(State))
     assert [group.state for group in fleet.groups] == [state]
-    assert (fleet.details[0, state].members[0].stopped_at is None) == (state is State.ACTIVE)
+    assert (members_of(fleet, (0, state)).stopped_at == "") == (state is State.ACTIVE)
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_a_megabyte_of_info_is_read_whole_for_one_and_cut_for_a_fleet(
     assert worker is not None
     assert len(worker["info"]["version"]) == 1_000_000
     fleet = read(connection)
-    assert fleet.details[0, State.ACTIVE].members[0].info[0] == "v" * 200
+    assert members_of(fleet, (0, State.ACTIVE)).builds[0][0] == "v" * 200
     assert fleet.details[0, State.ACTIVE].versions == {"v" * 200: 1}
 
 
