@@ -15,6 +15,7 @@ from amp_workers.ctl.version import show_versions
 from amp_workers.ctl.worker_check import check_workers
 from amp_workers.ctl.worker_forget import forget_workers
 from amp_workers.ctl.worker_inspect import describe_worker, inspect_worker
+from amp_workers.ctl.worker_jobs import show_jobs
 from amp_workers.ctl.worker_list import list_workers
 
 _UNKNOWN = 3
@@ -138,7 +139,7 @@ def worker() -> None:
     """
 
 
-for _command in (list_workers, inspect_worker, describe_worker, check_workers, forget_workers):
+for _command in (list_workers, inspect_worker, describe_worker, show_jobs, check_workers, forget_workers):
     worker.add_command(_command)
 for _command in (contexts, show_fleet, show_versions, print_completion):
     ampctl.add_command(_command)

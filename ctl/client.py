@@ -97,6 +97,19 @@ class AdminApi:
             raise AmpsOwnApi(self.url)
         return _with_our_timestamps(answer)
 
+    def jobs(self, node_id: str) -> dict[str, Any]:
+        """Return the unfinished jobs of one worker, as `{"jobs": [...]}`; null where they are unknown.
+
+        Raises:
+            AmpsOwnApi: Amp's own API has no such endpoint.
+        """
+        path = f"/workers/{quote(node_id, safe='')}/jobs"
+        answer = self._get_ours(path)
+        jobs = answer.get("jobs", ())
+        if jobs is not None and not (isinstance(jobs, list) and all(map(_is_job, jobs))):
+            raise self._no_admin_api(path)
+        return answer
+
     def forget(self, node_id: str) -> None:
         """Delete one worker that is not alive from the metadata DB."""
         self._connection.request("DELETE", f"/workers/{quote(node_id, safe='')}")
@@ -166,6 +179,10 @@ def _is_worker(answer: Any) -> bool:
         and all(isinstance(answer.get(name), str | None) for name in _NULLABLE_TEXTS)
         and all(isinstance(answer.get(name), int | None) for name in _NULLABLE_NUMBERS)
     )
+
+
+def _is_job(job: Any) -> bool:
+    return isinstance(job, dict) and {"id", "status", "updated_at", "dataset"} <= job.keys()
 
 
 def _is_fleet(answer: dict[str, Any]) -> bool:

@@ -49,6 +49,12 @@ class _Check(NamedTuple):
     help="How many workers must pass. With 0, a fleet of none passes.",
 )
 @click.option("--version", metavar="VERSION", help="The version that every worker must have.")
+@click.option(
+    "--max-stranded",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="How many jobs may be stranded, because their worker is gone. [default: 0, where jobs are known]",
+)
 @click.option("--nagios", is_flag=True, help="The exit codes and the output of a Nagios plugin, with performance data.")
 @click.option(
     "--warning",
@@ -70,6 +76,7 @@ def check_workers(
     max_age: float | None,
     min_active: int,
     version: str | None,
+    max_stranded: int | None,
     nagios: bool,
     warning: Range | None,
     critical: Range | None,
@@ -82,7 +89,8 @@ def check_workers(
 
     Without NODE_ID, every worker counts except those that were stopped on purpose and those that are forgotten. A lost
     or failed worker fails until it is forgotten after a day, or until `ampctl worker forget`. A worker that is named
-    must have a heartbeat, whatever its state. Failed and stuck workers fail at any age.
+    must have a heartbeat, whatever its state. Failed and stuck workers fail at any age. Stranded jobs count for the
+    whole fleet: without NODE_ID, or with --max-stranded.
 
     \b
     Examples:
@@ -109,7 +117,9 @@ def check_workers(
     if (warning or critical) and not nagios:
         raise click.UsageError("--warning and --critical need --nagios.", context)
     try:
-        check = _check(admin_api(context), dict.fromkeys(node_ids), max_age, version)
+        api = admin_api(context)
+        check = _check(api, dict.fromkeys(node_ids), max_age, version)
+        stranded = 0 if node_ids and max_stranded is None else _stranded(api, is_needed=max_stranded is not None)
     except ApiError as error:
         if output == "json":
             click.echo(json.dumps({"status": "UNKNOWN", "error": error.message}, indent=2))
@@ -119,15 +129,17 @@ def check_workers(
     if warning is None and critical is None:
         critical = Range.parse("0")
     is_short = check.counted - len(check.failures) < min_active
+    has_stranded = stranded > (max_stranded or 0)
     if nagios:
-        status = _plugin_status(len(check.failures), warning, critical, is_short=is_short)
+        status = _plugin_status(len(check.failures), warning, critical, is_short=is_short or has_stranded)
     else:
-        status = "FAILED" if check.failures or is_short else "OK"
+        status = "FAILED" if check.failures or is_short or has_stranded else "OK"
     if output == "json":
         _print_json(status, check)
     else:
         performance_data = f" | {_performance_data(check, warning, critical)}" if nagios else ""
-        result = f"{status}: {_explained(check, max_age, min_active)}{performance_data}"
+        explained = _explained(check, max_age, min_active, stranded if has_stranded else 0)
+        result = f"{status}: {explained}{performance_data}"
         lines = (shown(f"{node_id}: {why}") for node_id, why in check.failures.items())
         click.echo("\n".join([result, *lines]))
     context.exit(_EXIT_CODES[status])
@@ -151,6 +163,17 @@ def _check(api: AdminApi, node_ids: dict[str, None], max_age: float | None, vers
     for state in sorted(map(state_of, workers), key=severity_of):
         states[state] = states.get(state, 0) + 1
     return _Check(len(found), {node_id: why for node_id, why in reasons.items() if why}, states)
+
+
+def _stranded(api: AdminApi, *, is_needed: bool) -> int:
+    """Return how many jobs are stranded; 0 where that is unknown, unless it is needed."""
+    jobs = api.fleet().get("jobs")
+    if jobs is not None:
+        return int(sum(jobs["stranded"].values()))
+    if is_needed:
+        cause = "jobs are unknown: the metadata DB is not Amp's own, or its jobs cannot be read"
+        raise ApiError(f"{api.url}/fleet: {cause}", cause=cause, url=api.url)
+    return 0
 
 
 def _named(api: AdminApi, node_id: str) -> dict[str, Any] | None:
@@ -194,11 +217,13 @@ def _plugin_status(failing: int, warning: Range | None, critical: Range | None, 
     return "WARNING" if warning is not None and warning.is_violated_by(failing) else "OK"
 
 
-def _explained(check: _Check, max_age: float | None, min_active: int) -> str:
+def _explained(check: _Check, max_age: float | None, min_active: int, stranded: int) -> str:
     passing = check.counted - len(check.failures)
     problems = [f"{len(check.failures)} of {_workers(check.counted)} fail"] if check.failures else []
     if passing < min_active:
         problems.append(f"{_workers(passing)} pass, at least {min_active} must")
+    if stranded:
+        problems.append("1 job is stranded" if stranded == 1 else f"{stranded} jobs are stranded")
     oldest = duration_text(_DEFAULT_MAX_AGE if max_age is None else max_age)
     return "; ".join(problems) or f"{_workers(check.counted)}, no heartbeat older than {oldest}"
 

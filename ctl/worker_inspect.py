@@ -56,6 +56,10 @@ def _inspect(context: click.Context, node_id: str, output: str) -> None:
         click.echo(json.dumps(answer, indent=2))
     else:
         click.echo(worker_details(answer, _more(answer) if output == "wide" else ""))
+        if output == "text" and answer.get("stopped_at") is not None:
+            click.echo(f"\nStopped: {shown(answer['stopped_at'])}")
+            if answer.get("failure") is not None:
+                click.echo(f"Failure: {shown(answer['failure'])}")
 
 
 def _more(worker: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from amp_workers.exporter.exposition import expose
-from amp_workers.exporter.families import AGE_BOUNDS, BUILD_INFO
+from amp_workers.exporter.families import AGE_BOUNDS, BUILD_INFO, THRESHOLD
 from amp_workers.exporter.landing import landing
 from amp_workers.exporter.scrape import Known, Scraper
 from amp_workers.metadata_db import (
@@ -59,6 +59,11 @@ def create_app(
     own = registry or server_registry()
     build = Gauge(BUILD_INFO.name, BUILD_INFO.help, BUILD_INFO.labels, registry=own)
     build.labels(version, platform.python_version()).set(1)
+
+    threshold = Gauge(THRESHOLD.name, THRESHOLD.help, THRESHOLD.labels, registry=own)
+    threshold.labels("stale").set(thresholds.stale_after)
+    threshold.labels("lost").set(thresholds.lost_after)
+    threshold.labels("forget").set(thresholds.forget_after)
 
     states = MEMBER_STATES[collect_workers]
 

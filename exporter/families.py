@@ -213,6 +213,13 @@ BUILD_INFO = Family(
     "amp_exporter_build_info", "gauge", "The exporter's own version. Always 1.", ("version", "python_version")
 )
 
+THRESHOLD = Family(
+    "amp_exporter_threshold_seconds",
+    "gauge",
+    "The thresholds of worker states that the exporter runs with; the Admin API's should be the same.",
+    ("threshold",),
+)
+
 QUERY_DURATION = Family(
     "amp_exporter_query_duration_seconds",
     "histogram",
@@ -238,6 +245,6 @@ RELOAD_SUCCESS_TIMESTAMP = Family(
     "Unix time of the last successful read of the web configuration file, the files that it names and the token file.",
 )
 
-EXPORTER = (BUILD_INFO, QUERY_DURATION, SCRAPE_ERRORS, RELOAD_SUCCESSFUL, RELOAD_SUCCESS_TIMESTAMP)
+EXPORTER = (BUILD_INFO, THRESHOLD, QUERY_DURATION, SCRAPE_ERRORS, RELOAD_SUCCESSFUL, RELOAD_SUCCESS_TIMESTAMP)
 
 ALL = (*FLEET, *WORKER, *EXPORTER)

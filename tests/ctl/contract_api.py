@@ -38,6 +38,9 @@ class ContractApi:
     jobs: dict[str, Any] | None = None
     """What GET /fleet has of jobs."""
 
+    jobs_of: dict[str, list[dict[str, Any]] | None] = field(default_factory=dict)
+    """What GET /workers/{id}/jobs answers, by node id; None where jobs are unknown."""
+
     asked: list[str] = field(default_factory=list)
     authorizations: list[str | None] = field(default_factory=list)
     url: str = ""
@@ -71,6 +74,8 @@ class ContractApi:
         }
 
     def _get(self, node_id: str) -> tuple[int, Any]:
+        if node_id.endswith("/jobs") and node_id.removesuffix("/jobs") in self.jobs_of:
+            return 200, {"jobs": self.jobs_of[node_id.removesuffix("/jobs")]}
         for worker in self.workers:
             if worker["node_id"] == node_id:
                 return 200, worker
