@@ -142,12 +142,12 @@ def _run(directory: Path, workers: int, admin_address: ListenAddress, exporter_a
 
 
 def _children(url: str, workers: int, admin_address: ListenAddress, exporter_address: ListenAddress) -> list[Command]:
-    from amp_workers.metadata_db.embedded import die_with_parent
+    from amp_workers.metadata_db.embedded import signal_with_parent
 
     inherited = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_CHILDREN}
     environment = inherited | {LOG_ENVIRONMENT: log_level(os.environ, default="warn")[0], URL_ENVIRONMENT[0]: url}
     # -P: Python must not import modules from the current directory.
-    ampd = [*die_with_parent("TERM"), sys.executable, "-P", "-m", "amp_workers.ampd"]
+    ampd = [*signal_with_parent("TERM"), sys.executable, "-P", "-m", "amp_workers.ampd"]
     commands = [
         ("the Admin API", ["admin", "--web.listen-address", str(admin_address)]),
         ("the exporter", ["exporter", "--web.listen-address", str(exporter_address)]),

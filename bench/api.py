@@ -1,9 +1,9 @@
 """What the Admin API costs, beside psql: `.venv/bin/python -m bench.api`.
 
-Fills a PostgreSQL of its own with workers that all beat between two answers. The list is asked for in turn: ours, ours
-packed, and `psql` printing the same rows as JSON over the same Unix socket, once as PostgreSQL writes its values and
-once in the form that ours have. Each figure is the median over the rounds; the ratios are those within a round.
-Then one worker after the other is asked for, over connections that stay, while the server has one core.
+Fills a PostgreSQL of its own with workers that all send a heartbeat between two answers. The list is requested in turn:
+ours, ours compressed, and `psql` printing the same rows as JSON over the same Unix socket, once as PostgreSQL writes
+its values and once in the form that ours have. Each figure is the median over the rounds; the ratios are those
+within a round. Then single workers are requested over persistent connections, while the server has one core.
 """
 
 import argparse
@@ -119,7 +119,7 @@ def lists(workers: int, rounds: int) -> None:
 
 
 def single(workers: int, clients: int, seconds: float) -> None:
-    """Print how many single workers are told a second, by a server that has one core."""
+    """Print how many requests for one worker a server with one core answers per second."""
     with postgres() as (server, _), connect(server) as connection, served(server.url) as api:
         fill(connection, workers)
         node_ids = [str(row[0]) for row in connection.execute("SELECT node_id FROM workers")]

@@ -143,10 +143,10 @@ def attacked(name: str, port: int, serving: psutil.Process, attack: Callable[[],
     seconds = time.perf_counter() - started
     cores = (sum(serving.cpu_times()[:2]) - cpu) / seconds
     grown = (serving.memory_info().rss - memory) / 2**20
-    told = ", ".join(f"{count:,} of {status}" for status, count in sorted(statuses.items()))
+    counts = ", ".join(f"{count:,} of {status}" for status, count in sorted(statuses.items()))
     cuts = statistics.quantiles(taken, n=100, method="inclusive")
     row = f"{seconds:.0f} | {cores:.2f} | {cuts[49]:.1f} | {cuts[98]:.1f} | {max(taken):.1f} | {grown:+.1f}"
-    print(f"| {name} | {told} | {row} |", flush=True)
+    print(f"| {name} | {counts} | {row} |", flush=True)
 
 
 def main() -> None:

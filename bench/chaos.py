@@ -88,8 +88,8 @@ class Fleet:
             return time.monotonic() - began
         beaten = {row[0] for row in self.sql("SELECT node_id FROM workers WHERE heartbeat_at > %s", since)}
         for node_id in sorted(self.workers.keys() - beaten):
-            print(f"\n{node_id} does not beat:\n{self.workers[node_id].output}", file=sys.stderr)
-        raise SystemExit(f"not all beat within {RECOVERY_LIMIT_SECONDS:.0f} s")
+            print(f"\n{node_id} sends no heartbeats:\n{self.workers[node_id].output}", file=sys.stderr)
+        raise SystemExit(f"not all workers sent heartbeats within {RECOVERY_LIMIT_SECONDS:.0f} s")
 
     def restart(self) -> None:
         """See to it that PostgreSQL runs and answers."""
@@ -258,7 +258,7 @@ def outages(fleet: Fleet, seconds: list[float]) -> None:
 
 
 PROMISED_SECONDS = {"network": 5.0, "workers": 7.0}
-"""Until all beat again, by a fault's first word: a dead worker is given 5 s of silence, and its successor has to start.
+"""Until all send heartbeats again, by a fault's first word: a takeover takes 5 s, and the successor has to start.
 2 s for all that befalls the database."""
 
 too_late: list[str] = []
@@ -313,7 +313,7 @@ def check(fleet: Fleet, before: dict[int, tuple[int, int, int]]) -> None:
     most_before, most_after = ([max(each[i] for each in d.values()) for i in range(3)] for d in (before, after))
     grown = max((after[pid][2] - before[pid][2] for pid in same), default=0)
     print(f"\nworkers active: {states[0][1]} of {len(fleet.workers)}, rows: {states[0][0]}")
-    print(f"node ids that two processes beat for at the same time: {len(twice)}, in {beats:,} writes")
+    print(f"node ids with heartbeats of two processes at the same time: {len(twice)}, in {beats:,} writes")
     print(f"sessions of the {len(direct)} direct workers: {sessions[0][0]}, of as many names: {sessions[0][1]}")
     print(f"exit codes of the {len(fleet.replaced)} that were killed or replaced: {codes}")
     print(f"most threads, files and MB of a worker: {_shown(most_before)} before, {_shown(most_after)} after")
@@ -349,7 +349,7 @@ def main() -> None:
     os.environ["PATH"] = f"{ROOT / '.tools/bin'}:{os.environ['PATH']}"
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
     print(f"{machine}; {arguments.workers} workers, --seed {arguments.seed}\n")
-    print("| fault | times | until all beat again: median, s | worst, s |")
+    print("| fault | times | until all send heartbeats again: median, s | worst, s |")
     print("| --- | ---: | ---: | ---: |")
     with small_disk() as disk, postgres(parent=disk) as (server, _), tempfile.TemporaryDirectory() as logs:
         Path(logs).chmod(0o755)

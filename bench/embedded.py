@@ -51,7 +51,7 @@ def compute(seconds: float, threads: float) -> None:
 
 
 def hold_once(seconds: float, hold: float) -> None:
-    """With pauses of changing length, so that the calls begin at any point between two beats."""
+    """With pauses of changing length, so that the calls begin at any point between two heartbeats."""
     ends, pause = time.monotonic() + seconds, 1.0
     while time.monotonic() < ends:
         _hold_gil(int(hold * 1e6))

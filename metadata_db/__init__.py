@@ -1,4 +1,4 @@
-"""The metadata DB: the only room that knows SQL."""
+"""The metadata DB: the only room that contains SQL."""
 
 from amp_workers.metadata_db.amp_database import AmpDatabase, amp_database
 from amp_workers.metadata_db.engine import (

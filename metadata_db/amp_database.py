@@ -1,4 +1,4 @@
-"""Amp's own database: recognised by its tables, in any schema, and left as Amp made it."""
+"""Amp's own database, which is detected by its tables, in any schema. This project does not change its schema."""
 
 from dataclasses import dataclass
 
@@ -17,8 +17,8 @@ LIMIT 1
 """
 """The schema of Amp's tables, the table by which it is recognised, and whether this role's search path has the schema.
 
-There is no row where the database is not Amp's own: other applications have a table `_sqlx_migrations`, too. Every role
-may read the catalogue, so the answer does not depend on the role's rights.
+The query returns no row where the database is not Amp's own; other applications have a table `_sqlx_migrations`, too.
+Every role may read the catalogue, so the result does not depend on the role's privileges.
 """
 
 
@@ -28,18 +28,18 @@ class AmpDatabase:
 
     schema: str
     table: str
-    """`workers`, or `jobs` where Amp has not made `workers` yet."""
+    """`workers`, or `jobs` where Amp has not created `workers` yet."""
 
     is_on_search_path: bool
 
     @property
     def has_workers(self) -> bool:
-        """Whether Amp has made its `workers` table."""
+        """Whether Amp has created its `workers` table."""
         return self.table == "workers"
 
     @property
     def has_visible_workers(self) -> bool:
-        """Whether this role finds Amp's `workers` table."""
+        """Whether Amp's `workers` table is on the search path of this role."""
         return self.has_workers and self.is_on_search_path
 
     def __str__(self) -> str:

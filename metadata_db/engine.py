@@ -1,4 +1,4 @@
-"""Connections to the metadata DB, pooled or not, and what holds on each of them: deadlines and transactions."""
+"""Connections to the metadata DB, pooled or not, with their deadlines and transactions."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,13 +16,13 @@ from amp_workers.metadata_db.errors import MetadataDbError, explain
 from amp_workers.metadata_db.session import CONNECT_TIMEOUT_SECONDS, Deadline, Session, open_session
 from amp_workers.metadata_db.url import MetadataDbUrl, show_server
 
-_CURED_BY_A_NEW_SESSION = frozenset({"0A", "25", "26", "3F", "42", "XX"})
-"""Classes of SQLSTATE that an old session may return and a new one may not: a prepared statement's result changed its
-type or the statement is gone, a search_path that another one has replaced, a table that was created anew."""
+_OUTDATED_SESSION_CLASSES = frozenset({"0A", "25", "26", "3F", "42", "XX"})
+"""Classes of SQLSTATE that an outdated session may return: the result type of a prepared statement changed, the
+statement is gone, the search_path of the role changed, a table was recreated."""
 
 
 def pooled_engine(url: MetadataDbUrl, application_name: str, *, connections: int, statement_timeout: float) -> Engine:
-    """Return an engine whose pool never holds more than so many connections, in which no statement can write.
+    """Return an engine with a pool of at most so many connections, in which no statement can write.
 
     statement_timeout: in seconds, held by the server.
     """
@@ -43,10 +43,10 @@ def pooled_engine(url: MetadataDbUrl, application_name: str, *, connections: int
 
 
 def single_engine(url: MetadataDbUrl, application_name: str, *, statement_timeout: float) -> Engine:
-    """Return an engine without a pool; for `connect`: each session is one of its own, as its locks need.
+    """Return an engine without a pool: session locks need a session of their own. For `connect`.
 
-    No commit waits for a standby. A standby that is gone (`synchronous_standby_names`) would hold up a registration for
-    ever, with the row locked: through a pooler no cancel request ends that wait.
+    No commit waits for a standby. Where a standby of `synchronous_standby_names` is gone, a registration would wait for
+    ever, with its row locked: through a pooler, no cancel request ends that wait.
 
     statement_timeout: in seconds, held by the server.
     """
@@ -56,7 +56,7 @@ def single_engine(url: MetadataDbUrl, application_name: str, *, statement_timeou
         creator=lambda: open_session(url, application_name, settings, read_only=False, deadline=_opening.get()),
         poolclass=NullPool,
         isolation_level="AUTOCOMMIT",
-        # Nothing is left to roll back where each statement commits, least of all on a connection that broke.
+        # Each statement commits by itself, so there is nothing to roll back.
         skip_autocommit_rollback=True,
         hide_parameters=True,
         use_native_hstore=False,  # it is looked up in a transaction without our settings
@@ -64,18 +64,18 @@ def single_engine(url: MetadataDbUrl, application_name: str, *, statement_timeou
 
 
 def session_of(connection: Connection) -> Session:
-    """Return the driver's connection, for what SQLAlchemy has no word for."""
+    """Return the driver's connection, for what SQLAlchemy does not offer."""
     return cast(Session, connection.connection.driver_connection)
 
 
 def through_pooler(connection: Connection) -> bool:
-    """Whether a connection leads through a pooler, where a session's locks and settings mean nothing."""
+    """Whether a connection goes through a pooler, which does not keep a session's locks and settings."""
     return session_of(connection).through_pooler
 
 
 @contextmanager
 def transaction(connection: Connection, begin: LiteralString) -> Iterator[None]:
-    """Run in one transaction, which `begin` begins and which has the settings of its engine, pooler or not."""
+    """Run the block in one transaction, started by `begin`, with the settings of the engine, pooler or not."""
     connection.exec_driver_sql((sql.SQL(begin) + session_of(connection).local_settings).as_string())
     try:
         yield
@@ -93,7 +93,7 @@ def in_transaction(connection: Connection) -> bool:
 
 @contextmanager
 def keep_session(connection: Connection) -> Iterator[None]:
-    """Keep the session whatever statement fails inside: the caller rolls back to a savepoint, and goes on with it."""
+    """Keep the session if a statement in the block fails: the caller rolls back to a savepoint and continues."""
     session = session_of(connection)
     session.is_kept = True
     try:
@@ -103,19 +103,19 @@ def keep_session(connection: Connection) -> Iterator[None]:
 
 
 def backend_of(connection: Connection) -> int:
-    """Return the process id of the session in the server; of no use through a pooler."""
+    """Return the process id of the session in the server. It is meaningless through a pooler."""
     return session_of(connection).info.backend_pid
 
 
 def server_of(connection: Connection) -> str:
-    """Return what a connection leads to, as a URL without a password."""
+    """Return the server and database of a connection, as a URL without a password."""
     return show_server(session_of(connection).info)
 
 
 def connect(engine: Engine, seconds: float) -> Connection:
     """Return a connection, new or from the pool, within so many seconds.
 
-    A first connection reads a few things from the server, which a silent server would leave unanswered.
+    The deadline covers the queries that SQLAlchemy sends on a first connection.
     """
     limit = Deadline(seconds)
     token = _opening.set(limit)
@@ -130,10 +130,9 @@ def connect(engine: Engine, seconds: float) -> Connection:
 
 @contextmanager
 def deadline(connection: Connection, seconds: float) -> Iterator[None]:
-    """End a statement that runs on this connection after so many seconds, whatever the server does.
+    """End a statement on this connection after so many seconds, whatever the server does.
 
-    `statement_timeout` alone does not: a server that is frozen or cut off does not hold it, and its kernel goes on
-    answering keepalives.
+    `statement_timeout` is not enough: a frozen server does not enforce it, and its kernel still answers keepalives.
     """
     session = session_of(connection)
     limit = Deadline(seconds)
@@ -149,7 +148,7 @@ def deadline(connection: Connection, seconds: float) -> Iterator[None]:
 def translate_errors() -> Iterator[None]:
     """Raise every error of SQLAlchemy and of the driver as a `MetadataDbError`.
 
-    psycopg's loaders raise more than `psycopg.Error` for an answer that they cannot read.
+    psycopg's loaders raise other exceptions than `psycopg.Error` for values that they cannot read.
     """
     try:
         yield
@@ -161,7 +160,7 @@ def translate_errors() -> Iterator[None]:
 
 @contextmanager
 def _named_timeout(limit: Deadline) -> Iterator[None]:
-    """Raise what a deadline ended as a timeout: the server's error says only that the statement was cancelled."""
+    """Raise a timeout where the deadline ended the statement. The server's own error is that it was canceled."""
     try:
         yield
     except (DBAPIError, psycopg.Error) as error:
@@ -172,9 +171,9 @@ def _named_timeout(limit: Deadline) -> Iterator[None]:
 
 
 def _discard_outdated_sessions(context: ExceptionContext) -> None:
-    """Have SQLAlchemy replace all sessions of the pool, as it does where one of them is disconnected."""
+    """Make SQLAlchemy replace all sessions of the pool, as it does after a disconnect."""
     connection, sqlstate = context.connection, getattr(context.original_exception, "sqlstate", None) or ""
-    if sqlstate[:2] in _CURED_BY_A_NEW_SESSION and connection is not None and not session_of(connection).is_kept:
+    if sqlstate[:2] in _OUTDATED_SESSION_CLASSES and connection is not None and not session_of(connection).is_kept:
         context.is_disconnect = True
 
 

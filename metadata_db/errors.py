@@ -1,4 +1,4 @@
-"""What can go wrong with the metadata DB, in one line that an operator can act on."""
+"""Errors of the metadata DB: one line each, with what an operator can do."""
 
 import psycopg
 from sqlalchemy.exc import DBAPIError
@@ -10,11 +10,11 @@ from amp_workers.metadata_db.startup_probe import is_starting_or_stopping
 REASONS = ("unreachable", "refused", "schema", "timeout", "query")
 """Every `MetadataDbError.reason`."""
 
-# By SQLSTATE, else by its class, which is its first two characters; `query` otherwise. The text of an error is in the
-# server's language (lc_messages).
+# Keys: an SQLSTATE, or its class, which is its first two characters. Others are `query`. The text of an error cannot be
+# used: it is in the server's language (lc_messages).
 _REASONS = {
     "08": "unreachable",
-    "08P01": "refused",  # what PgBouncer reports for everything of its own: it answers, and does not pass us on
+    "08P01": "refused",  # PgBouncer reports all its own errors with it
     "25006": "refused",  # read-only
     "25P03": "timeout",  # idle in a transaction
     "25P04": "timeout",  # transaction_timeout
@@ -37,19 +37,19 @@ _REASONS = {
 _TEXTS = {
     "unreachable": "the metadata DB is unavailable",
     "refused": "the metadata DB refuses",
-    "schema": "the metadata DB's workers table is not the one expected",
+    "schema": "the metadata DB's workers table is not as expected",
     "timeout": "the metadata DB did not answer in time",
     "query": "the metadata DB reports",
 }
 
 _MORE_RIGHTS = (
     "Run `ampd migrate --print-grants` again, as after each upgrade of Amp, and pass its output to psql: it grants "
-    "what the role lacks"
+    "the missing privileges"
 )
 
 _NO_TABLE = (
-    "the metadata DB has no workers table, or none that this role can see: run `ampd migrate`, or let Amp migrate a "
-    "database of its own; `ampd migrate --print-grants` has the role's rights"
+    "the metadata DB has no workers table, or none that this role can see: run `ampd migrate`, or let Amp migrate its "
+    "own database; `ampd migrate --print-grants` prints the privileges of the role"
 )
 
 _ROW_LEVEL_SECURITY = (
@@ -58,14 +58,14 @@ _ROW_LEVEL_SECURITY = (
 )
 
 _SEVERITY_END = ":  "
-"""libpq writes what a server says as `SEVERITY:  message`, in every language, and nothing of its own in that way."""
+"""libpq formats the errors of a server as `SEVERITY:  message`, in every language; its own have another format."""
 
 
 class MetadataDbError(AmpError):
-    """The metadata DB did not do what was asked of it.
+    """A request to the metadata DB failed.
 
     `reason` is one of REASONS: `unreachable` (no connection, or it broke, or the server starts up or shuts down),
-    `refused` (a server or pooler answers, and refuses: no privilege, wrong password, read-only, a full disk), `schema`
+    `refused` (a server or pooler refuses: no privilege, wrong password, read-only, a full disk), `schema`
     (the table does not exist or is not Amp's), `timeout` (no answer in time), `query` (anything else). The message is
     one line and never holds the password.
     """
@@ -76,14 +76,14 @@ class MetadataDbError(AmpError):
 
 
 class UnfitSchema(MetadataDbError):
-    """The `workers` table lacks what is needed of it; the message names what."""
+    """The `workers` table cannot be used; the message says why."""
 
     def __init__(self, message: str) -> None:
         super().__init__("schema", message)
 
 
 def explain(error: Exception) -> MetadataDbError:
-    """Return what an error of SQLAlchemy or psycopg means, or of anything that reads their answers."""
+    """Return the `MetadataDbError` for an error of SQLAlchemy, of psycopg, or of a loader."""
     if isinstance(error, PoolTimeoutError):
         return MetadataDbError("timeout", "all connections of this process to the metadata DB are in use")
     cause = error.orig if isinstance(error, DBAPIError) else error
@@ -102,7 +102,7 @@ def explain(error: Exception) -> MetadataDbError:
 
 
 def explain_failed_connection(error: psycopg.Error) -> MetadataDbError:
-    """Return what a failed attempt to connect means. psycopg has no SQLSTATE of it, only libpq's text."""
+    """Return the `MetadataDbError` for a failed attempt to connect, which has libpq's text and no SQLSTATE."""
     has_answered = _SEVERITY_END in str(error)
     if not has_answered or (error.pgconn is not None and is_starting_or_stopping(error.pgconn)):
         return explain(error)
@@ -124,7 +124,7 @@ def _explain_sqlstate(sqlstate: str, diag: psycopg.errors.Diagnostic, text: str)
 
 
 def _sequence_behind(diag: psycopg.errors.Diagnostic) -> str:
-    """A duplicate node id is no error where a worker registers: what is left is the primary key."""
+    """Return the message for a duplicate key. A registration handles duplicate node ids, so the key is `id`."""
     table = f"{diag.schema_name}.{diag.table_name}"
     command = f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table}"  # noqa: S608 - not executed
     return (

@@ -1,4 +1,4 @@
-"""Forgetting a worker: the one thing that is ever deleted from the metadata DB, and only when somebody asks for it."""
+"""Deletes workers from the metadata DB, on request only."""
 
 import threading
 
@@ -14,8 +14,8 @@ from amp_workers.metadata_db.schema_compat import check_compatible
 from amp_workers.metadata_db.url import MetadataDbUrl
 
 _JOBS_STATUS = table("jobs_status", column("node_id"))
-"""Who has which job, in Amp from its migration 20260304000000 on. No foreign key holds it to the workers, as one holds
-`jobs.node_id` before that."""
+"""The worker of each job, since Amp's migration 20260304000000. Unlike `jobs.node_id` before it, it has no foreign key
+to `workers`."""
 
 FORGETTABLE = (State.LOST, State.FAILED, State.STOPPED, State.FORGOTTEN)
 
@@ -25,44 +25,44 @@ class WorkerAlive(AmpError):
 
 
 class WorkerInUse(AmpError):
-    """Another table's rows still name the worker."""
+    """Rows of another table still refer to the worker."""
 
 
 class NotWritable(AmpError):
-    """The metadata DB, or the role there, does not let anything be deleted."""
+    """The metadata DB is read-only, or the role may not delete workers."""
 
 
 class Forgetter:
-    """Deletes workers, one at a time, each in a session of its own that ends with it."""
+    """Deletes workers, one at a time, each in a new session."""
 
     def __init__(self, url: MetadataDbUrl, application_name: str, *, statement_timeout: float) -> None:
         self._engine = single_engine(url, application_name, statement_timeout=statement_timeout)
-        self._turn = threading.Lock()
+        self._one_at_a_time = threading.Lock()
 
     def forget(self, node_id: str, thresholds: Thresholds, seconds: float) -> State | None:
-        """Delete the row of a worker that is lost, stopped or forgotten; return the state that it was in.
+        """Delete the row of a worker that is lost, failed, stopped or forgotten, and return its state.
 
-        None: no worker has that node id.
+        Returns None where no worker has that node id.
 
         Raises:
-            WorkerAlive: the worker is active or stale, or its row changed at this very moment.
-            WorkerInUse: a foreign key refers to the worker, or a job of Amp's names it.
-            NotWritable: the database is read-only (a standby, say), or the role may not delete.
-            MetadataDbError: there was no answer, or not in time, or the table is not there or none of Amp's.
+            WorkerAlive: the worker is active, stuck or stale, or its row has just changed.
+            WorkerInUse: a foreign key, or a job of Amp, refers to the worker.
+            NotWritable: the database is read-only (such as a standby), or the role may not delete.
+            MetadataDbError: no answer, or not in time, or no suitable `workers` table.
         """
-        if not self._turn.acquire(timeout=seconds):
+        if not self._one_at_a_time.acquire(timeout=seconds):
             raise MetadataDbError("timeout", "other deletions are under way, and the metadata DB is slow to answer")
         try:
             with translate_errors(), connect(self._engine, seconds) as connection, deadline(connection, seconds):
                 return _forget(connection, node_id, thresholds)
         finally:
-            self._turn.release()
+            self._one_at_a_time.release()
 
 
 def _forget(connection: Connection, node_id: str, thresholds: Thresholds) -> State | None:
     check_compatible(connection)
-    # One statement looks and deletes. Where a heartbeat comes in between, PostgreSQL looks at the row again before it
-    # deletes, with a new reading of the clock, and the worker stays.
+    # One statement checks and deletes. Where a heartbeat is written meanwhile, PostgreSQL evaluates the condition again
+    # on the new row, with a new reading of the clock, and the worker stays.
     reading = clock_reading(thresholds)
     its_state = state(clock_of(reading))
     is_forgettable = state(clock_of_each_row(thresholds)).in_(FORGETTABLE)
@@ -72,7 +72,7 @@ def _forget(connection: Connection, node_id: str, thresholds: Thresholds) -> Sta
     jobs = select(func.count()).where(is_its_job).scalar_subquery() if has_jobs_status else literal(0)
     gone = delete(workers).where(workers.c.node_id == node_id, is_forgettable, ~is_named)
     deleted = gone.returning(workers.c.node_id).cte("gone")
-    # The row as it was when the statement began, and whether it is gone now.
+    # The row as it was at the start of the statement, and whether it is deleted now.
     found = select(its_state, jobs, deleted.c.node_id.is_not(None)).where(workers.c.node_id == node_id)
     query = found.select_from(workers.join(reading, true()).outerjoin(deleted, true()))
     try:

@@ -1,4 +1,4 @@
-"""Bring the schema of a metadata DB up to date, or leave Amp's own alone."""
+"""Migrates the schema of a metadata DB. Amp's own database is not changed."""
 
 import logging
 import time
@@ -27,14 +27,14 @@ _log = logging.getLogger("amp_workers.metadata_db")
 VERSION_TABLE = "ampd_alembic_version"
 
 STATEMENT_TIMEOUT_SECONDS = 300.0
-"""A migration may have to wait for another one, and rewrite a large table."""
+"""A migration may wait for another one, and rewrite a large table."""
 
-_WAITED_FOR = ("unreachable", "timeout")
+_RETRIED_REASONS = ("unreachable", "timeout")
 _RETRY_SECONDS = 1.0
 
 
 class Outcome(Enum):
-    """What `upgrade` found."""
+    """The result of `upgrade`."""
 
     MIGRATED = "the schema of the workers table is now up to date"
     UP_TO_DATE = "the schema of the workers table was up to date already"
@@ -50,11 +50,11 @@ def upgrade(
     """Create the `workers` table, or bring it up to date. Safe to run from many processes at once.
 
     timeout: seconds to wait for a database that is unavailable. connected: called with the server's URL, without a
-    password. waiting: called with the reason, each time that it is another one.
+    password. waiting: called with the error, whenever it changes.
 
     Raises:
-        MetadataDbError: the database is unavailable, refuses (a wrong password, a missing database or privilege: no
-            waiting mends that), or has a `workers` table that is not Amp's.
+        MetadataDbError: the database is unavailable after the timeout, refuses (wrong password, missing database or
+            privilege), or has a `workers` table that is not Amp's.
     """
 
     def run(connection: Connection) -> Outcome:
@@ -67,7 +67,7 @@ def upgrade(
         try:
             return _with_lock(url, run)
         except MetadataDbError as error:
-            if error.reason not in _WAITED_FOR or time.monotonic() + _RETRY_SECONDS >= ends:
+            if error.reason not in _RETRIED_REASONS or time.monotonic() + _RETRY_SECONDS >= ends:
                 raise
             if str(error) != reported:
                 reported = str(error)
@@ -76,7 +76,7 @@ def upgrade(
 
 
 def downgrade(url: MetadataDbUrl) -> None:
-    """Drop what `upgrade` made, with all the workers in it."""
+    """Drop what `upgrade` created, with all workers."""
 
     def run(connection: Connection) -> None:
         command.downgrade(_config(connection), "base")
@@ -93,7 +93,7 @@ def _upgrade(connection: Connection) -> Outcome:
     config = _config(connection)
     current = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_revision()
     if current is not None and workers.name not in tables:
-        # Somebody dropped the table and left the note that it was made.
+        # The table was dropped, and Alembic's version table was not.
         command.stamp(config, "base")
         current = None
     if current == ScriptDirectory.from_config(config).get_current_head():
@@ -107,7 +107,7 @@ def _upgrade(connection: Connection) -> Outcome:
 
 
 def _check_columns(connection: Connection) -> None:
-    """A `workers` table that this project did not make is used as it is, if it is the one that is meant."""
+    """Raise an error where an existing `workers` table lacks columns. One that has them all is used as it is."""
     present = {column["name"] for column in inspect(connection).get_columns(workers.name)}
     missing = [column.name for column in workers.columns if column.name not in present]
     if missing:
@@ -119,7 +119,7 @@ def _check_columns(connection: Connection) -> None:
 
 
 def _with_lock(url: MetadataDbUrl, run: Callable[[Connection], Result]) -> Result:
-    """Run in one transaction that no other migration can be in: PostgreSQL's DDL is transactional."""
+    """Run in one transaction, under a lock that excludes other migrations. DDL is transactional in PostgreSQL."""
     engine = single_engine(url, "ampd migrate", statement_timeout=STATEMENT_TIMEOUT_SECONDS)
     with (
         translate_errors(),

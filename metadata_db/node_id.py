@@ -1,4 +1,4 @@
-"""What a worker's node id may look like: part of the table's contract, so it lives beside the table."""
+"""The rule for node ids, which is part of the contract of the `workers` table."""
 
 import re
 
@@ -6,12 +6,12 @@ from amp_workers.errors import AmpError
 
 MAX_LENGTH = 255
 
-# [a-zA-Z] and not \w, and fullmatch and not $: neither a letter outside ASCII nor a trailing newline may pass.
+# \w would match letters outside ASCII, and $ would match before a trailing newline: hence [a-zA-Z] and fullmatch.
 _PATTERN = re.compile(r"[a-zA-Z][a-zA-Z0-9_\-.]*")
 
 
 class InvalidNodeId(AmpError, ValueError):
-    """A node id that no worker may have; the message names it and says what is wrong with it."""
+    """An invalid node id; the message names it and what is wrong with it."""
 
 
 def check_node_id(node_id: str) -> str:
@@ -37,5 +37,5 @@ def check_node_id(node_id: str) -> str:
 
 
 def _shown(text: str) -> str:
-    """Control characters and the like would break the one line that a message is."""
+    """Escape control characters, so that an error message stays one line."""
     return text.encode("unicode_escape").decode("ascii") if not text.isprintable() else text

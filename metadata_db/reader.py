@@ -1,4 +1,4 @@
-"""Reading from the metadata DB for a server: few connections, every read bounded, and no noise while it is away."""
+"""Reads for a server: few connections, a deadline for every read, and one log line per change of an outage."""
 
 import logging
 import threading
@@ -24,7 +24,7 @@ _log = logging.getLogger("amp_workers.metadata_db")
 
 
 class Reader:
-    """Runs reads on a pool of so many connections, from any thread. It logs each change of fortune in one line."""
+    """Runs reads on a pool of so many connections, from any thread. It logs the start and the end of each outage."""
 
     def __init__(
         self, url: MetadataDbUrl, application_name: str, *, connections: int, statement_timeout: float
@@ -33,7 +33,7 @@ class Reader:
         self._engine = pooled_engine(
             url, application_name, connections=connections, statement_timeout=statement_timeout
         )
-        # A reader that nobody has any more closes what lies in its pool.
+        # The connections of the pool are closed when the reader is garbage-collected.
         weakref.finalize(self, self._engine.dispose)
         self._lock = threading.Lock()
         self._trouble: str | None = None
@@ -43,17 +43,17 @@ class Reader:
         """Return what `run` returns, within so many seconds.
 
         Raises:
-            MetadataDbError: there was no answer, or not in time.
+            MetadataDbError: no answer, or not in time.
         """
         ends = time.monotonic() + seconds
         try:
             result = self._query(run, ends)
         except MetadataDbError as error:
-            self._note(error.reason, f"{error}")
+            self._log_change(error.reason, f"{error}")
             if self.replay_lag.warning is None:
                 raise
             raise MetadataDbError(error.reason, f"{error}; {self.replay_lag.warning}") from error
-        self._note(None, f"the metadata DB {self._url} answers")
+        self._log_change(None, f"the metadata DB {self._url} is available again")
         return result
 
     def _query(self, run: Callable[[Connection], Result], ends: float) -> Result:
@@ -86,7 +86,7 @@ class Reader:
         self.replay_lag.observe(connection)
         return result
 
-    def _note(self, trouble: str | None, message: str) -> None:
+    def _log_change(self, trouble: str | None, message: str) -> None:
         with self._lock:
             changed, self._trouble = trouble != self._trouble, trouble
         if changed:

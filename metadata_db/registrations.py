@@ -1,4 +1,4 @@
-"""What a worker writes: its registration and its heartbeat; and who holds a node id."""
+"""The writes of a worker, and the lock on its node id."""
 
 import time
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Refuses a `workers` table that the statements of this project are not written for."""
+"""Checks that the `workers` table has the columns that the statements of this project use."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from amp_workers.metadata_db.errors import MetadataDbError, UnfitSchema
 from amp_workers.metadata_db.schema import workers
 
 OLDEST_MIGRATION = 20251219050000
-"""Of Amp's: it gives `heartbeat_at` its time zone, and no later one changes `workers`."""
+"""Amp's migration that gives `heartbeat_at` its time zone. No later one changes `workers`."""
 
 _COLUMNS = """
 SELECT attname, format_type(atttypid, NULL) FROM pg_attribute

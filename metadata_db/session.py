@@ -22,8 +22,8 @@ CONNECT_TIMEOUT_SECONDS = 3
 _CANCEL_SECONDS = 0.5
 """How long a server may take to accept a cancel request, and then to end the statement."""
 
-# A peer that vanished (a pulled cable, a dead host) is noticed after 5 + 3 x 2 s while the session is idle, and after
-# 8 s while an acknowledgement is due: the kernel's defaults are two hours and a quarter of an hour.
+# A dead peer is detected after 5 + 3 x 2 s while the session is idle, and after 8 s while an acknowledgement is due.
+# The kernel's defaults are two hours and a quarter of an hour.
 _KEEPALIVES: dict[str, Any] = {
     "keepalives": 1,
     "keepalives_idle": 5,
@@ -45,11 +45,11 @@ _SETTINGS = {
     "default_transaction_isolation": "read committed",
     "default_transaction_deferrable": "off",
     "row_security": "off",  # PostgreSQL raises an error instead of hiding rows
-    "jit": "off",  # a statement that takes a fraction of a second has no time to be compiled first
+    "jit": "off",  # compilation would take longer than these statements
 }
-"""What every session relies on. The environment (PGDATESTYLE, PGOPTIONS, PGTZ), the URL, the role and the database can
-each set another value. `search_path` is theirs to choose; so is `default_transaction_read_only` of a session that
-writes: operators and cloud services protect a database with it."""
+"""The settings that every session relies on. The environment (PGDATESTYLE, PGOPTIONS, PGTZ), the URL, the role and the
+database may set other values. `search_path` is left to them, and so is `default_transaction_read_only` of a session
+that writes: operators and cloud services protect databases with it."""
 
 _TRANSACTION_TIMEOUT_VERSION = 170_000
 
@@ -72,8 +72,8 @@ class Deadline:
 
 
 class _TimestamptzLoader(Loader):
-    """Reads what PostgreSQL writes with `DateStyle = ISO`. psycopg's own loader goes by the session's DateStyle, which
-    through a pooler is that of the statement only until the statement's transaction ends."""
+    """Parses timestamps in `DateStyle = ISO`. psycopg's own loader uses the session's DateStyle, which through a pooler
+    differs from that of the statement once its transaction has ended."""
 
     def load(self, data: Buffer) -> datetime:
         return datetime.fromisoformat(bytes(data).decode())
@@ -83,12 +83,12 @@ class Session(psycopg.Connection[Any]):
     """A connection that does not wait for longer than its deadline."""
 
     through_pooler = True
-    """Whether a pooler answers, which may run each transaction in another session. Assumed, until PostgreSQL itself has
-    answered."""
+    """Whether the connection goes to a pooler, which may run each transaction in another session. True until PostgreSQL
+    itself has answered."""
 
     deadline: Deadline | None = None
     is_kept = False
-    """Whether the failure of a statement is expected, and no reason to replace the session."""
+    """Whether the session is kept although a statement fails."""
 
     begin = sql.SQL("BEGIN ISOLATION LEVEL READ COMMITTED NOT DEFERRABLE")
     local_settings = sql.Composed([])
@@ -111,7 +111,7 @@ class Session(psycopg.Connection[Any]):
     def _bounded(self, gen: PQGen[Result], deadline: Deadline) -> PQGen[Result]:
         """Cancel the statement at the deadline, which keeps the session; close it if the server does not react.
 
-        No cancel request goes to a pooler: PgBouncer is known to crash of one now and then (its issue 801).
+        No cancel request is sent to a pooler: it can crash PgBouncer (PgBouncer issue 801).
         """
         gives_up_at: float | None = None
         try:
@@ -139,8 +139,8 @@ class Session(psycopg.Connection[Any]):
 
 
 class _PooledCursor(psycopg.ClientCursor[Any]):
-    """Sends a statement as one message with its transaction and the settings that it relies on, which no session of a
-    pooler keeps. The parameters are part of the text, as PostgreSQL prepares single statements only."""
+    """Sends a statement in one message with its transaction and its settings: a pooler keeps no session settings.
+    The parameters are part of the text: PostgreSQL takes parameters for single statements only."""
 
     def execute(self, query: Any, params: Params | None = None, **options: Any) -> Self:
         session = self.connection
@@ -191,8 +191,8 @@ def open_session(
 def _set_up(session: Session, settings: dict[str, str]) -> None:
     if session.info.server_version >= _TRANSACTION_TIMEOUT_VERSION:
         settings["transaction_timeout"] = "0"
-    # A pooler makes up the process id that it greets a client with: PostgreSQL's own is another one. It refuses
-    # settings in the startup packet, so that nobody gets them there.
+    # The process id that a pooler sends in its greeting is not that of PostgreSQL. The settings are not sent in the
+    # startup packet, because a pooler refuses them there.
     direct = session.execute(
         "SELECT set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) AS setting(name, value) "
         "WHERE pg_backend_pid() = %s",
@@ -231,7 +231,7 @@ def _attempt(url: MetadataDbUrl, application_name: str) -> Session:
             **_KEEPALIVES,
         )
     except psycopg.Error as error:
-        # The frames of the traceback hold the socket of an attempt that timed out, until a garbage collection finds
-        # them: a server that was frozen would have all those attempts as sessions when it wakes.
+        # The frames of the traceback keep the socket of a timed-out attempt open until garbage collection: a server
+        # that was frozen would then accept all these attempts as sessions.
         traceback.clear_frames(error.__traceback__)
         raise

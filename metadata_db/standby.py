@@ -1,4 +1,4 @@
-"""A metadata DB that is a standby: how far its replay lags behind its primary, and what that does to reads."""
+"""The replay lag of a metadata DB that is a standby, and recovery conflicts of reads."""
 
 import logging
 import threading
@@ -11,12 +11,12 @@ from sqlalchemy.exc import DBAPIError
 from amp_workers.metadata_db.engine import session_of, through_pooler
 
 LAGGING_SECONDS = 5.0
-"""A lag of more is reported: live workers look stale from there on."""
+"""A longer lag is reported, because live workers then look stale."""
 
-# A caught-up standby of an idle primary replays no commit for as long as the primary writes none, and misses nothing:
-# only the positions in the WAL show that. They are worth something only while a WAL receiver runs. A standby that
-# replays from an archive has none, nor has one that lost its primary. Nothing in such a server shows what it misses, so
-# that the age of the last commit counts, or the time since the server's start if none was replayed since then.
+# A standby that has caught up with an idle primary replays no commit, although it misses none: only the WAL positions
+# show that. They are valid only while a WAL receiver runs. A standby that replays from an archive has no WAL receiver,
+# nor has a standby that lost its primary. There the lag is the age of the last replayed commit, or the time since the
+# server's start if it replayed none.
 _REPLAY_LAG = """
 SELECT CASE
     WHEN NOT pg_is_in_recovery() THEN NULL
@@ -33,7 +33,7 @@ class ReplayLag:
     """The lag of one metadata DB as last observed. It logs one line when a lag starts and one when it ends."""
 
     def __init__(self, name: str) -> None:
-        """name: what the log calls the metadata DB."""
+        """name: of the metadata DB, in log lines."""
         self._name = name
         self._lock = threading.Lock()
         self._seconds: float | None = None
@@ -45,7 +45,7 @@ class ReplayLag:
 
     @property
     def warning(self) -> str | None:
-        """What errors and `/-/ready` say while the standby lags."""
+        """The text that errors and `/-/ready` add while the standby lags."""
         seconds = self._seconds
         if not _is_lagging(seconds):
             return None
@@ -55,27 +55,29 @@ class ReplayLag:
         )
 
     def observe(self, connection: Connection) -> None:
-        """Read the lag of the server that a connection leads to."""
+        """Read the lag of the server of a connection."""
         seconds = _replay_lag(connection)
         with self._lock:
             before, self._seconds = self._seconds, seconds
         if _is_lagging(seconds) and not _is_lagging(before):
-            _log.warning("%s: %s", self._name, self.warning)
+            _log.warning(
+                "%s: %s", self._name, self.warning, extra={"url": self._name, "lag_seconds": round(seconds or 0)}
+            )
         elif _is_lagging(before) and not _is_lagging(seconds):
-            _log.warning("%s: the metadata DB lags no longer", self._name)
+            _log.warning("%s: the metadata DB no longer lags behind its primary", self._name, extra={"url": self._name})
 
     def is_recovery_conflict(self, error: BaseException | None) -> bool:
-        """Whether a standby canceled a statement, or ended its session, because it was in the way of the replay.
+        """Whether a standby canceled a statement, or ended its session, because of a recovery conflict.
 
-        The same statement in a new snapshot is not in the way.
+        The same statement with a new snapshot does not conflict.
         """
         cause = error.orig if isinstance(error, DBAPIError) else error
-        # Statements that only read meet neither of the first two on a primary; the deadlock is one with the replay.
+        # On a primary, reads cause neither a serialization failure nor a deadlock.
         is_canceled = isinstance(cause, pg.QueryCanceled) and self._seconds is not None
         return is_canceled or isinstance(cause, pg.SerializationFailure | pg.DeadlockDetected)
 
     def observe_after_error(self, connection: Connection) -> None:
-        """Read the lag where the session survived the error."""
+        """Read the lag if the session is still usable after an error."""
         if not connection.invalidated:
             with suppress(DBAPIError):
                 self.observe(connection)
@@ -86,8 +88,8 @@ def _is_lagging(seconds: float | None) -> bool:
 
 
 def _replay_lag(connection: Connection) -> float | None:
-    # PostgreSQL 14 and newer report `in_hot_standby` on their own: a primary costs no round trip. Behind a pooler, what
-    # is reported may be another session's.
+    # PostgreSQL 14 and newer report `in_hot_standby` without a query, so a primary costs no round trip. Through a
+    # pooler, the reported value may be that of another session.
     reported = session_of(connection).info.parameter_status("in_hot_standby")
     if reported == "off" and not through_pooler(connection):
         return None

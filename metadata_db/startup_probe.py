@@ -14,8 +14,8 @@ _CANNOT_CONNECT_NOW = b"57P03"
 def is_starting_or_stopping(failed: PGconn) -> bool:
     """Open a session with the same server, and read the SQLSTATE of its answer.
 
-    libpq keeps the SQLSTATE of a failed attempt to itself, and its `PQping`, which compares it, blocks all threads of a
-    Python process. PostgreSQL returns 57P03 before it looks at TLS, role and database.
+    libpq does not expose the SQLSTATE of a failed attempt, and its `PQping`, which checks it, blocks all threads of a
+    Python process. PostgreSQL returns 57P03 before it checks TLS, role and database.
     """
     try:
         with _connected(failed) as server:

@@ -1,4 +1,4 @@
-"""The metadata DB's URL: checked, shown without its password, and read again where it comes from a file."""
+"""The metadata DB's URL: validation, display without the password, and reloading from a file."""
 
 import codecs
 import logging
@@ -18,7 +18,7 @@ from psycopg.pq import Conninfo
 from amp_workers.errors import AmpError
 
 ENVIRONMENT = ("AMP_METADATA_DB_URL", "AMP_CONFIG_METADATA_DB__URL")
-"""The variables that may hold the URL, in order of precedence. The second is the one that Amp's own `ampd` reads."""
+"""The variables of the URL, in order of precedence. Amp's own `ampd` reads the second one."""
 
 _EXPECTED = "expected postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
 _UNREADABLE = f"libpq cannot read it (are @ : / ? # % in the password percent-encoded?); {_EXPECTED}"
@@ -31,7 +31,7 @@ _log = logging.getLogger("amp_workers.metadata_db")
 
 
 class InvalidMetadataDbUrl(AmpError, ValueError):
-    """The URL cannot be used; the message says why and holds no part of the URL, which may hold a password."""
+    """The URL cannot be used. The message says why, without any part of the URL, which may contain a password."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ class _Checked:
 
 
 class MetadataDbUrl:
-    """A URL that libpq understands. Its `str` and `repr` have no password in them."""
+    """A URL that libpq can parse. Its `str` and `repr` contain no password."""
 
     def __init__(self, checked: _Checked, file: Path | None = None) -> None:
-        """file: where the URL was read, and is read again."""
+        """file: from which the URL is read again at each use."""
         self._checked = checked
         self._file = file
         self._problem: str | None = None
@@ -65,20 +65,20 @@ class MetadataDbUrl:
     def read(cls, file: Path) -> Self:
         """Read a URL from a file, and again at each use of `conninfo`: the password may change while a process runs.
 
-        What is not a regular file, such as a pipe, is read once.
+        A file that is not regular, such as a pipe, is read once.
 
         Raises:
-            InvalidMetadataDbUrl: what the file holds cannot be used.
+            InvalidMetadataDbUrl: the content of the file cannot be used.
             OSError: the file cannot be read.
         """
         return cls(_check(_text_of(file)), file)
 
     @property
     def conninfo(self) -> str:
-        """The URL as libpq takes it, with the password. It goes to libpq and nowhere else.
+        """The URL with the password, for libpq only.
 
-        A file that cannot be read at this moment, or has no usable URL, leaves the URL as it was: a secret that is
-        being replaced may be absent or half written. The problem is logged once.
+        If the file cannot be read or has no usable URL, the previous URL stays in use: a secret that is being replaced
+        may be missing or half written. The problem is logged once.
         """
         with self._lock:
             if self._file is not None:
@@ -117,12 +117,12 @@ class MetadataDbUrl:
 
 
 def from_environment(environ: Mapping[str, str]) -> str | None:
-    """Return the first URL that the environment holds, unchecked."""
+    """Return the first URL in the environment, without validation."""
     return next((environ[name] for name in ENVIRONMENT if environ.get(name)), None)
 
 
 def show_server(info: psycopg.ConnectionInfo) -> str:
-    """Return what a session is connected to, as a URL: what a service file, PG* variables and defaults came to."""
+    """Return the server of a session as a URL, with the effect of a service file, PG* variables and defaults."""
     server = {"host": info.host, "port": info.port, "dbname": info.dbname, "user": info.user}
     return _show({name: str(value) for name, value in server.items()})
 
@@ -148,16 +148,16 @@ def _check(url: str) -> _Checked:
     try:
         parameters = conninfo_to_dict(conninfo)
     except psycopg.ProgrammingError:
-        # libpq's own message quotes what it stumbled over, which is often the password.
+        # libpq's message quotes a part of the URL, which is often the password.
         unknown = _unknown_parameters(rest)
         raise InvalidMetadataDbUrl(unknown or _UNREADABLE) from None
-    if _is_garbled(rest, parameters):
+    if _is_misparsed(rest, parameters):
         raise InvalidMetadataDbUrl(_UNREADABLE)
     return _Checked(conninfo, _show(parameters))
 
 
 def _unknown_parameters(rest: str) -> str | None:
-    """Name the parameters that libpq does not know; None where that is not the problem, or may be the password's."""
+    """Return a message with the unknown parameters; None if there are none, or if they may be parts of a password."""
     _, _, query = rest.partition("?")
     names = [unquote(each.partition("=")[0]) for each in query.split("&") if each]
     known = {option.keyword.decode() for option in Conninfo.get_defaults()} | {"ssl"}
@@ -168,15 +168,15 @@ def _unknown_parameters(rest: str) -> str | None:
     return f"libpq has no parameter {listed}: remove it from the URL; {_EXPECTED}"
 
 
-def _is_garbled(rest: str, parameters: Mapping[str, object]) -> bool:
-    """Whether a password with an @ or a / in it was taken for a host, a port or a database, which would be shown."""
+def _is_misparsed(rest: str, parameters: Mapping[str, object]) -> bool:
+    """Whether a part of a password with @ or / was parsed as host, port or database, which are shown."""
     address = rest.partition("?")[0]
     ports = str(parameters.get("port") or "").split(",")
     return address.count("@") > 1 or "@" in address.partition("/")[2] or not all(p.isdigit() for p in ports if p)
 
 
 def _show(parameters: Mapping[str, Any]) -> str:
-    """Show what a URL says, and nothing that it leaves to a service file, to PG* variables or to a default."""
+    """Return a URL without its password, and without values of a service file, PG* variables or defaults."""
     user, database = (parameters.get(name) or "" for name in ("user", "dbname"))
     hosts, ports = (str(parameters.get(name) or "").split(",") for name in ("host", "port"))
     query = {name: parameters[name] for name in ("hostaddr", "service") if parameters.get(name)}

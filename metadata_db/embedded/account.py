@@ -1,4 +1,4 @@
-"""The account that the embedded PostgreSQL runs as: PostgreSQL refuses to run as root."""
+"""The operating system account of the embedded PostgreSQL, which refuses to run as root."""
 
 import os
 import pwd
@@ -11,7 +11,7 @@ _FOR_ROOT = "nobody"
 
 @dataclass(frozen=True)
 class Account:
-    """A user of the operating system."""
+    """An account of the operating system."""
 
     name: str
     uid: int
@@ -22,22 +22,22 @@ class Account:
         return self.uid == os.geteuid()
 
     def can_enter(self, path: Path) -> bool:
-        """Whether this account can reach what lies in a directory.
+        """Whether this account can access the entries of a directory.
 
-        Asked of the kernel by a process of that account: modes alone do not tell (access lists, mount options).
+        A process of the account asks the kernel: access lists and mount options are not visible in the mode.
         """
         if self.is_ours:
             return os.access(path, os.X_OK)
-        asked = subprocess.run(
+        test = subprocess.run(
             ["/usr/bin/test", "-x", str(path)], user=self.uid, group=self.gid, extra_groups=[], cwd="/", check=False
         )
-        return asked.returncode == 0
+        return test.returncode == 0
 
 
 def account() -> Account:
-    """Return our own account, or for root the one that exists on every Unix and owns nothing.
+    """Return the account of this process, or `nobody` for root: it exists on every Unix and owns no files.
 
-    No account is created: trying the product out must not change the machine's list of users.
+    No account is created: a first try of the product must not change the users of the machine.
     """
     entry = pwd.getpwnam(_FOR_ROOT) if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
     return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)

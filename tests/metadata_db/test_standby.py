@@ -134,7 +134,7 @@ def test_a_lag_is_reported_everywhere_while_it_lasts(processes: Processes, clust
     for port, part in zip(ports, parts, strict=True):
         eventually(lambda port=port: get(f"http://127.0.0.1:{port}/-/ready") == "ready\n")  # type: ignore[misc]
         part.says("is a standby that lags")
-        part.says("lags no longer")
+        part.says("no longer lags behind")
 
 
 def test_a_read_that_conflicts_with_the_replay_is_repeated_in_time(clusters: Clusters) -> None:

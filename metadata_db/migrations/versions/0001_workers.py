@@ -19,7 +19,7 @@ def upgrade() -> None:
         sa.Column("info", JSONB(), nullable=False, server_default=sa.text("'{}'::jsonb")),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("registered_at", sa.DateTime(timezone=True), nullable=False),
-        # A heartbeat leaves room for the next on the same page, so that an update touches no index.
+        # Free space on each page makes heartbeats heap-only updates (HOT), which touch no index.
         postgresql_with={"fillfactor": 50},
     )
 

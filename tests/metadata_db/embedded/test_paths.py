@@ -79,7 +79,7 @@ def test_programs_that_are_out_of_reach_are_copied(closed_home: Path, monkeypatc
 
 
 def test_a_directory_that_cannot_be_written_is_told() -> None:
-    with pytest.raises(EmbeddedPostgresError, match="choose another place with --data-dir"):
+    with pytest.raises(EmbeddedPostgresError, match="choose another directory with --data-dir"):
         find_place(Path("/proc/amp/postgres"), account())
 
 
@@ -97,7 +97,7 @@ def test_a_socket_directory_that_is_open_to_others_is_refused(open_directory: Pa
     owner = account()
     place = find_place(open_directory / "opened", owner)
     place.sockets.chmod(0o755)
-    with pytest.raises(EmbeddedPostgresError, match="is open to others"):
+    with pytest.raises(EmbeddedPostgresError, match="others can enter it"):
         find_place(open_directory / "opened", owner)
 
 
@@ -106,5 +106,5 @@ def test_a_socket_directory_of_somebody_elses_is_refused(open_directory: Path) -
     owner = account()
     place = find_place(open_directory / "anothers", owner)
     os.chown(place.sockets, owner.uid - 1, owner.gid)
-    with pytest.raises(EmbeddedPostgresError, match="belongs to somebody else"):
+    with pytest.raises(EmbeddedPostgresError, match="belongs to another account"):
         find_place(open_directory / "anothers", owner)
