@@ -285,7 +285,7 @@ def test_a_server_that_reads_mistakes_again_quotes_none(processes: Processes, tm
     server.says("listens on https://")
     for number, text in enumerate(MISTAKES.values(), 1):
         file.write_text(text)
-        server.says("what was read before stays", times=number)
+        server.says("settings that were read before stay in use", times=number)
     pids = [server.pid, *(child.pid for child in server.descendants())]
     shown = command_lines(*pids).encode()
     server.stop(30)
