@@ -100,7 +100,8 @@ def installed(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = tmp_path_factory.mktemp("installed")
     assert run("python", "-m", "venv", "--without-pip", str(environment)).returncode == 0
     python = environment / "bin" / "python"
-    pip = run("python", "-m", "pip", "--python", str(python), "install", "--no-deps", "--no-index", str(built.wheel))
+    install = ["--python", str(python), "install", "--no-deps", "--no-index", str(built.wheel)]
+    pip = run("python", "-m", "pip", *install, env={"PYTHONWARNINGS": ""})  # pip's own warnings are not ours
     assert pip.returncode == 0, pip.stderr
     (packages,) = environment.glob("lib/python*/site-packages")
     # Path files of a directory that a path file names are not read: the editable install stays invisible.
