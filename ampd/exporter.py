@@ -23,8 +23,8 @@ DEFAULT_LISTEN_ADDRESS = "127.0.0.1:9610"
 _TELEMETRY_PATH = re.compile(r"(?!/-/)(/[\w.~-]+)+", re.ASCII)
 
 _THREADS = 32
-"""Scrapes at the same moment share one query of the metadata DB, and each holds a thread until the query has ended: with
-fewer threads, further scrapes would wait for a second query, beyond their own timeout."""
+"""Scrapes at the same moment share one query of the metadata DB, and each holds a thread until the query has ended:
+with fewer threads, further scrapes would wait for a second query, beyond their own timeout."""
 
 
 @click.command()
