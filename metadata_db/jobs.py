@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Any, TypedDict
 
 from sqlalchemy import (
@@ -61,9 +63,6 @@ MOST_STRANDED = 10
 
 _LIMITS = "SET LOCAL lock_timeout = 100; SET LOCAL statement_timeout = 1000"
 """In milliseconds. A migration of Amp's may hold a lock on these tables for minutes."""
-
-_BY_INDEX = "SET LOCAL enable_seqscan = off"
-"""Unfinished jobs are few among millions of finished ones, which a plan for any array of statuses does not assume."""
 
 _COLUMNS = {
     "jobs_status": ("job_id", "node_id", "status", "updated_at"),
@@ -208,7 +207,9 @@ def read_jobs(connection: Connection, clock: Clock) -> Jobs | None:
     with _bounded(connection, "jobs_status"):
         in_use = _statuses_in_use(connection)
         unfinished = [status for status in in_use if status not in _FINISHED]
-        by_status, last_fatal = _read_statuses(connection, [*unfinished, FATAL])
+        fatal, last_fatal = connection.execute(
+            select(func.count(), epoch(func.max(moment(jobs_status.c.updated_at)))).where(_has_status([FATAL]))
+        ).one()
         placed = _placed(clock, unfinished)
         row: Sequence[Any] = connection.execute(
             select(
@@ -219,9 +220,11 @@ def read_jobs(connection: Connection, clock: Clock) -> Jobs | None:
                     for column in (placed.c.node_id, placed.c.state, placed.c.stranded)
                 ),
                 epoch(clock.now - func.min(placed.c.scheduled_at).filter(placed.c.state == State.ACTIVE)),
+                *(cast(func.coalesce(func.sum(placed.c[name]), 0), BigInteger) for name in ("jobs", *STATUSES)),
             )
         ).one()
-    node_ids, counts, stranded_ids, stranded_states, stranded_counts, oldest = row
+    node_ids, counts, stranded_ids, stranded_states, stranded_counts, oldest, unfinished_jobs, *numbers = row
+    by_status = {status.lower(): number for status, number in zip(STATUSES, numbers, strict=True)}
     stranded = [
         StrandedOfWorker(*each)
         for each in zip(stranded_ids or [], stranded_states or [], stranded_counts or [], strict=True)
@@ -230,7 +233,7 @@ def read_jobs(connection: Connection, clock: Clock) -> Jobs | None:
     for each in stranded:
         totals[each.worker_state] += each.jobs
     return Jobs(
-        by_status=by_status,
+        by_status={**by_status, FATAL.lower(): fatal, OTHER: unfinished_jobs - sum(numbers)},
         by_worker=dict(zip(node_ids or [], counts or [], strict=True)),
         stranded=totals,
         stranded_by_worker=sorted(stranded, key=lambda each: (-each.jobs, each.node_id))[:MOST_STRANDED],
@@ -318,7 +321,7 @@ def _bounded(connection: Connection, *tables: str) -> Iterator[None]:
         if not in_transaction(connection):
             end.enter_context(transaction(connection, "BEGIN READ ONLY"))
         end.enter_context(keep_session(connection))
-        connection.exec_driver_sql(f"SAVEPOINT jobs; {_LIMITS}; {_BY_INDEX}")
+        connection.exec_driver_sql(f"SAVEPOINT jobs; {_LIMITS}")
         try:
             for table in tables:
                 _check_readable(connection, table)
@@ -350,30 +353,13 @@ def _statuses_in_use(connection: Connection) -> list[str]:
     return list(connection.execute(_STATUSES_IN_USE).scalars())
 
 
-def _read_statuses(connection: Connection, statuses: Sequence[str]) -> tuple[dict[str, int], float | None]:
-    counts = dict.fromkeys((*(status.lower() for status in (*STATUSES, FATAL)), OTHER), 0)
-    last_fatal = None
-    counted = select(
-        jobs_status.c.status,
-        func.count(),
-        epoch(func.max(moment(jobs_status.c.updated_at))),
-    )
-    for status, count, updated_at in connection.execute(
-        counted.where(_has_status(statuses)).group_by(jobs_status.c.status)
-    ):
-        if status == FATAL:
-            last_fatal = updated_at
-        counts[status.lower() if status in (*STATUSES, FATAL) else OTHER] += count
-    return counts, last_fatal
-
-
 def _placed(clock: Clock, unfinished: Sequence[str]) -> Any:
     """A row for each worker that has unfinished jobs: their number, and the state of the worker."""
     of_worker = (
         select(
             jobs_status.c.node_id,
             func.count().label("jobs"),
-            func.count().filter(_has_status(_STRANDED_STATUSES)).label("stranded"),
+            *(func.count().filter(jobs_status.c.status == constant(status)).label(status) for status in STATUSES),
             func.min(moment(jobs_status.c.updated_at))
             .filter(jobs_status.c.status == "SCHEDULED")
             .label("scheduled_at"),
@@ -384,8 +370,8 @@ def _placed(clock: Clock, unfinished: Sequence[str]) -> Any:
     )
     its_state = case((workers.c.node_id.is_(None), constant(MISSING)), else_=state(clock))
     return (
-        select(of_worker.c.node_id, of_worker.c.jobs, of_worker.c.stranded, of_worker.c.scheduled_at)
-        .add_columns(its_state.label("state"))
+        select(*of_worker.c, its_state.label("state"))
+        .add_columns(reduce(add, (of_worker.c[status] for status in _STRANDED_STATUSES)).label("stranded"))
         .select_from(of_worker.outerjoin(workers, workers.c.node_id == of_worker.c.node_id))
         .cte("placed")
     )
