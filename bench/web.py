@@ -8,6 +8,7 @@ import argparse
 import http.client
 import os
 import platform
+import resource
 import ssl
 import statistics
 import subprocess
@@ -16,7 +17,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from itertools import cycle
 from pathlib import Path
 
@@ -31,6 +33,9 @@ from tests.processes import eventually, free_port
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
+IDLE = 2_000
+"""Connections, all made within the 10 s after which the server closes those that send nothing."""
+
 PATIENT = {"X-Prometheus-Scrape-Timeout-Seconds": "100"}
 
 
@@ -38,7 +43,8 @@ class Server:
     """A running `ampd admin` or `ampd exporter`, alone or with the processes that it started."""
 
     def __init__(self, port: int, process: subprocess.Popen[bytes], ready_seconds: float, ca: Path | None) -> None:
-        self.port, self.process, self.ready_seconds, self._ca = port, process, ready_seconds, ca
+        self.port, self.process, self.ready_seconds = port, process, ready_seconds
+        self._trusting = None if ca is None else ssl.create_default_context(cafile=ca)
 
     @property
     def family(self) -> list[psutil.Process]:
@@ -46,10 +52,9 @@ class Server:
         return [process, *process.children(recursive=True)]
 
     def connect(self) -> http.client.HTTPConnection:
-        if self._ca is None:
+        if self._trusting is None:
             return http.client.HTTPConnection("localhost", self.port, timeout=120)
-        trusting = ssl.create_default_context(cafile=self._ca)
-        return http.client.HTTPSConnection("localhost", self.port, timeout=120, context=trusting)
+        return http.client.HTTPSConnection("localhost", self.port, timeout=120, context=self._trusting)
 
 
 def get(connection: http.client.HTTPConnection, path: str) -> bytes:
@@ -100,7 +105,12 @@ def resident_megabytes(ampd: str, url: str) -> float:
     with served(ampd, "exporter", url) as server:
         for _ in range(5):
             get(server.connect(), "/metrics")
-        return sum(each.memory_info().rss for each in server.family) / 1e6
+        return resident(server)
+
+
+def resident(server: Server) -> float:
+    """The memory of all processes of a server, in MB."""
+    return sum(each.memory_info().rss for each in server.family) / 1e6
 
 
 def health_milliseconds(ampd: str, url: str, seconds: float) -> float:
@@ -165,6 +175,22 @@ def single(ampd: str, url: str, node_ids: list[str], seconds: float) -> tuple[fl
     return len(taken) / seconds, statistics.quantiles(taken, n=100)[98]
 
 
+def idle_kilobytes(ampd: str, url: str, tls: Path | None) -> float:
+    """What each of IDLE connections adds to a server's memory. With TLS, each has shaken hands."""
+    with served(ampd, "exporter", url, tls) as server, ExitStack() as stack:
+        before = resident(server)
+
+        def connect(_: int) -> None:
+            connection = server.connect()
+            connection.connect()
+            stack.callback(connection.close)
+
+        with ThreadPoolExecutor(4) as clients:
+            list(clients.map(connect, range(IDLE)))
+        get(server.connect(), "/-/healthy")
+        return 1000 * (resident(server) - before) / IDLE
+
+
 def rows(
     ampd: str, server: EmbeddedPostgres, connection: psycopg.Connection[tuple[object, ...]], seconds: float
 ) -> dict[str, str]:
@@ -182,8 +208,11 @@ def rows(
     health = health_milliseconds(ampd, server.url, seconds)
     found["`/-/healthy` during scrapes of 100,000 workers, p99, ms"] = f"{health:.0f}"
     with tempfile.TemporaryDirectory() as directory:
-        milliseconds, size = transfer_milliseconds(ampd, server.url, certificates(Path(directory)))
+        tls = certificates(Path(directory))
+        milliseconds, size = transfer_milliseconds(ampd, server.url, tls)
+        idle = [idle_kilobytes(ampd, server.url, each) for each in (None, tls)]
     found["a scrape of 100,000 workers over TLS, first byte to last, ms"] = f"{milliseconds:.0f} ({size:.0f} MB)"
+    found["an idle connection, plain / TLS, KB"] = f"{idle[0]:.0f} / {idle[1]:.0f}"
     return found
 
 
@@ -195,6 +224,8 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=float, default=10.0)
     arguments = parser.parse_args()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, IDLE + 256)), hard))
     peers = dict(each.split("=", 1) for each in arguments.ampd) | {"now": str(Path(sys.executable).with_name("ampd"))}
     with postgres() as (server, _), connect(server) as connection:
         found = {name: rows(ampd, server, connection, arguments.seconds) for name, ampd in peers.items()}
