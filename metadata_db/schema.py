@@ -56,7 +56,7 @@ _LATEST = "timestamptz '9999-12-30 00:00:00+00'"
 _MOMENT = '.datetime() ? (@.type() starts with "timestamp" || @.type() == "date")'
 
 # The form in which PostgreSQL writes a timestamp into jsonb: without a template, jsonpath tries one after the other.
-_MOMENT_OF_POSTGRESQL = r'.datetime("yyyy-mm-dd\"T\"HH24:MI:SS.USTZH:TZM")'
+_MOMENT_OF_POSTGRESQL = r'.datetime("yyyy-mm-dd\\"T\\"HH24:MI:SS.USTZH:TZM")'
 
 PROGRESS_LENGTH = 200
 """Characters of `progress` and `failure` that are read: anybody may write `info`."""
@@ -327,9 +327,10 @@ def _info_number(key: LiteralString, condition: LiteralString) -> ColumnElement[
 
 def _info_value(key: LiteralString, path: LiteralString) -> ColumnElement[str]:
     """What a jsonpath finds in a field of `info`, as text; null where it finds nothing. It raises no error."""
-    # Strict, since a lax path looks into arrays.
+    # Strict, since a lax path looks into arrays. An escape string, which means the same for any setting of
+    # standard_conforming_strings: through a pooler, PostgreSQL parses the statement before it has ours.
     found = func.jsonb_path_query_first_tz(
-        workers.c.info, text("'strict $." + key + " " + path + "'"), text("'{}'"), text("true")
+        workers.c.info, text("E'strict $." + key + " " + path + "'"), text("'{}'"), text("true")
     )
     # Most workers have no such key, and the operator costs a quarter of what the path does.
     return case((workers.c.info.has_key(text("'" + key + "'")), found.op("#>>")(text("'{}'"))), else_=None)

@@ -155,7 +155,14 @@ def _called(call: ast.Call) -> str:
     return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
 
 
-LITERAL_STRINGS = {"transaction": 1, "_has_key": 0, "_info_moment": 0, "_info_number": 0, "_info_value": 0}
+LITERAL_STRINGS = {
+    "transaction": 1,
+    "_has_key": 0,
+    "_info_moment": 0,
+    "_info_number": 0,
+    "_info_value": 0,
+    "_written_moment": 0,
+}
 """Functions of another module that ask for a LiteralString, and at which place."""
 
 

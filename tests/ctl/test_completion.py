@@ -57,7 +57,7 @@ def test_the_options_on_the_line_are_used(completed: Completed, contract_api: Co
 def test_commands_options_and_states_are_completed(completed: Completed) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     assert completed(url, "ampctl wor") == ["worker"]
-    assert completed(url, "ampctl worker ") == ["check", "describe", "forget", "inspect", "list"]
+    assert completed(url, "ampctl worker ") == ["check", "describe", "forget", "inspect", "jobs", "list"]
     assert completed(url, "ampctl worker list --s") == ["--state", "--sort"]
     assert completed(url, "ampctl worker list --state lost,st") == ["lost,stale", "lost,stuck", "lost,stopped"]
     assert completed(url, "ampctl worker list --state=act") == ["active"]

@@ -52,7 +52,7 @@ def test_the_databases_clock_is_stepped_back_and_forward(processes: Processes, o
     assert "in the future" in output
     assert "live" not in output
     wide = ampctl("list", "--wide")[1]
-    assert re.search(r"^dead +stale +-[123]?\ds ", wide, re.M), wide
+    assert re.search(r"^stale +dead +-[123]?\ds ", wide, re.M), wide
     assert -41 <= metric('amp_worker_heartbeat_age_seconds{node_id="dead"}') < -5
     assert 5 < metric("amp_fleet_oldest_heartbeat_age_seconds") <= 41
     assert metric('amp_fleet_heartbeat_age_seconds_bucket{le="5.0"}') == 1

@@ -55,7 +55,7 @@ def ask(processes: Processes, exporter: int, tmp_path: Path) -> Ask:
 
 @pytest.mark.usefixtures("workers")
 def test_the_workers_by_state(ask: Ask) -> None:
-    expected = {"active": 2, "stale": 1, "lost": 1, "stopped": 1, "forgotten": 1}
+    expected = {"failed": 0, "lost": 1, "stale": 1, "stuck": 0, "active": 2, "stopped": 1, "forgotten": 1}
     eventually(lambda: ask("sum by (state) (amp_workers)") == expected)
     eventually(lambda: ask("sum(amp_workers)") == {"": 6})
 
