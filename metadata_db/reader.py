@@ -10,7 +10,7 @@ from typing import TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from amp_workers.metadata_db.engine import connect, deadline, pooled_engine, translate_errors
+from amp_workers.metadata_db.engine import connect, deadline, pooled_engine, server_of, translate_errors
 from amp_workers.metadata_db.errors import MetadataDbError
 from amp_workers.metadata_db.schema_compat import check_compatible
 from amp_workers.metadata_db.standby import ReplayLag
@@ -29,7 +29,8 @@ class Reader:
     def __init__(
         self, url: MetadataDbUrl, application_name: str, *, connections: int, statement_timeout: float
     ) -> None:
-        self._url = url
+        # What sessions are connected to. The URL may leave that to a service file or to PG* variables.
+        self._server = f"{url}"
         self._engine = pooled_engine(
             url, application_name, connections=connections, statement_timeout=statement_timeout
         )
@@ -53,7 +54,7 @@ class Reader:
             if self.replay_lag.warning is None:
                 raise
             raise MetadataDbError(error.reason, f"{error}; {self.replay_lag.warning}") from error
-        self._log_change(None, f"the metadata DB {self._url} is available again")
+        self._log_change(None, f"the metadata DB {self._server} is available again")
         return result
 
     def _query(self, run: Callable[[Connection], Result], ends: float) -> Result:
@@ -84,6 +85,8 @@ class Reader:
             self.replay_lag.observe_after_error(connection)
             raise
         self.replay_lag.observe(connection)
+        if self._trouble is not None:
+            self._server = server_of(connection)
         return result
 
     def _log_change(self, trouble: str | None, message: str) -> None:
@@ -91,4 +94,4 @@ class Reader:
             changed, self._trouble = trouble != self._trouble, trouble
         if changed:
             # The end of an outage has the level of its start: a log of warnings shows both.
-            _log.warning("%s", message, extra={"reason": trouble, "url": str(self._url)})
+            _log.warning("%s", message, extra={"reason": trouble, "url": self._server})

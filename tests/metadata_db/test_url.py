@@ -5,7 +5,9 @@ from psycopg.conninfo import conninfo_to_dict
 
 from amp_workers.metadata_db import (
     InvalidMetadataDbUrl,
+    MetadataDbError,
     MetadataDbUrl,
+    Reader,
     connect,
     from_environment,
     server_of,
@@ -113,3 +115,18 @@ def test_a_session_is_shown_as_what_it_is_connected_to(database: str, monkeypatc
     engine = single_engine(MetadataDbUrl.parse("postgresql://"), "a test", statement_timeout=5)
     with connect(engine, 5) as connection:
         assert server_of(connection) == f"postgresql://postgres@/{parameters['dbname']}?host={parameters['host']}"
+
+
+def test_the_end_of_an_outage_names_the_server_that_answers(
+    database: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The URL leaves the host to PGHOST, as it may leave it to a service file."""
+    parameters = conninfo_to_dict(database)
+    monkeypatch.setenv("PGHOST", str(parameters["host"]))
+    url = MetadataDbUrl.parse(f"postgresql://{parameters['user']}@/{parameters['dbname']}")
+    reader = Reader(url, "test", connections=1, statement_timeout=5)
+    with pytest.raises(MetadataDbError):
+        reader.query(lambda connection: connection.exec_driver_sql("SELECT 1 / 0"), 5)
+    reader.query(lambda connection: connection.exec_driver_sql("SELECT 1"), 5)
+    assert f"host={parameters['host']}" in caplog.messages[-1]
+    assert "is available again" in caplog.messages[-1]
