@@ -2,6 +2,7 @@
 
 import base64
 import ssl
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -54,6 +55,19 @@ def test_a_file_that_asks_for_nothing_changes_nothing(tmp_path: Path, text: str)
     assert read(tmp_path, text) == WebConfig()
 
 
+@pytest.mark.parametrize("curve", ["X25519", "CurveP256", "CurveP384", "CurveP521"])
+def test_a_curve_is_selected_or_refused_by_its_name(tmp_path: Path, authority: Authority, curve: str) -> None:
+    """Which curves there are is Python's to say."""
+    text = TLS + f"  curve_preferences: [{curve}]\n"
+    if curve == "X25519" and sys.version_info < (3, 11, 4):
+        with pytest.raises(WebConfigError, match=r"curve_preferences: Python 3\.11\.\d cannot select X25519"):
+            read(tmp_path, text)
+    else:
+        tls = read(tmp_path, text).tls
+        assert tls is not None
+        assert tls.settings.curve
+
+
 def test_everything_that_is_supported_is_read(tmp_path: Path, authority: Authority) -> None:
     config = read(
         tmp_path,
@@ -66,7 +80,7 @@ def test_everything_that_is_supported_is_read(tmp_path: Path, authority: Authori
   max_version: TLS13
   prefer_server_cipher_suites: true
   cipher_suites: []
-  curve_preferences: [X25519]
+  curve_preferences: [CurveP256]
 http_server_config:
   http2: true
   headers:
@@ -90,7 +104,7 @@ basic_auth_users:
         client_names=frozenset({"prometheus.example.org", "10.0.0.1"}),
         min_version=ssl.TLSVersion.TLSv1_3,
         max_version=ssl.TLSVersion.TLSv1_3,
-        curve="X25519",
+        curve="prime256v1",
     )
     assert config.headers == {
         "Strict-Transport-Security": "max-age=31536000; includeSubDomains",

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import platform
 import re
 import ssl
 from collections.abc import Iterator
@@ -80,7 +81,7 @@ def _context(settings: TlsSettings, chain: Pem, key: Pem) -> ssl.SSLContext:
     if settings.ciphers:
         context.set_ciphers(settings.ciphers)
     if settings.curve:
-        context.set_ecdh_curve(settings.curve)
+        _set_curve(context, settings.curve)
 
     def no_password() -> str:
         raise CertificateError(f"{key.name}: the key is encrypted; a server has no terminal to ask for its password")
@@ -88,6 +89,15 @@ def _context(settings: TlsSettings, chain: Pem, key: Pem) -> ssl.SSLContext:
     with _memory_file(chain.text) as chain_path, _memory_file(key.text) as key_path:
         context.load_cert_chain(chain_path, key_path, no_password)
     return context
+
+
+def _set_curve(context: ssl.SSLContext, curve: str) -> None:
+    try:
+        context.set_ecdh_curve(curve)
+    except (ssl.SSLError, ValueError) as error:
+        # Python 3.11.2, which is Debian 12's, selects the curves of NIST alone.
+        message = f"curve_preferences: Python {platform.python_version()} cannot select {curve}; CurveP256 works"
+        raise CertificateError(message) from error
 
 
 def _try_handshake(context: ssl.SSLContext, settings: TlsSettings) -> None:
