@@ -59,6 +59,7 @@ class Reader:
 
     def _query(self, run: Callable[[Connection], Result], ends: float) -> Result:
         may_repeat = True
+        conflict: MetadataDbError | None = None
         while True:
             seconds = max(0.0, ends - time.monotonic())
             try:
@@ -67,8 +68,12 @@ class Reader:
             except MetadataDbError as error:
                 cause = error.__cause__
                 if self.replay_lag.is_recovery_conflict(cause) and time.monotonic() + _CONFLICT_PAUSE_SECONDS < ends:
+                    conflict = error
                     time.sleep(_CONFLICT_PAUSE_SECONDS)
                     continue
+                # The last attempt may have too little time for an answer. The conflict is the reason.
+                if conflict is not None and error.reason == "timeout":
+                    raise conflict from conflict.__cause__
                 # A pooled session may be outdated: its server restarted, a table or a search_path changed. SQLAlchemy
                 # has emptied the pool by now, so that the second attempt has a new session. A read can be repeated
                 # safely.
