@@ -17,9 +17,17 @@ COLUMNS = 98
 _HEAD = """\
 # ampctl
 
-`ampctl` shows, checks and removes the workers of a fleet, through the Admin API. It is in the same Python package as
-`ampd`, and needs of it only Click. What follows is what `--help` prints, command by command: this file is made by
-`python -m amp_workers.ctl.reference`.
+After reading this page, you know every command of `ampctl` and its options. `python -m amp_workers.ctl.reference` makes
+it from what `--help` prints.
+
+`ampctl` shows, checks and removes the workers of a fleet, through the Admin API:
+
+```sh
+# Which workers have been silent for more than 5 seconds? As a table, as an exit code, and as JSON.
+ampctl worker list --wide --state stale,lost --sort last-seen
+ampctl worker check --max-age 5s
+ampctl worker list --json | jq '.workers[] | select((now - (.heartbeat_at | fromdateiso8601)) > 5)'
+```
 """
 
 

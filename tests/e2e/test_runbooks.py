@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -126,29 +125,8 @@ def test_a_page_has_all_its_parts(alert: object) -> None:
     assert "```promql\n" in diagnosis
 
 
-def test_the_units_that_they_name_are_delivered() -> None:
-    units = {unit.stem for unit in (ROOT / "deploy" / "systemd").glob("*.service")}
-    pages = "".join(page.read_text() for page in RUNBOOKS.glob("*.md"))
-    commands = re.findall(r"(?:systemctl [a-z]+|journalctl -u) (amp[\w-]*@?)", pages)
-    assert len(commands) > 10
-    assert set(commands) <= units
-    assert not re.search(r"\bampd-(worker|exporter|admin)", pages)
-
-
 def test_there_is_a_page_for_nothing_else() -> None:
     assert {page.stem for page in RUNBOOKS.glob("*.md")} == {alert.name for alert in ALERTS} | {"README"}
-
-
-@pytest.mark.parametrize("page", sorted([*RUNBOOKS.glob("*.md"), *RUNBOOKS.parent.glob("*.md")]), ids=lambda p: p.stem)
-def test_its_links_lead_somewhere(page: Path) -> None:
-    for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
-        if not link.startswith("http"):
-            path, _, anchor = link.partition("#")
-            target = (page.parent / path).resolve() if path else page
-            assert target.exists(), link
-            if anchor:
-                headings = re.findall(r"^#+ (.*)$", target.read_text(), re.M)
-                assert anchor in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
 
 
 def test_the_metrics_that_they_name_exist() -> None:

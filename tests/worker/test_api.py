@@ -20,7 +20,7 @@ from tests.worker.rival import take_over
 Sql = Callable[..., list[Any]]
 Start = Callable[[str], Process]
 
-EXAMPLE = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+EXAMPLE = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "workers.md").read_text(), re.DOTALL)
 
 PRELUDE = """
 import os, signal, sys, threading, time
@@ -46,7 +46,7 @@ def stopped(sql: Sql) -> bool:
 
 @pytest.fixture
 def example(processes: Processes, database: str) -> Process:
-    """The README's program."""
+    """The program of docs/workers.md."""
     [code] = EXAMPLE
     process = processes.start("python", "-c", code, env={"AMP_METADATA_DB_URL": database})
     process.says("extracted block 3")
