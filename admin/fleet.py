@@ -6,21 +6,22 @@ from flask import Blueprint, Response, request
 
 from amp_workers.admin.json_body import json_response
 from amp_workers.admin.parameters import no_parameters
-from amp_workers.admin.single_flight import SingleFlight
-from amp_workers.metadata_db import Jobs, JobsLog, Reader, Thresholds, count_fleet
+from amp_workers.metadata_db import FleetCounts, Jobs, JobsLog, Reader, Thresholds, count_fleet
+from amp_workers.web import SingleFlight
 
 
 def fleet(reader: Reader, thresholds: Thresholds, timeout_seconds: float, jobs_log: JobsLog) -> Blueprint:
     """Return the route. Requests that arrive while a query runs share it: it reads every row."""
     blueprint = Blueprint("fleet", __name__)
-    count = SingleFlight(
-        lambda: reader.query(lambda connection: count_fleet(connection, thresholds, jobs_log), timeout_seconds)
-    )
+    shared = SingleFlight[FleetCounts]()
+
+    def count() -> FleetCounts:
+        return reader.query(lambda connection: count_fleet(connection, thresholds, jobs_log), timeout_seconds)
 
     @blueprint.get("/fleet")
     def get_fleet() -> Response:
         no_parameters(request.args)
-        counts = count()
+        counts = shared.run(count)
         return json_response(
             {
                 "workers": counts.states,

@@ -1,11 +1,9 @@
-"""One query of the metadata DB for all that scrape at the same moment, and never for longer than they wait."""
+"""One query of the metadata DB for all scrapes that arrive at the same time, each within its own timeout."""
 
-import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.registry import Collector
@@ -14,6 +12,7 @@ from amp_workers.exporter.families import QUERY_DURATION, SCRAPE_ERRORS
 from amp_workers.exporter.fleet_families import DownCollector, FleetCollector
 from amp_workers.exporter.worker_families import Texts, WorkerFamilies
 from amp_workers.metadata_db import REASONS, Fleet, Key, Learn, MetadataDbError
+from amp_workers.web import SingleFlight
 
 Known = Callable[[], Mapping[Key, str]]
 """Returns the fingerprints whose details are known."""
@@ -21,13 +20,13 @@ Known = Callable[[], Mapping[Key, str]]
 Read = Callable[[Known, Learn, float], tuple[Fleet, float | None]]
 """Reads the fleet, as `read_fleet` does, and the replay lag, within so many seconds; raises MetadataDbError."""
 
-_SHORTEST_SECONDS = 0.05
-"""Less than this is no time to ask anything."""
+_MIN_SECONDS = 0.05
+"""A query with less time than this is not started."""
 
 
 @dataclass(frozen=True)
 class Scrape:
-    """What one query told."""
+    """The families that one query returned."""
 
     fleet: Collector
     workers: Texts
@@ -37,52 +36,31 @@ DOWN = Scrape(DownCollector(), {})
 
 
 class Scraper:
-    """Shares one running query among the scrapes that come while it runs. It keeps no answer."""
+    """Scrapes the metadata DB. Scrapes at the same time share one query, and no result is kept."""
 
     def __init__(self, read: Read, registry: CollectorRegistry) -> None:
         """registry: where the queries are counted and timed."""
         self._read = read
         self._families = WorkerFamilies()
-        self._lock = threading.Lock()
-        self._flight: Future[Scrape] | None = None
+        self._shared = SingleFlight[Scrape]()
         self._duration = Histogram(QUERY_DURATION.name, QUERY_DURATION.help, registry=registry)
         self._errors = Counter(SCRAPE_ERRORS.name, SCRAPE_ERRORS.help, SCRAPE_ERRORS.labels, registry=registry)
         for reason in REASONS:
             self._errors.labels(reason)
 
     def scrape(self, seconds: float) -> Scrape:
-        """Return what the metadata DB tells within so many seconds; DOWN where it does not."""
+        """Return the families of the fleet, within so many seconds; DOWN where the metadata DB does not answer."""
         ends = time.monotonic() + seconds
-        while (left := ends - time.monotonic()) > _SHORTEST_SECONDS:
+        while (left := ends - time.monotonic()) > _MIN_SECONDS:
             try:
-                return self._join(left).result(left)
-            except FutureTimeoutError:
+                return self._shared.run(partial(self._query, left), left)
+            except TimeoutError:
                 break
             except MetadataDbError as error:
-                # The query had only as much time as the scrape that began it. Who has more tries again.
+                # The query had the timeout of the scrape that started it. A scrape with a longer timeout retries.
                 if error.reason != "timeout":
                     break
         return DOWN
-
-    def _join(self, seconds: float) -> Future[Scrape]:
-        with self._lock:
-            if self._flight is None:
-                self._flight = Future()
-                fly = threading.Thread(target=self._fly, args=(self._flight, seconds), name="scrape", daemon=True)
-                fly.start()
-            return self._flight
-
-    def _fly(self, flight: Future[Scrape], seconds: float) -> None:
-        try:
-            scrape = self._query(seconds)
-        except BaseException as error:
-            self._land()
-            flight.set_exception(error)
-            if not isinstance(error, MetadataDbError):
-                raise
-        else:
-            self._land()
-            flight.set_result(scrape)
 
     def _query(self, seconds: float) -> Scrape:
         try:
@@ -93,7 +71,3 @@ class Scraper:
             raise
         texts, versions = self._families.write(fleet)
         return Scrape(FleetCollector(fleet, versions, replay_lag), texts)
-
-    def _land(self) -> None:
-        with self._lock:
-            self._flight = None

@@ -5,12 +5,14 @@ from amp_workers.web.health import health
 from amp_workers.web.metrics import server_registry
 from amp_workers.web.policy import Policy, PolicyError
 from amp_workers.web.server.listen import AddressInUse, ListenAddress
+from amp_workers.web.single_flight import SingleFlight
 
 __all__ = [
     "AddressInUse",
     "ListenAddress",
     "Policy",
     "PolicyError",
+    "SingleFlight",
     "compress",
     "exposition_format",
     "health",

@@ -8,10 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import psycopg
-import pytest
 from flask.testing import FlaskClient
 
-from amp_workers.admin.single_flight import SingleFlight
 from amp_workers.metadata_db import Thresholds
 from tests.admin.conftest import Api
 from tests.admin.test_api import error
@@ -112,32 +110,6 @@ def test_requests_that_arrive_while_a_query_runs_share_it(make_api: Api, databas
         for thread in threads:
             thread.join(10)
     assert statuses == [200] * 8
-
-
-def test_what_is_raised_is_raised_to_everybody() -> None:
-    entered, leave = threading.Event(), threading.Event()
-
-    def fail() -> None:
-        entered.set()
-        leave.wait(10)
-        raise ValueError("no")
-
-    call = SingleFlight(fail)
-    errors: list[str] = []
-
-    def ask() -> None:
-        with pytest.raises(ValueError, match="no") as raised:
-            call()
-        errors.append(str(raised.value))
-
-    first, second = threading.Thread(target=ask), threading.Thread(target=ask)
-    first.start()
-    assert entered.wait(10)
-    second.start()
-    leave.set()
-    first.join(10)
-    second.join(10)
-    assert errors == ["no", "no"]
 
 
 def test_jobs_of_amps_own_database_are_counted_and_never_hide_the_workers(make_api: Api, empty_database: str) -> None:
