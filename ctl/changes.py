@@ -3,14 +3,13 @@
 import json
 import signal
 import sys
-import time
 from collections.abc import Callable, Collection
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
-from amp_workers.ctl.errors import AmpsOwnApi, ApiError
 from amp_workers.ctl.fields import is_unhealthy, state_of
+from amp_workers.ctl.polling import poll
 
 Worker = dict[str, Any]
 
@@ -20,7 +19,7 @@ _COMPARED = ("state", "registered_at", "stopped_at", "exit_code", "failure")
 
 def print_changes(
     look: Callable[[], list[Worker]], states: Collection[str], problems: bool, interval_seconds: float
-) -> NoReturn:
+) -> None:
     """Print the changes until SIGINT or SIGTERM, which is an exit with 0. An outage is reported on stderr.
 
     states, problems: only changes from or into these states; from or into an unhealthy one.
@@ -33,30 +32,17 @@ def print_changes(
         return (not states or any(each in states for each in known)) and (not problems or any(map(is_unhealthy, known)))
 
     before: dict[str, Worker] = {}
-    failing = False
-    while True:
-        try:
-            after = {worker["node_id"]: worker for worker in look()}
-        except AmpsOwnApi:
-            raise
-        except ApiError as error:
-            if not failing:
-                click.echo(f"{error}; trying again every {interval_seconds:g}s", err=True)
-            failing = True
-        else:
-            if failing:
-                click.echo("the Admin API answers again", err=True)
-            failing = False
-            for node_id in sorted(before.keys() | after.keys()):
-                was, now = before.get(node_id), after.get(node_id)
-                if _compared(was) != _compared(now):
-                    left, entered = (None if each is None else state_of(each) for each in (was, now))
-                    if is_wanted(left, entered):
-                        click.echo(_line(node_id, left, entered, now))
-            if sys.stdout:
-                sys.stdout.flush()
-            before = after
-        time.sleep(interval_seconds)
+    for workers in poll(look, interval_seconds):
+        after = {worker["node_id"]: worker for worker in workers}
+        for node_id in sorted(before.keys() | after.keys()):
+            was, now = before.get(node_id), after.get(node_id)
+            if _compared(was) != _compared(now):
+                left, entered = (None if each is None else state_of(each) for each in (was, now))
+                if is_wanted(left, entered):
+                    click.echo(_line(node_id, left, entered, now))
+        if sys.stdout:
+            sys.stdout.flush()
+        before = after
 
 
 def _compared(worker: Worker | None) -> list[Any] | None:

@@ -7,16 +7,10 @@ from typing import ClassVar
 
 import click
 
-from amp_workers.ctl.completion import VARIABLE, print_completion
-from amp_workers.ctl.context_commands import ContextType, contexts
-from amp_workers.ctl.fleet import show_fleet
+from amp_workers.ctl.completion import VARIABLE
 from amp_workers.ctl.help import WholeWords
-from amp_workers.ctl.version import show_versions
-from amp_workers.ctl.worker_check import check_workers
-from amp_workers.ctl.worker_forget import forget_workers
-from amp_workers.ctl.worker_inspect import describe_worker, inspect_worker
-from amp_workers.ctl.worker_jobs import show_jobs
-from amp_workers.ctl.worker_list import list_workers
+from amp_workers.ctl.lazy_commands import LazyCommands
+from amp_workers.ctl.options import complete_context
 
 _UNKNOWN = 3
 """The exit code of a Nagios plugin that knows nothing."""
@@ -48,10 +42,21 @@ class _RootGroup(_AliasGroup):
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=_RootGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=_RootGroup,
+    commands=LazyCommands(
+        {
+            "completion": "completion:print_completion",
+            "context": "context_commands:contexts",
+            "fleet": "fleet:show_fleet",
+            "version": "version:show_versions",
+        }
+    ),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.option(
     "--context",
-    type=ContextType(),
+    shell_complete=complete_context,
     envvar="AMPCTL_CONTEXT",
     show_envvar=True,
     metavar="NAME",
@@ -125,7 +130,19 @@ def ampctl(**_: object) -> None:
     """
 
 
-@ampctl.group(cls=_WorkerGroup)
+@ampctl.group(
+    cls=_WorkerGroup,
+    commands=LazyCommands(
+        {
+            "check": "worker_check:check_workers",
+            "describe": "worker_inspect:describe_worker",
+            "forget": "worker_forget:forget_workers",
+            "inspect": "worker_inspect:inspect_worker",
+            "jobs": "worker_jobs:show_jobs",
+            "list": "worker_list:list_workers",
+        }
+    ),
+)
 def worker() -> None:
     """List, inspect, check and remove workers.
 
@@ -137,12 +154,6 @@ def worker() -> None:
       ampctl worker check --max-age 30s
       ampctl worker forget --state forgotten --older-than 30d
     """
-
-
-for _command in (list_workers, inspect_worker, describe_worker, show_jobs, check_workers, forget_workers):
-    worker.add_command(_command)
-for _command in (contexts, show_fleet, show_versions, print_completion):
-    ampctl.add_command(_command)
 
 
 def main() -> None:

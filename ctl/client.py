@@ -1,13 +1,13 @@
 """The Admin API's endpoints as methods. Each answer is checked before a command sees it."""
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from amp_workers.ctl.connection import Connection
+from amp_workers.ctl.connection import NOT_AN_ADMIN_API, Connection
 from amp_workers.ctl.errors import AmpsOwnApi, ApiError
-from amp_workers.ctl.fields import info_of
+from amp_workers.ctl.fields import STATES, info_of, is_unhealthy, severity_of
 
 MOST_A_PAGE = 10_000
 """The API's highest `limit`. Without a limit it returns all workers in one answer."""
@@ -37,49 +37,61 @@ class AdminApi:
         after: str | None = None,
         *,
         node_ids: Collection[str] = (),
+        order: str = "node_id",
+        problems: bool = False,
         need_states: bool = False,
     ) -> dict[str, Any]:
-        """Return `{"workers": [worker, …]}`, ordered by node id.
+        """Return `{"workers": [worker, …]}` in one of the API's orders: `node_id`, `state` or `heartbeat`.
 
-        states, version, node_ids: only workers of these; the latter two are globs; none are all. limit: at most so
-        many; where there are more, the answer has "next", the last node id in it. after: only node ids that come after
-        this one. need_states: whether workers without a state are of no use.
+        states, version, node_ids: only workers of these; the latter two are globs; none are all. problems: only
+        unhealthy workers; the order is `state`. limit: at most this many; where there are more, the answer has "next".
+        The order `heartbeat` has no "next": one worker more than the limit shows that there are more. after: only node
+        ids that come after this one. need_states: whether workers without a state are useless.
 
         Raises:
             AmpsOwnApi: states or a version are needed, and the answer has none.
         """
+        order = "state" if problems else order
         wanted = {"state": ",".join(states), "node_id": ",".join(node_ids), "version": version}
+        wanted["sort"] = None if order == "node_id" else order
         has_node_id, has_version = _matcher(node_ids), _matcher([] if version is None else [version])
-        found: list[Worker] = []
+        found: dict[str, Worker] = {}
+        token, tokens = after, {after}
         while True:
-            size = None if limit is None else min(limit - len(found), MOST_A_PAGE)
-            query = {name: value for name, value in (wanted | {"limit": size, "after": after}).items() if value}
-            parameters = "&".join(f"{name}={quote(str(value), safe=',*?')}" for name, value in query.items())
-            path = f"/workers?{parameters}" if parameters else "/workers"
+            path = _workers_path(wanted | {"limit": _page_size(order, limit, len(found)), "after": token})
             page = self._connection.request("GET", path)
-            workers, last = page.get("workers"), page.pop("next", None)
+            workers, token = page.get("workers"), page.pop("next", None)
             if not isinstance(workers, list) or not all(_is_worker(each) for each in workers):
-                raise self._no_admin_api(path)
+                raise self._unexpected(path)
             if any(_is_amps_own(each) for each in workers):
-                if states or version is not None or need_states:
+                if states or version is not None or problems or need_states:
                     raise AmpsOwnApi(self.url)
                 workers = sorted(map(_with_our_timestamps, workers), key=lambda each: str(each["node_id"]))
-            # Filtered here as well: an API that does not have a parameter ignores it.
-            found += [
-                each
+            elif token is not None and order == "state" and not _is_worst_first(workers):
+                raise self._unexpected(path)
+            # Filtered here as well: Amp's own API ignores the parameters. By node id: a worker whose state changes
+            # between two pages can be on both.
+            found |= {
+                each["node_id"]: each
                 for each in workers
                 if (not states or each["state"] in states)
+                and (not problems or is_unhealthy(each["state"]))
                 and has_node_id(each["node_id"])
                 and has_version(info_of(each, "version"))
                 and (after is None or each["node_id"] > after)
-            ]
-            if limit is not None and (len(found) > limit or (len(found) == limit and last is not None)):
-                return page | {"workers": found[:limit], "next": found[limit - 1]["node_id"]}
-            if last is None:
-                return page | {"workers": found}
-            if not isinstance(last, str) or last <= (after or ""):  # it would never end
-                raise self._no_admin_api(path)
-            after = last
+            }
+            if problems and workers and not is_unhealthy(workers[-1]["state"]):
+                token = None  # the healthy ones follow
+            chosen = list(found.values())
+            if order == "heartbeat" or (token is None and (limit is None or len(chosen) <= limit)):
+                return page | {"workers": chosen}
+            if limit is not None and len(chosen) >= limit:
+                last = chosen[limit - 1]
+                next_after = last["node_id"] if order == "node_id" else f"{last['state']}:{last['node_id']}"
+                return page | {"workers": chosen[:limit], "next": next_after}
+            if not isinstance(token, str) or token in tokens:  # it would never end
+                raise self._unexpected(path)
+            tokens.add(token)
 
     def worker(self, node_id: str, *, need_state: bool = False) -> Worker:
         """Return one worker.
@@ -90,7 +102,7 @@ class AdminApi:
         path = f"/workers/{quote(node_id, safe='')}"
         answer = self._connection.request("GET", path)
         if not _is_worker(answer):
-            raise self._no_admin_api(path)
+            raise self._unexpected(path)
         if not _is_amps_own(answer):
             return answer
         if need_state:
@@ -107,7 +119,7 @@ class AdminApi:
         answer = self._get_ours(path)
         jobs = answer.get("jobs", ())
         if jobs is not None and not (isinstance(jobs, list) and all(map(_is_job, jobs))):
-            raise self._no_admin_api(path)
+            raise self._unexpected(path)
         return answer
 
     def forget(self, node_id: str) -> None:
@@ -122,7 +134,7 @@ class AdminApi:
         """
         answer = self._get_ours("/fleet")
         if not _is_fleet(answer):
-            raise self._no_admin_api("/fleet")
+            raise self._unexpected("/fleet")
         return answer
 
     def version(self) -> str:
@@ -134,7 +146,7 @@ class AdminApi:
         answer = self._get_ours("/openapi.json")
         info = answer.get("info")
         if not isinstance(info, dict) or not isinstance(info.get("version"), str):
-            raise self._no_admin_api("/openapi.json")
+            raise self._unexpected("/openapi.json")
         return str(info["version"])
 
     def _get_ours(self, path: str) -> dict[str, Any]:
@@ -153,9 +165,27 @@ class AdminApi:
         except ApiError:
             return False
 
-    def _no_admin_api(self, path: str) -> ApiError:
-        cause = "that is no answer of an Admin API"
-        return ApiError(f"{self.url}{path}: {cause}", cause=cause, url=self.url)
+    def _unexpected(self, path: str) -> ApiError:
+        return ApiError(f"{self.url}{path}: {NOT_AN_ADMIN_API}", cause=NOT_AN_ADMIN_API, url=self.url)
+
+
+def _workers_path(parameters: Mapping[str, Any]) -> str:
+    query = "&".join(f"{name}={quote(str(value), safe=',*?:')}" for name, value in parameters.items() if value)
+    return f"/workers?{query}" if query else "/workers"
+
+
+def _page_size(order: str, limit: int | None, found: int) -> int | None:
+    """Return the `limit` of the next request; None for no limit."""
+    if limit is None:
+        return None
+    if order == "heartbeat":
+        return limit + 1 if limit < MOST_A_PAGE else None
+    return min(limit - found, MOST_A_PAGE)
+
+
+def _is_worst_first(workers: Sequence[Worker]) -> bool:
+    severities = [severity_of(each["state"]) for each in workers if each["state"] in STATES]
+    return severities == sorted(severities)
 
 
 def _matcher(globs: Collection[str]) -> Callable[[str], object]:

@@ -15,6 +15,9 @@ from amp_workers.ctl.render import shown
 TIMEOUT_SECONDS = 10.0
 """Longer than the Admin API's own limit for a query (5 s), so that its error arrives, and not a timeout here."""
 
+NOT_AN_ADMIN_API = "this is not a response of an Admin API; check the address"
+"""The cause in an error about a response of another shape."""
+
 _PRINTABLE = re.compile(r"[!-~]+")
 
 # OpenSSL's X509_V_ERR_…: self-signed, self-signed in the chain, no issuer found, first certificate not verifiable.
@@ -93,9 +96,11 @@ class Connection:
         except (OSError, http.client.HTTPException, UnicodeError) as error:  # the last one from a host that cannot be
             reason = _reason(error)
             if self._secure and self._client_cert is None and _hangs_up(error):
-                reason += "; if it requires a client certificate, give --client-cert and --client-key"
+                reason += "; if the server requires a client certificate, give --client-cert and --client-key"
+            elif isinstance(error, http.client.IncompleteRead):
+                reason = "the connection was closed in the middle of the response"
             elif isinstance(error, http.client.BadStatusLine) and not isinstance(error, ConnectionError):
-                reason = "it does not speak HTTP" if self._secure else "it does not speak HTTP; is it https://?"
+                reason = "the server does not speak HTTP" + ("" if self._secure else "; is the scheme https://?")
             problem = "cannot reach the Admin API"
             raise ApiError(f"{problem} at {self.url}: {reason}", cause=f"{problem}: {reason}", url=self.url) from error
         finally:
@@ -139,9 +144,10 @@ class Connection:
             cause = f"{document['error_message']} ({code})"
         elif 300 <= response.status < 400:
             # Not followed: a token is for the address that it was given for.
-            cause = f"it redirects to {response.getheader('Location')}; if that is the Admin API, name it directly"
+            location = response.getheader("Location") or "an unknown address"
+            cause = f"HTTP {response.status} redirects to {location}; if that is the Admin API, use its address"
         else:
-            cause = f"HTTP {response.status} {response.reason}, which is no answer of an Admin API"
+            cause = f"HTTP {response.status} {response.reason}: {NOT_AN_ADMIN_API}"
         if response.status == 401:
             hint = "the token was refused" if "Authorization" in self._headers else "set AMP_AUTH_TOKEN"
             cause = f"{cause}; {hint}"
@@ -164,6 +170,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, ssl.SSLError):
         reason = error.reason or error.strerror or "TLS failed"
         if reason == "WRONG_VERSION_NUMBER":
-            return "it does not speak TLS; is it http://?"
+            return "the server does not speak TLS; is the scheme http://?"
         return reason.lower().replace("_", " ")
     return getattr(error, "strerror", None) or shown(error) or type(error).__name__

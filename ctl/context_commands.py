@@ -1,38 +1,11 @@
 """`ampctl context`: named Admin APIs."""
 
-from typing import TYPE_CHECKING, Any
-
 import click
 
-from amp_workers.ctl.contexts import KEYS, InvalidContext, all_contexts, directory, use_context
+from amp_workers.ctl.contexts import KEYS, all_contexts, directory, use_context
+from amp_workers.ctl.options import complete_context
 from amp_workers.ctl.render import shown
 from amp_workers.ctl.settings import context_of, settings
-
-if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
-
-
-class ContextType(click.ParamType[str]):
-    """The name of a context."""
-
-    name = "context"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ARG002 - Click's signature
-        return str(value)
-
-    def shell_complete(
-        self,
-        ctx: click.Context,  # noqa: ARG002 - Click's signature
-        param: click.Parameter,  # noqa: ARG002
-        incomplete: str,
-    ) -> "list[CompletionItem]":
-        from click.shell_completion import CompletionItem
-
-        try:
-            names = sorted(all_contexts())
-        except InvalidContext:
-            return []
-        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
 @click.group("context")
@@ -49,8 +22,8 @@ def contexts() -> None:
       auth_token_file = "prod.token"
       ca_file = "prod-ca.pem"
 
-    The order is: option, environment, context. --context is an option: it comes before AMP_ADMIN_URL. Where the URL is
-    of an option or of AMP_ADMIN_URL alone, no context is used.
+    An option precedes an environment variable, and that precedes a context; --context precedes AMP_ADMIN_URL, because
+    it is an option. If --admin-url or AMP_ADMIN_URL is set and --context is not, no context is used.
     """
 
 
@@ -71,7 +44,7 @@ def list_contexts() -> None:
 
 
 @contexts.command("use")
-@click.argument("name", type=ContextType())
+@click.argument("name", shell_complete=complete_context)
 def use(name: str) -> None:
     """Make a context the current one.
 

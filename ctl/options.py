@@ -44,23 +44,24 @@ def admin_api(context: click.Context, timeout_seconds: float = TIMEOUT_SECONDS) 
         raise click.UsageError(f"{error}.", context) from error
 
 
-class StatesType(click.ParamType[list[str]]):
-    """One or more states, separated by commas."""
+class ListType(click.ParamType[tuple[str, ...]]):
+    """One or more of some words, separated by commas."""
 
-    name = "states"
+    def __init__(self, name: str, *words: str) -> None:
+        self.name = name
+        self._words = words
 
-    def __init__(self, *states: str) -> None:
-        self._states = states
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
-        states = str(value).split(",")
-        for state in states:
-            if state not in self._states:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):  # Click may convert what is converted
+            return value
+        given = str(value).split(",")
+        for word in given:
+            if word not in self._words:
                 from amp_workers.ctl.suggestions import did_you_mean
 
-                known = ", ".join(self._states)
-                self.fail(f"{state!r} is not one of {known}.{did_you_mean(state, self._states)}", param, ctx)
-        return states
+                known = ", ".join(self._words)
+                self.fail(f"{word!r} is not one of {known}.{did_you_mean(word, self._words)}", param, ctx)
+        return tuple(dict.fromkeys(given))
 
     def shell_complete(
         self,
@@ -71,7 +72,17 @@ class StatesType(click.ParamType[list[str]]):
         from click.shell_completion import CompletionItem
 
         before, comma, last = incomplete.rpartition(",")
-        return [CompletionItem(f"{before}{comma}{state}") for state in self._states if state.startswith(last)]
+        return [CompletionItem(f"{before}{comma}{word}") for word in self._words if word.startswith(last)]
+
+
+def complete_context(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of contexts that begin with a text; none where the configuration cannot be read."""
+    from amp_workers.ctl.contexts import InvalidContext, all_contexts
+
+    try:
+        return [name for name in sorted(all_contexts()) if name.startswith(incomplete)]
+    except InvalidContext:
+        return []
 
 
 class DurationType(click.ParamType[float]):
@@ -110,44 +121,12 @@ class RangeType(click.ParamType["Range"]):
             self.fail(f"{error}.", param, ctx)
 
 
-class ColumnsType(click.ParamType[tuple[str, ...]]):
-    """One or more columns, separated by commas."""
-
-    name = "columns"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        from amp_workers.ctl.columns import COLUMNS
-
-        if isinstance(value, tuple):  # Click may convert what is converted
-            return value
-        names = tuple(str(value).split(","))
-        for name in names:
-            if name not in COLUMNS:
-                from amp_workers.ctl.suggestions import did_you_mean
-
-                self.fail(f"{name!r} is not one of {', '.join(COLUMNS)}.{did_you_mean(name, COLUMNS)}", param, ctx)
-        return tuple(dict.fromkeys(names))
-
-    def shell_complete(
-        self,
-        ctx: click.Context,  # noqa: ARG002 - Click's signature
-        param: click.Parameter,  # noqa: ARG002
-        incomplete: str,
-    ) -> "list[CompletionItem]":
-        from click.shell_completion import CompletionItem
-
-        from amp_workers.ctl.columns import COLUMNS
-
-        before, comma, last = incomplete.rpartition(",")
-        return [CompletionItem(f"{before}{comma}{name}") for name in COLUMNS if name.startswith(last)]
-
-
 def states_option(*states: str, text: str) -> Callable[[Command], Command]:
     """`--state`, several times or several at once; the command gets `states`, a tuple of them."""
     return click.option(
         "--state",
         "states",
-        type=StatesType(*states),
+        type=ListType("states", *states),
         multiple=True,
         callback=lambda _context, _parameter, value: tuple(dict.fromkeys(state for each in value for state in each)),
         metavar="STATE[,STATE…]",
@@ -189,15 +168,18 @@ def text_or_json_option(command: Command) -> Command:
     return click.option("--output", "-o", type=formats, default="text", show_default=True, help="The format.")(command)
 
 
-def output_options(*formats: str) -> Callable[[Command], Command]:
-    """`--output`, and `--wide` and `--json` for short; the command gets `output`, one of the formats."""
+def output_options(*formats: str, wide: str = "") -> Callable[[Command], Command]:
+    """`--output`, and `--wide` and `--json` for short; the command gets `output`, one of the formats.
+
+    wide: what the format `wide` is, where the command has it.
+    """
 
     def add(command: Command) -> Command:
         way = partial(click.option, cls=_FormatOption)
-        wide = way("--wide", "output", flag_value="wide", help="Short for --output wide: a table.")
+        wide_option = way("--wide", "output", flag_value="wide", help=f"Short for --output wide: {wide}.")
         for option in (
             way("--json", "output", flag_value="json", help="Short for --output json: the API's answer."),
-            *([wide] if "wide" in formats else []),
+            *([wide_option] if "wide" in formats else []),
             way(
                 "--output",
                 "-o",

@@ -5,8 +5,6 @@ from typing import Any, NamedTuple
 import click
 from click.core import ParameterSource
 
-from amp_workers.ctl.contexts import context_named, current_context, token_in
-
 _OPTIONS = {
     "url": ("--admin-url", "AMP_ADMIN_URL", "admin_url"),
     "auth_token": ("--auth-token", "AMP_AUTH_TOKEN", "auth_token_file"),
@@ -41,6 +39,8 @@ def settings(root: click.Context) -> dict[str, Setting]:
     context = context_of(root)
     if context is None:
         return found
+    from amp_workers.ctl.contexts import context_named, token_in
+
     by_option = _source(root, "context") is ParameterSource.COMMANDLINE
     values = context_named(context)
     for name, (option, variable, key) in _OPTIONS.items():
@@ -58,6 +58,9 @@ def context_of(root: click.Context) -> str | None:
         return name
     if _source(root, "url") in {ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT}:
         return None
+    # Not before: `ampctl` starts faster without pathlib.
+    from amp_workers.ctl.contexts import current_context
+
     return root.params["context"] or current_context()
 
 

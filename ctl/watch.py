@@ -17,7 +17,8 @@ from typing import NamedTuple, NoReturn
 import click
 
 from amp_workers.ctl.durations import duration_text
-from amp_workers.ctl.errors import ApiError
+from amp_workers.ctl.errors import AmpsOwnApi, ApiError
+from amp_workers.ctl.polling import poll
 from amp_workers.ctl.render import is_coloured, wrapped
 
 # DEC private modes: the alternate screen; no cursor; long lines are cut.
@@ -45,7 +46,7 @@ Look = Callable[[], Frame]
 """Raises ApiError."""
 
 
-def watch(look: Look, interval_seconds: float) -> NoReturn:
+def watch(look: Look, interval_seconds: float) -> None:
     """Show what `look` returns every so many seconds, until SIGINT, SIGTERM or q, which is an exit with 0."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _quit)
@@ -121,7 +122,7 @@ class _Screen:
             os.write(self._wake, b"\0")
 
     def _take(self, found: Frame | Exception) -> None:
-        if isinstance(found, ApiError):
+        if isinstance(found, ApiError) and not isinstance(found, AmpsOwnApi):
             self._trouble = found
         elif isinstance(found, Exception):
             raise found
@@ -201,20 +202,7 @@ def _write(text: str) -> None:
         rest = rest[os.write(sys.stdout.fileno(), rest) :]
 
 
-def _append(look: Look, interval_seconds: float) -> NoReturn:
-    failing = False
-    rounds = 0
-    while True:
-        try:
-            body = look().render()
-        except ApiError as error:
-            if not failing:
-                click.echo(f"{error}; trying again every {interval_seconds:g}s", err=True)
-            failing = True
-        else:
-            if failing:
-                click.echo("the Admin API answers again", err=True)
-            failing = False
-            click.echo(f"\n{body}" if rounds else body)
-            rounds += 1
-        time.sleep(interval_seconds)
+def _append(look: Look, interval_seconds: float) -> None:
+    for number, frame in enumerate(poll(look, interval_seconds)):
+        body = frame.render()
+        click.echo(f"\n{body}" if number else body)

@@ -14,7 +14,7 @@ from amp_workers.ctl.render import shown, worker_details
 
 @click.command("inspect")
 @click.argument("node_id", type=NodeIdType())
-@output_options("text", "wide", "json")
+@output_options("text", "wide", "json", wide="with state, progress and jobs")
 @click.pass_context
 def inspect_worker(context: click.Context, node_id: str, output: str) -> None:
     """Show one worker: its timestamps and its build.

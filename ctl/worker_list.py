@@ -2,17 +2,21 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import click
 
-from amp_workers.ctl.fields import STATES, is_unhealthy, state_of
+from amp_workers.ctl.columns import COLUMNS, CSV, WIDE
+from amp_workers.ctl.fields import STATES
 from amp_workers.ctl.node_ids import GlobType
-from amp_workers.ctl.options import ColumnsType, DurationType, admin_api, output_options, states_option
+from amp_workers.ctl.options import DurationType, ListType, admin_api, output_options, states_option
 from amp_workers.ctl.render import is_coloured, shown, terminal_columns, worker_line, wrapped
 from amp_workers.ctl.sort_keys import ORDERS
 
 Worker = dict[str, Any]
+
+_API_ORDERS = {"node-id": "node_id", "state": "state", "last-seen": "heartbeat"}
+"""The orders that the API has, and its names of them."""
 
 _FORMATS = ("text", "wide", "json", "jsonl", "csv", "name")
 
@@ -52,7 +56,6 @@ class _View(NamedTuple):
             return "\n".join(shown(worker["node_id"]) for worker in workers)
         if self.output == "jsonl":
             return "\n".join(map(json.dumps, workers))
-        from amp_workers.ctl.columns import CSV, WIDE
         from amp_workers.ctl.table import csv, table
 
         if self.output == "csv":
@@ -75,8 +78,13 @@ class _View(NamedTuple):
 )
 @click.option("--reverse", is_flag=True, help="The opposite order.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Print N workers at most.")
-@output_options(*_FORMATS)
-@click.option("--columns", type=ColumnsType(), metavar="COLUMN[,COLUMN…]", help="The columns of the table or of CSV.")
+@output_options(*_FORMATS, wide="a table")
+@click.option(
+    "--columns",
+    type=ListType("columns", *COLUMNS),
+    metavar="COLUMN[,COLUMN…]",
+    help="The columns of the table or of CSV.",
+)
 @click.option("--no-headers", is_flag=True, help="No line of headings.")
 @click.option("--no-trunc", is_flag=True, help="Do not shorten texts to the width of the terminal.")
 @click.option("--watch", "-w", is_flag=True, help="Refresh until Ctrl-C or q; with -o jsonl, a line per change.")
@@ -133,6 +141,7 @@ def list_workers(
     view = _View(output, columns or (), headings=not no_headers, truncated=not no_trunc)
     if watch:
         _watch(context, selection, view, interval or 2.0)
+        return
     answer = _look(context, selection)
     workers = answer["workers"][:limit]
     if output == "json":
@@ -152,30 +161,32 @@ def list_workers(
 
 
 def _look(context: click.Context, selection: _Selection) -> dict[str, Any]:
-    plain = selection.sort == "node-id" and not selection.reverse and not selection.problems
+    order = None if selection.reverse else _API_ORDERS.get(selection.sort)
+    if selection.problems and order != "state":  # the API finds them in its order by state
+        order = None
     answer = admin_api(context).workers(
         selection.states,
         selection.version,
-        # The first workers in another order are known only when all are.
-        selection.limit if plain else None,
+        # In an order that the API does not have, the first workers are known only when all are.
+        selection.limit if order is not None else None,
         node_ids=selection.node_ids,
-        need_states=selection.problems,
+        order=order or "node_id",
+        problems=selection.problems,
     )
-    if not plain:
-        workers = [each for each in answer["workers"] if not selection.problems or is_unhealthy(state_of(each))]
-        workers.sort(key=lambda each: each["node_id"], reverse=selection.reverse)
-        workers.sort(key=ORDERS[selection.sort], reverse=selection.reverse)
-        answer["workers"] = workers
+    workers = answer["workers"]
+    workers.sort(key=lambda each: each["node_id"], reverse=selection.reverse)
+    workers.sort(key=ORDERS[selection.sort], reverse=selection.reverse)
     return answer
 
 
-def _watch(context: click.Context, selection: _Selection, view: _View, interval: float) -> NoReturn:
+def _watch(context: click.Context, selection: _Selection, view: _View, interval: float) -> None:
     if view.output == "jsonl":
         from amp_workers.ctl.changes import print_changes
 
         # Without the filter by state: a worker that leaves it is a change.
         unfiltered = selection._replace(states=(), problems=False, limit=None)
         print_changes(lambda: _look(context, unfiltered)["workers"], selection.states, selection.problems, interval)
+        return
     from amp_workers.ctl.table import summary
     from amp_workers.ctl.watch import Frame
     from amp_workers.ctl.watch import watch as show_repeatedly

@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from amp_workers.ctl.fields import STATES
+from amp_workers.ctl.fields import STATES, severity_of
 
 Worker = dict[str, Any]
 
@@ -95,19 +95,35 @@ class ContractApi:
         return 204, None
 
     def _page(
-        self, state: str = "", node_id: str = "", version: str = "", limit: str = "", after: str = ""
+        self,
+        state: str = "",
+        node_id: str = "",
+        version: str = "",
+        limit: str = "",
+        after: str = "",
+        sort: str = "node_id",
     ) -> dict[str, Any]:
+        def key(worker: Worker) -> tuple[Any, ...]:
+            first = {"state": severity_of(worker["state"]), "heartbeat": -abs(worker["heartbeat_age_seconds"])}
+            return (first.get(sort, 0), str(worker["node_id"]))
+
+        def token(worker: Worker) -> str:
+            return f"{worker['state']}:{worker['node_id']}" if sort == "state" else str(worker["node_id"])
+
+        after_state, _, after_id = after.rpartition(":")
+        last = (severity_of(after_state) if after_state else 0, after_id)
         found = [
             worker
-            for worker in sorted(self.workers, key=lambda worker: str(worker["node_id"]))
+            for worker in sorted(self.workers, key=key)
             if (not state or worker["state"] in state.split(","))
             and any(fnmatchcase(str(worker["node_id"]), glob) for glob in (node_id or "*").split(","))
             and fnmatchcase(worker["info"]["version"], version or "*")
-            and worker["node_id"] > after
+            and (not after or key(worker) > last)
         ]
         if not limit or len(found) <= int(limit):
             return {"workers": found}
-        return {"workers": found[: int(limit)], "next": found[int(limit) - 1]["node_id"]}
+        page = {"workers": found[: int(limit)]}
+        return page if sort == "heartbeat" else page | {"next": token(found[int(limit) - 1])}
 
 
 @contextlib.contextmanager

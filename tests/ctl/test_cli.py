@@ -45,8 +45,8 @@ def test_a_host_that_cannot_exist_is_told() -> None:
     ("says", "told"),
     [
         (b"", "Remote end closed connection without response"),
-        (b"SSH-2.0-OpenSSH_9.2\r\n", "it does not speak HTTP; is it https://?"),
-        (b"\x15\x03\x03\x00\x02\x02\x32", "it does not speak HTTP; is it https://?"),  # an alert of TLS
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "the server does not speak HTTP; is the scheme https://?"),
+        (b"\x15\x03\x03\x00\x02\x02\x32", "the server does not speak HTTP; is the scheme https://?"),  # an alert of TLS
         (b"HTTP/\x1b[31m 200 OK\r\n\r\n", r"HTTP/\x1b[31m"),
     ],
     ids=["nothing", "SSH", "TLS", "escapes"],
@@ -79,7 +79,7 @@ def something_else() -> Iterator[str]:
 def test_a_server_that_is_no_admin_api_is_told(something_else: str) -> None:
     done = run("ampctl", "--admin-url", something_else, "worker", "list")
     assert done.returncode == 1
-    assert f"{something_else}/workers: HTTP 404 File not found, which is no answer of an Admin API" in done.stderr
+    assert f"{something_else}/workers: HTTP 404 File not found: this is not a response of an Admin API" in done.stderr
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def answering(tmp_path: Path) -> Iterator[Callable[[str], str]]:
 def test_an_answer_of_another_shape_is_told(answering: Callable[[str], str], text: str, command: list[str]) -> None:
     done = run("ampctl", "--admin-url", answering(text), *command)
     assert done.returncode == 1
-    assert "no answer of an Admin API" in done.stderr
+    assert "not a response of an Admin API" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
@@ -133,7 +133,7 @@ def test_an_age_that_is_none_is_told(answering: Callable[[str], str], age: str) 
     text = json.dumps({"workers": [a_worker("w", age=1.5)]}).replace("1.5", age)
     done = run("ampctl", "--admin-url", answering(text), "worker", "list", "--wide")
     assert done.returncode == 1
-    assert "no answer of an Admin API" in done.stderr
+    assert "not a response of an Admin API" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -141,7 +141,7 @@ def test_a_redirect_is_told_and_not_followed(contract_api: ContractApi) -> None:
         done = run("ampctl", "--admin-url", url, "worker", "list", env={"AMP_AUTH_TOKEN": TOKEN})
         server.shutdown()
     assert done.returncode == 1
-    assert f"it redirects to {contract_api.url}/workers; if that is the Admin API, name it directly" in done.stderr
+    assert f"redirects to {contract_api.url}/workers; if that is the Admin API, use its address" in done.stderr
     assert contract_api.asked == []
 
 
@@ -251,7 +251,7 @@ def test_a_missing_certificate_of_the_client_is_told(secure_api: ContractApi, ce
     done = run("ampctl", "--admin-url", secure_api.url, "--ca-file", certificates.authority, "worker", "list")
     assert done.returncode == 1
     assert "cannot reach the Admin API" in done.stderr
-    assert "if it requires a client certificate, give --client-cert and --client-key" in done.stderr
+    assert "if the server requires a client certificate, give --client-cert and --client-key" in done.stderr
 
 
 def test_files_that_cannot_be_used_are_told(certificates: Certificates, tmp_path: Path) -> None:
@@ -278,4 +278,4 @@ def test_files_that_cannot_be_used_are_told(certificates: Certificates, tmp_path
 def test_https_where_there_is_none_is_told(contract_api: ContractApi) -> None:
     done = run("ampctl", "--admin-url", contract_api.url.replace("http", "https"), "worker", "list")
     assert done.returncode == 1
-    assert "it does not speak TLS; is it http://?" in done.stderr
+    assert "the server does not speak TLS; is the scheme http://?" in done.stderr

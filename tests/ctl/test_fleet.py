@@ -52,4 +52,4 @@ def test_an_answer_of_another_shape_is_an_error(contract_api: ContractApi, answe
     contract_api.says = 200, answer
     done = run("ampctl", "--admin-url", contract_api.url, "fleet")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "no answer of an Admin API" in done.stderr
+    assert "not a response of an Admin API" in done.stderr
