@@ -26,6 +26,8 @@ from bench.scrape import fill
 from bench.servers import connect, postgres
 from tests.processes import eventually, free_port
 
+CLIENTS_AT_ONCE = 32
+
 PLAIN = """
 SELECT json_agg(worker) FROM (
     SELECT node_id,
@@ -118,6 +120,51 @@ def lists(workers: int, rounds: int) -> None:
         print(f"| {workers:,} | {name} | {1000 * statistics.median(taken):.0f} | {ratios} | {size[name] / 1e6:.1f} |")
 
 
+COUNT = """
+SELECT CASE WHEN info ? 'stopped_at' THEN 'stopped' WHEN heartbeat_at >= now() - interval '5 s' THEN 'active'
+            WHEN heartbeat_at >= now() - interval '60 s' THEN 'stale' ELSE 'lost' END AS state,
+       info->>'version' AS version, count(*), min(heartbeat_at)
+FROM workers GROUP BY 1, 2
+"""
+"""What somebody would type to count a fleet."""
+
+
+def counts(workers: int, rounds: int) -> None:
+    """Print what the counts of the whole fleet cost, for one client and for many at once."""
+    with postgres() as (server, programs), connect(server) as connection, served(server.url) as api:
+        fill(connection, workers)
+        clients = [Api(api.port, api.process) for _ in range(CLIENTS_AT_ONCE)]
+
+        def psql() -> None:
+            command = [str(programs / "psql"), "--no-psqlrc", "--quiet", "-c", COUNT, server.url]
+            subprocess.run(command, check=True, capture_output=True)
+
+        def at_once() -> None:
+            threads = [threading.Thread(target=client.get, args=("/fleet",)) for client in clients]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+
+        ways: dict[str, Callable[[], object]] = {
+            "GET /fleet": lambda: api.get("/fleet"),
+            f"GET /fleet, {CLIENTS_AT_ONCE} clients at once": at_once,
+            "psql, count": psql,
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        for number in range(rounds + 2):
+            for name, ask in ways.items():
+                connection.execute("UPDATE workers SET heartbeat_at = clock_timestamp()")
+                started = time.perf_counter()
+                ask()
+                if number > 1:
+                    seconds[name].append(time.perf_counter() - started)
+            connection.execute("VACUUM workers")
+    for name, taken in seconds.items():
+        ratio = statistics.median(own / its for own, its in zip(taken, seconds["psql, count"], strict=True))
+        print(f"| {workers:,} | {name} | {1000 * statistics.median(taken):.0f} | {ratio:.2f} |")
+
+
 def single(workers: int, clients: int, seconds: float) -> None:
     """Print how many requests for one worker a server with one core answers per second."""
     with postgres() as (server, _), connect(server) as connection, served(server.url) as api:
@@ -158,6 +205,7 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, nargs="*", default=[10_000])
+    parser.add_argument("--counted", type=int, nargs="*", default=[100_000], help="workers of GET /fleet")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--clients", type=int, nargs="*", default=[1, 4, 8])
     parser.add_argument("--seconds", type=float, default=10.0)
@@ -166,6 +214,9 @@ def main() -> None:
     print("| workers | what | ms | ÷ psql | ÷ psql, same form | MB |\n| ---: | --- | ---: | ---: | ---: | ---: |")
     for workers in arguments.workers:
         lists(workers, arguments.rounds)
+    print("\n| workers | what | ms | ÷ psql |\n| ---: | --- | ---: | ---: |")
+    for workers in arguments.counted:
+        counts(workers, arguments.rounds)
     print(
         "\n| clients | requests/s | median, ms | p99, ms | CPU of a request, ms |\n| ---: | ---: | ---: | ---: | ---: |"
     )

@@ -183,7 +183,7 @@ def _run() -> int:
         return ampctl.main(standalone_mode=False) or 0
     except click.ClickException as error:
         if "--nagios" in sys.argv:
-            click.echo(f"UNKNOWN: {error.format_message()}")
+            click.echo(f"UNKNOWN: {error.format_message().replace('|', '/')}")  # performance data begins at `|`
             return _UNKNOWN
         error.show()
         return error.exit_code

@@ -1,13 +1,13 @@
 """The Admin API's endpoints as methods. Each answer is checked before a command sees it."""
 
-import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
 from amp_workers.ctl.connection import NOT_AN_ADMIN_API, Connection
 from amp_workers.ctl.errors import AmpsOwnApi, ApiError
 from amp_workers.ctl.fields import STATES, info_of, is_unhealthy, severity_of
+from amp_workers.ctl.globs import glob_matcher
 
 MOST_A_PAGE = 10_000
 """The API's highest `limit`. Without a limit it returns all workers in one answer."""
@@ -54,7 +54,7 @@ class AdminApi:
         order = "state" if problems else order
         wanted = {"state": ",".join(states), "node_id": ",".join(node_ids), "version": version}
         wanted["sort"] = None if order == "node_id" else order
-        has_node_id, has_version = _matcher(node_ids), _matcher([] if version is None else [version])
+        has_node_id, has_version = glob_matcher(node_ids), glob_matcher([] if version is None else [version])
         found: dict[str, Worker] = {}
         token, tokens = after, {after}
         while True:
@@ -186,14 +186,6 @@ def _page_size(order: str, limit: int | None, found: int) -> int | None:
 def _is_worst_first(workers: Sequence[Worker]) -> bool:
     severities = [severity_of(each["state"]) for each in workers if each["state"] in STATES]
     return severities == sorted(severities)
-
-
-def _matcher(globs: Collection[str]) -> Callable[[str], object]:
-    """Return what matches a text against globs, where `*` is any text and `?` one character; none match all."""
-    if not globs:
-        return bool
-    patterns = (re.escape(glob).replace(r"\*", ".*").replace(r"\?", ".") for glob in globs)
-    return re.compile("|".join(patterns), re.DOTALL).fullmatch
 
 
 def _is_worker(answer: Any) -> bool:

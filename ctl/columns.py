@@ -38,8 +38,12 @@ def uptime_text(worker: Worker) -> str:
     return _NONE if seconds is None else duration_text(seconds)
 
 
-def status_text(worker: Worker) -> str:
-    """Return why a worker failed, or what it reports of its progress; `-` where there is neither."""
+def _status_text(worker: Worker) -> str:
+    return _status_value(worker) or _NONE
+
+
+def _status_value(worker: Worker) -> str | None:
+    """Return why a worker failed, or what it reports of its progress."""
     if worker.get("failure"):
         return str(worker["failure"])
     progress = worker.get("progress")
@@ -48,7 +52,7 @@ def status_text(worker: Worker) -> str:
         return f"no progress for {duration_text(age)}" + (f": {progress}" if progress else "")
     if progress:
         return str(progress)
-    return _NONE if worker.get("exit_code") is None else f"exit code {worker['exit_code']}"
+    return None if worker.get("exit_code") is None else f"exit code {worker['exit_code']}"
 
 
 def _uptime_value(worker: Worker) -> str | None:
@@ -81,7 +85,7 @@ COLUMNS = {
     "version": _info("VERSION", "version"),
     "uptime": Column("UPTIME", "uptime_seconds", uptime_text, _uptime_value),
     "jobs": _plain("JOBS", "jobs"),
-    "status": Column("STATUS", "status", status_text, status_text, "end"),
+    "status": Column("STATUS", "status", _status_text, _status_value, "end"),
     "created": _plain("CREATED", "created_at"),
     "registered": _plain("REGISTERED", "registered_at"),
     "heartbeat": _plain("HEARTBEAT", "heartbeat_at"),

@@ -17,7 +17,10 @@ _SHORTEST = 8
 """Cells: a text that is shortened further says nothing."""
 
 _YIELDING = ("version", "commit", "commit-timestamp", "build-date")
-"""Columns that get what the others leave, because which worker has which trouble matters more."""
+"""Columns that are shortened first, because which worker has which trouble matters more."""
+
+_PREFERRED = 36
+"""Cells: the other texts get so many before these columns get more than the shortest."""
 
 _GIVEN_UP_FIRST = ("uptime", "jobs", "version", "status", "last-seen")
 """Columns that a terminal of under 70 cells has no room for."""
@@ -99,7 +102,8 @@ def _fit(natural: dict[str, int], width: int) -> dict[str, int]:
             kept.pop(name, None)
     left = width - len(_GAP) * (len(kept) - 1) - sum(kept[each] for each in kept if not COLUMNS[each].shortened)
     yielding = [each for each in kept if each in _YIELDING]
-    reserved = sum(min(kept[each], _SHORTEST) for each in yielding)
+    least_size = sum(min(kept[each], _SHORTEST) for each in yielding)
+    reserved = min(sum(kept[each] for each in yielding), max(least_size, (left - _PREFERRED) // 2))
     others = [each for each in kept if COLUMNS[each].shortened and each not in _YIELDING]
     left -= reserved
     left -= _share(kept, others, left)

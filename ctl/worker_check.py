@@ -9,6 +9,7 @@ from amp_workers.ctl.client import AdminApi
 from amp_workers.ctl.durations import duration_text, text_over
 from amp_workers.ctl.errors import ApiError
 from amp_workers.ctl.fields import STATES, age_of, info_of, is_unhealthy, severity_of, state_of
+from amp_workers.ctl.globs import glob_matcher
 from amp_workers.ctl.node_ids import NodeIdType
 from amp_workers.ctl.options import DurationType, RangeType, admin_api, text_or_json_option
 from amp_workers.ctl.ranges import Range
@@ -31,6 +32,9 @@ class _Check(NamedTuple):
     states: dict[str, int]
     """Of all workers that were looked at."""
 
+    stranded: int | None
+    """How many jobs are stranded; None where they do not count, or are unknown."""
+
 
 @click.command("check")
 @click.argument("node_ids", type=NodeIdType(), nargs=-1, metavar="[NODE_ID]...")
@@ -48,7 +52,7 @@ class _Check(NamedTuple):
     metavar="N",
     help="How many workers must pass. With 0, a fleet of none passes.",
 )
-@click.option("--version", metavar="VERSION", help="The version that every worker must have.")
+@click.option("--version", metavar="GLOB", help="The version that every worker must have, such as 'v0.3.*'.")
 @click.option(
     "--max-stranded",
     type=click.IntRange(min=0),
@@ -118,34 +122,42 @@ def check_workers(
         raise click.UsageError("--warning and --critical need --nagios.", context)
     try:
         api = admin_api(context)
-        check = _check(api, dict.fromkeys(node_ids), max_age, version)
-        stranded = 0 if node_ids and max_stranded is None else _stranded(api, is_needed=max_stranded is not None)
+        check = _check(api, dict.fromkeys(node_ids), max_age, version, max_stranded)
     except ApiError as error:
         if output == "json":
-            click.echo(json.dumps({"status": "UNKNOWN", "error": error.message}, indent=2))
+            click.echo(json.dumps({"status": "UNKNOWN", "message": error.message}, indent=2))
         else:
-            click.echo(f"UNKNOWN: {error}")  # where a monitoring system looks for it
+            click.echo(f"UNKNOWN: {_plugin_text(error.message) if nagios else error}")
         context.exit(_EXIT_CODES["UNKNOWN"])
     if warning is None and critical is None:
         critical = Range.parse("0")
     is_short = check.counted - len(check.failures) < min_active
-    has_stranded = stranded > (max_stranded or 0)
+    has_stranded = (check.stranded or 0) > (max_stranded or 0)
     if nagios:
         status = _plugin_status(len(check.failures), warning, critical, is_short=is_short or has_stranded)
     else:
         status = "FAILED" if check.failures or is_short or has_stranded else "OK"
+    message = _explained(check, max_age, min_active, has_stranded=has_stranded)
     if output == "json":
-        _print_json(status, check)
+        _print_json(status, message, check)
     else:
-        performance_data = f" | {_performance_data(check, warning, critical)}" if nagios else ""
-        explained = _explained(check, max_age, min_active, stranded if has_stranded else 0)
-        result = f"{status}: {explained}{performance_data}"
-        lines = (shown(f"{node_id}: {why}") for node_id, why in check.failures.items())
-        click.echo("\n".join([result, *lines]))
+        lines = [f"{status}: {message}"]
+        lines += [shown(f"{node_id}: {why}") for node_id, why in check.failures.items()]
+        if nagios:
+            lines = list(map(_plugin_text, lines))
+            lines[0] += f" | {_performance_data(check, warning, critical, max_stranded)}"
+        click.echo("\n".join(lines))
     context.exit(_EXIT_CODES[status])
 
 
-def _check(api: AdminApi, node_ids: dict[str, None], max_age: float | None, version: str | None) -> _Check:
+def _plugin_text(text: str) -> str:
+    """Return a text for a Nagios plugin's output, where performance data begins at `|`."""
+    return text.replace("|", "/")
+
+
+def _check(
+    api: AdminApi, node_ids: dict[str, None], max_age: float | None, version: str | None, max_stranded: int | None
+) -> _Check:
     if node_ids:
         found = {node_id: _named(api, node_id) for node_id in node_ids}
         workers = [worker for worker in found.values() if worker is not None]
@@ -162,18 +174,27 @@ def _check(api: AdminApi, node_ids: dict[str, None], max_age: float | None, vers
     states = dict.fromkeys((*STATES[4::-1], *STATES[5:]), 0)  # active first
     for state in sorted(map(state_of, workers), key=severity_of):
         states[state] = states.get(state, 0) + 1
-    return _Check(len(found), {node_id: why for node_id, why in reasons.items() if why}, states)
+    # Each worker has a number of jobs where jobs are known: for others, another request is of no use.
+    are_known = not workers or any(each.get("jobs") is not None for each in workers)
+    stranded = None
+    if max_stranded is not None or (not node_ids and are_known):
+        stranded = _stranded(api, is_needed=max_stranded is not None)
+    return _Check(len(found), {node_id: why for node_id, why in reasons.items() if why}, states, stranded)
 
 
-def _stranded(api: AdminApi, *, is_needed: bool) -> int:
-    """Return how many jobs are stranded; 0 where that is unknown, unless it is needed."""
+def _stranded(api: AdminApi, *, is_needed: bool) -> int | None:
+    """Return how many jobs are stranded; None where that is unknown.
+
+    Raises:
+        ApiError: it is unknown, and needed.
+    """
     jobs = api.fleet().get("jobs")
     if jobs is not None:
         return int(sum(jobs["stranded"].values()))
     if is_needed:
         cause = "jobs are unknown: the metadata DB is not Amp's own, or its jobs cannot be read"
         raise ApiError(f"{api.url}/fleet: {cause}", cause=cause, url=api.url)
-    return 0
+    return None
 
 
 def _named(api: AdminApi, node_id: str) -> dict[str, Any] | None:
@@ -200,7 +221,7 @@ def _failure(worker: dict[str, Any], max_age: float | None, version: str | None)
         reasons.append(f"{state}, last heartbeat {_when(age, 0.0)}")
     if worker.get("failure"):
         reasons.append(str(worker["failure"]))
-    if version not in {None, its_version}:
+    if version is not None and not glob_matcher([version])(its_version):
         reasons.append(f"version {its_version}, not {version}")
     return "; ".join(reasons)
 
@@ -217,22 +238,24 @@ def _plugin_status(failing: int, warning: Range | None, critical: Range | None, 
     return "WARNING" if warning is not None and warning.is_violated_by(failing) else "OK"
 
 
-def _explained(check: _Check, max_age: float | None, min_active: int, stranded: int) -> str:
+def _explained(check: _Check, max_age: float | None, min_active: int, *, has_stranded: bool) -> str:
     passing = check.counted - len(check.failures)
     problems = [f"{len(check.failures)} of {_workers(check.counted)} fail"] if check.failures else []
     if passing < min_active:
         problems.append(f"{_workers(passing)} pass, at least {min_active} must")
-    if stranded:
-        problems.append("1 job is stranded" if stranded == 1 else f"{stranded} jobs are stranded")
+    if has_stranded:
+        problems.append("1 job is stranded" if check.stranded == 1 else f"{check.stranded} jobs are stranded")
     oldest = duration_text(_DEFAULT_MAX_AGE if max_age is None else max_age)
     return "; ".join(problems) or f"{_workers(check.counted)}, no heartbeat older than {oldest}"
 
 
-def _performance_data(check: _Check, warning: Range | None, critical: Range | None) -> str:
+def _performance_data(check: _Check, warning: Range | None, critical: Range | None, max_stranded: int | None) -> str:
     """https://nagios-plugins.org/doc/guidelines.html: 'label'=value;warn;crit;min."""
-    failing = f"failing={len(check.failures)};{warning or ''};{critical or ''};0"
-    states = (f"{_label(state)}={number};;;0" for state, number in check.states.items())
-    return " ".join([*states, failing])
+    values = [f"{_label(state)}={number};;;0" for state, number in check.states.items()]
+    values.append(f"failing={len(check.failures)};{warning or ''};{critical or ''};0")
+    if check.stranded is not None:
+        values.append(f"stranded_jobs={check.stranded};;{max_stranded or 0};0")
+    return " ".join(values)
 
 
 def _label(state: str) -> str:
@@ -241,13 +264,15 @@ def _label(state: str) -> str:
     return plain or "_"
 
 
-def _print_json(status: str, check: _Check) -> None:
+def _print_json(status: str, message: str, check: _Check) -> None:
     document = {
         "status": status,
+        "message": message,
         "counted": check.counted,
         "passing": check.counted - len(check.failures),
         "failures": [{"node_id": node_id, "reason": why} for node_id, why in check.failures.items()],
         "states": check.states,
+        "stranded_jobs": check.stranded,
     }
     click.echo(json.dumps(document, indent=2))
 

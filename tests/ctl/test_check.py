@@ -29,6 +29,11 @@ def test_each_failing_worker_has_a_line_and_stopped_and_forgotten_ones_do_not_co
     ]
 
 
+def test_the_version_is_a_glob(api_url: str) -> None:
+    assert check(api_url, "--max-age", "15d", "--version", "v1.?*").returncode == 0
+    assert "epsilon-9: version v1.10.0, not v1.9.*" in check(api_url, "--version", "v1.9.*", "--max-age", "15d").stdout
+
+
 def test_a_worker_that_is_named_has_to_be_there_whatever_its_state(api_url: str) -> None:
     done = check(api_url, "epsilon-9", "zeta", "delta", "nobody", "zeta", "--max-age", "2d")
     assert done.returncode == 1

@@ -47,13 +47,26 @@ def test_no_jobs_and_unknown_jobs_are_told_apart(contract_api: ContractApi) -> N
 )
 def test_stranded_jobs_fail_a_check(contract_api: ContractApi, arguments: tuple[str, ...], code: int) -> None:
     contract_api.jobs = STRANDED
+    contract_api.workers[0]["jobs"] = 3
     done = ampctl(contract_api, "check", "--max-age", "15d", *arguments)
     assert done.returncode == code, done.stdout
     assert ("3 jobs are stranded" in done.stdout) == (code != 0)
+    assert ("stranded_jobs=3;;0;0" in done.stdout) == ("--nagios" in arguments)
+    as_json = json.loads(ampctl(contract_api, "check", "--max-age", "15d", *arguments, "-o", "json").stdout)
+    assert as_json["stranded_jobs"] == 3
+    assert ("3 jobs are stranded" in as_json["message"]) == (code != 0)
+
+
+def test_a_fleet_of_no_workers_has_stranded_jobs(contract_api: ContractApi) -> None:
+    contract_api.jobs, contract_api.workers = STRANDED, []
+    done = ampctl(contract_api, "check", "--min-active", "0")
+    assert (done.returncode, done.stdout) == (1, "FAILED: 3 jobs are stranded\n")
 
 
 def test_unknown_jobs_pass_a_check_unless_their_number_is_limited(contract_api: ContractApi) -> None:
     assert ampctl(contract_api, "check", "--max-age", "15d").returncode == 0
+    as_json = ampctl(contract_api, "check", "--max-age", "15d", "-o", "json").stdout
+    assert json.loads(as_json)["stranded_jobs"] is None
     limited = ampctl(contract_api, "check", "--max-age", "15d", "--max-stranded", "0")
     assert limited.returncode == 3
     assert limited.stdout.startswith("UNKNOWN: ")

@@ -4,9 +4,12 @@ import csv
 import io
 import json
 import re
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from amp_workers.ctl import client
 from amp_workers.ctl.client import AdminApi
 from amp_workers.ctl.connection import Connection
 from amp_workers.ctl.fields import uptime_seconds
@@ -104,6 +107,53 @@ def test_a_limit_larger_than_a_page_takes_several() -> None:
     with serving(ContractApi([a_worker(f"w{number:05}") for number in range(10_003)])) as api:
         assert len(listed(api.url, "--limit", "10002")) == 10_002
         assert api.asked == ["GET /workers?limit=10000", "GET /workers?limit=2&after=w09999"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "asked", "printed"),
+    [
+        ("--sort state --limit 2", "limit=2&sort=state", ["gamma", "beta"]),
+        ("--sort last-seen --limit 2", "limit=3&sort=heartbeat", ["delta", "gamma"]),
+        ("--problems --sort state --limit 1", "limit=1&sort=state", ["gamma"]),
+        ("--problems --limit 1", "sort=state", ["beta"]),
+        ("--sort state --reverse --limit 1", "", ["delta"]),
+        ("--sort version --limit 1", "", ["epsilon-10"]),
+    ],
+)
+def test_the_api_sorts_where_it_has_the_order(
+    contract_api: ContractApi, arguments: str, asked: str, printed: list[str]
+) -> None:
+    assert listed(contract_api.url, *arguments.split()) == printed
+    assert {*parse_qsl(urlsplit(contract_api.asked[0]).query)} == {*parse_qsl(asked)}
+    assert len(contract_api.asked) == 1
+
+
+def test_the_order_by_state_takes_several_pages_and_problems_end_at_the_first_healthy_worker(
+    contract_api: ContractApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "MOST_A_PAGE", 2)
+    api = AdminApi(Connection(contract_api.url))
+
+    def ids(**arguments: Any) -> list[str]:
+        contract_api.asked.clear()
+        return [each["node_id"] for each in api.workers(**arguments)["workers"]]
+
+    assert ids(order="state", limit=5) == ["gamma", "beta", "epsilon-10", "epsilon-9", "zeta"]
+    assert contract_api.asked == [
+        "GET /workers?sort=state&limit=2",
+        "GET /workers?sort=state&limit=2&after=stale:beta",
+        "GET /workers?sort=state&limit=1&after=active:epsilon-9",
+    ]
+    assert api.workers(order="state", limit=5)["next"] == "stopped:zeta"
+    assert ids(problems=True, limit=5) == ["gamma", "beta"]
+    assert len(contract_api.asked) == 2
+
+
+def test_pages_by_state_in_another_order_are_refused(contract_api: ContractApi) -> None:
+    """A page that begins with the healthy workers would hide the others."""
+    contract_api.says = 200, {"workers": contract_api.workers[::-1], "next": "stale:beta"}
+    done = run("ampctl", "--admin-url", contract_api.url, "worker", "list", "--problems")
+    assert (done.returncode, "not a response of an Admin API" in done.stderr) == (1, True)
 
 
 def test_an_api_that_chooses_nothing_is_chosen_from_here(contract_api: ContractApi) -> None:

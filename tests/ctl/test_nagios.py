@@ -24,6 +24,16 @@ def test_the_first_line_has_the_result_and_performance_data(contract_api: Contra
     )
 
 
+def test_no_text_of_a_worker_begins_performance_data(contract_api: ContractApi) -> None:
+    contract_api.workers = [a_worker("odd", "failed", failure="a | active=99")]
+    done = check(contract_api.url)
+    first, second = done.stdout.splitlines()
+    assert first.count("|") == 1
+    assert second == "odd: failed, last heartbeat 1s ago; a / active=99"
+    contract_api.says = 503, {"error_code": "METADATA_DB_UNAVAILABLE", "error_message": "a | b"}
+    assert "|" not in check(contract_api.url).stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "code"),
     [
