@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # For minutes, a package index may be slow or answer with an error.
 PIP_INSTALL := PIP_CONSTRAINT=constraints.txt PIP_RETRIES=10 PIP_DEFAULT_TIMEOUT=60 $(BIN)/python -m pip install --disable-pip-version-check --no-input
 
-.PHONY: solo test lint clean
+.PHONY: solo test test-fast lint clean
 
 solo: $(VENV)/installed
 	@exec $(BIN)/ampd solo --workers 3
@@ -16,6 +16,10 @@ solo: $(VENV)/installed
 test: $(VENV)/installed-for-tests
 	@tests/tools/fetch
 	@PATH="$(CURDIR)/.tools/bin:$$PATH" exec $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+
+# For the edit loop: all tests but those that are marked as slow.
+test-fast:
+	@$(MAKE) --no-print-directory test PYTEST_ARGS="-m 'not slow' $(PYTEST_ARGS)"
 
 lint: $(VENV)/installed-for-tests
 	$(BIN)/ruff check .

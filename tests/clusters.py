@@ -1,14 +1,48 @@
-"""PostgreSQL servers of their own, for tests that step a clock or stop replication: the programs are those of the
-embedded PostgreSQL."""
+"""PostgreSQL servers of a test's own, which it can stop, kill and reconfigure. The programs are those of the embedded
+PostgreSQL."""
 
 import os
 import shutil
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from amp_workers.metadata_db.embedded import account, find_place
-from tests.processes import ROOT, Process, Processes, tool
+import psycopg
+
+from amp_workers.metadata_db import MetadataDbUrl
+from amp_workers.metadata_db.embedded import EmbeddedPostgres, account, find_place
+from amp_workers.metadata_db.migrate import upgrade
+from tests.processes import ROOT, Process, Processes, eventually, tool
+
+
+@contextmanager
+def own_postgres(directory: Path) -> Iterator[EmbeddedPostgres]:
+    """Run a migrated PostgreSQL with its data in a new directory, which is removed afterwards."""
+    owner = account()
+    server = EmbeddedPostgres(find_place(directory, owner), owner)
+    server.start(lambda _: None)
+    try:
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            # No test needs the data after a crash of the machine.
+            for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+                connection.execute(f"ALTER SYSTEM SET {setting} = off".encode())
+            connection.execute("SELECT pg_reload_conf()")
+        upgrade(MetadataDbUrl.parse(server.url))
+        yield server
+    finally:
+        server.stop(30)
+        remove(directory)
+
+
+def remove(directory: Path) -> None:
+    """Remove a directory. A process that was just killed may write there until it is scheduled again."""
+
+    def is_removed() -> bool:
+        shutil.rmtree(directory, ignore_errors=True)
+        return not directory.exists()
+
+    eventually(is_removed)
 
 
 class Cluster:
@@ -16,14 +50,14 @@ class Cluster:
 
     def __init__(self, directory: Path, processes: Processes, environment: Mapping[str, str] | None = None) -> None:
         self._account = account()
-        self._directory, self._processes, self._environment = directory, processes, environment
+        self.directory, self._processes, self._environment = directory, processes, environment
         self._programs = find_place(directory / "embedded", self._account).programs
         directory.mkdir(exist_ok=True)
         self._own(directory)
 
     @property
     def url(self) -> str:
-        return f"postgresql://postgres@/postgres?host={self._directory}"
+        return f"postgresql://postgres@/postgres?host={self.directory}"
 
     def initialise(self) -> None:
         """Make an empty cluster."""
@@ -32,12 +66,12 @@ class Cluster:
 
     def follow(self, primary: "Cluster") -> None:
         """Make a streaming standby of a running primary."""
-        source = ("--dbname", f"host={primary._directory} user=postgres", "--checkpoint=fast", "--no-sync")
+        source = ("--dbname", f"host={primary.directory} user=postgres", "--checkpoint=fast", "--no-sync")
         self._run("pg_basebackup", f"--pgdata={self._data}", "--write-recovery-conf", *source)
 
     def start(self, *settings: str) -> Process:
         """Start the server with settings, such as `fsync=off`, and wait until it accepts connections."""
-        own = ("listen_addresses=", f"unix_socket_directories={self._directory}", "fsync=off", *settings)
+        own = ("listen_addresses=", f"unix_socket_directories={self.directory}", "fsync=off", *settings)
         options = [each for setting in own for each in ("-c", setting)]
         server = self._start("postgres", "-D", str(self._data), *options, environment=self._environment)
         server.says("ready to accept")  # a standby accepts "read-only connections"
@@ -51,7 +85,7 @@ class Cluster:
 
     @property
     def _data(self) -> Path:
-        return self._directory / "data"
+        return self.directory / "data"
 
     def _run(self, program: str, *arguments: str) -> None:
         made = self._start(program, *arguments)
@@ -63,7 +97,7 @@ class Cluster:
         ids = (f"--reuid={self._account.uid}", f"--regid={self._account.gid}", "--clear-groups")
         identity: Sequence[str] = () if self._account.is_ours else ("setpriv", *ids)
         command = (*identity, "env", *variables, str(self._programs / program), *arguments)
-        return self._processes.start(*command, cwd=self._directory)
+        return self._processes.start(*command, cwd=self.directory)
 
     def _own(self, path: Path) -> None:
         os.chown(path, self._account.uid, self._account.gid)

@@ -2,9 +2,9 @@
 
 import contextlib
 import os
-import shutil
 import signal
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -14,12 +14,16 @@ import psycopg
 import pytest
 
 from amp_workers.metadata_db import MetadataDbUrl
-from amp_workers.metadata_db.embedded import EmbeddedPostgres, account, find_place, ignore_libpq_environment
+from amp_workers.metadata_db.embedded import EmbeddedPostgres, ignore_libpq_environment
 from amp_workers.metadata_db.migrate import upgrade
 from tests.admin.witness import witness
+from tests.clusters import own_postgres, remove
 from tests.processes import Processes, eventually, free_port
 
 ignore_libpq_environment(os.environ)
+
+MIGRATED = "migrated"
+"""The database of the session's server that tests with a workers table copy."""
 
 _numbers = count(1)
 
@@ -31,8 +35,15 @@ for _ignored in (signal.SIGHUP, signal.SIGQUIT):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest: a few processes share the files, and none may be left alone with it at the end."""
-    items.sort(key=lambda item: item.path.name != "test_alarm.py")
+    """Begin with the files that take longest: a few processes share the files, and none may be left alone with one.
+
+    A test with a timeout of its own takes minutes, a slow one seconds.
+    """
+    seconds: dict[Path, float] = defaultdict(float)
+    for item in items:
+        timeout, is_slow = item.get_closest_marker("timeout"), item.get_closest_marker("slow") is not None
+        seconds[item.path] = max(seconds[item.path] + 10 * is_slow, timeout.args[0] if timeout else 0)
+    items.sort(key=lambda item: -seconds[item.path])
 
 
 @pytest.fixture(scope="session")
@@ -41,31 +52,31 @@ def open_directory() -> Iterator[Path]:
     directory = Path(tempfile.mkdtemp(prefix="amp-test-"))
     directory.chmod(0o755)
     yield directory
-    # A process that was just killed may be writing there until it is scheduled again.
-    eventually(lambda: _is_removed(directory))
-
-
-def _is_removed(directory: Path) -> bool:
-    shutil.rmtree(directory, ignore_errors=True)
-    return not directory.exists()
+    remove(directory)
 
 
 @pytest.fixture(scope="session")
 def postgres(open_directory: Path) -> Iterator[EmbeddedPostgres]:
-    owner = account()
-    server = EmbeddedPostgres(find_place(open_directory / "postgres", owner), owner)
-    server.start(lambda _: None)
-    yield server
-    server.stop(30)
+    with own_postgres(open_directory / "postgres") as server:
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {MIGRATED}".encode())
+            upgrade(MetadataDbUrl.parse(_url_of(server, MIGRATED)))
+            # CREATE DATABASE fails while a session uses its template.
+            connection.execute(f"ALTER DATABASE {MIGRATED} ALLOW_CONNECTIONS false".encode())
+        yield server
+
+
+def _url_of(server: EmbeddedPostgres, name: str) -> str:
+    return server.url.replace("/postgres?", f"/{name}?")
 
 
 @contextlib.contextmanager
-def fresh_database(postgres: EmbeddedPostgres) -> Iterator[str]:
-    """The URL of a database with nothing in it, as long as it is needed."""
+def fresh_database(postgres: EmbeddedPostgres, options: str = f"TEMPLATE {MIGRATED}") -> Iterator[str]:
+    """Create a database, yield its URL, and drop it. By default it has an empty workers table."""
     name = f"test_{next(_numbers)}"
     with psycopg.connect(postgres.url, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"')
-    yield postgres.url.replace("/postgres?", f"/{name}?")
+        connection.execute(f'CREATE DATABASE "{name}" {options}'.encode())
+    yield _url_of(postgres, name)
     with psycopg.connect(postgres.url, autocommit=True) as connection:
 
         def drop() -> bool:
@@ -81,15 +92,15 @@ def fresh_database(postgres: EmbeddedPostgres) -> Iterator[str]:
 @pytest.fixture
 def empty_database(postgres: EmbeddedPostgres) -> Iterator[str]:
     """The URL of a database with nothing in it."""
-    with fresh_database(postgres) as url:
+    with fresh_database(postgres, "") as url:
         yield url
 
 
 @pytest.fixture
-def database(empty_database: str) -> str:
+def database(postgres: EmbeddedPostgres) -> Iterator[str]:
     """The URL of a database with an empty workers table."""
-    upgrade(MetadataDbUrl.parse(empty_database))
-    return empty_database
+    with fresh_database(postgres) as url:
+        yield url
 
 
 @pytest.fixture

@@ -37,7 +37,6 @@ _BATCH, _PAUSE_SECONDS = 100, 0.1
 """So many datagrams are read at once; then comes a pause. A sender that floods the socket waits, or loses datagrams."""
 
 _LOOK_SECONDS = 0.2
-_CLOSE_SECONDS = 1.0
 
 _log = logging.getLogger("amp_workers.worker")
 
@@ -73,7 +72,8 @@ class NotifySocket:
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         if self._thread is not None:
-            self._thread.join(_CLOSE_SECONDS)
+            self._thread.join()
+        self._socket.close()
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
         for reason, number in self._ignored.items():
@@ -95,16 +95,14 @@ class NotifySocket:
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         while True:
-            poll.poll(None if on_stuck is None else _LOOK_SECONDS * 1000)
+            events = poll.poll(None if on_stuck is None else _LOOK_SECONDS * 1000)
+            # Reading shows no end: on a datagram socket that was shut down, a non-blocking read fails with EAGAIN.
+            is_shut_down = any(event & select.POLLHUP for _, event in events)
             number = 0
-            while number < _BATCH:
-                try:
-                    is_open = self._receive()
-                except BlockingIOError:
-                    break
-                if not is_open:
-                    return
+            while number < _BATCH and self._receive():
                 number += 1
+            if is_shut_down and number < _BATCH:
+                return
             if on_stuck is not None and watch.look(time.monotonic()):
                 on_stuck()
                 on_stuck = None
@@ -112,9 +110,12 @@ class NotifySocket:
                 time.sleep(_PAUSE_SECONDS)
 
     def _receive(self) -> bool:
-        """Receive one datagram; False where the socket was shut down and there are no more."""
+        """Receive one datagram; return False where there is none."""
         flags = socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
-        data, ancillary, returned, _ = self._socket.recvmsg(_LONGEST_DATAGRAM_BYTES, _ANCILLARY_BYTES, flags)
+        try:
+            data, ancillary, returned, _ = self._socket.recvmsg(_LONGEST_DATAGRAM_BYTES, _ANCILLARY_BYTES, flags)
+        except BlockingIOError:
+            return False
         user: int | None = None
         for level, kind, content in ancillary:
             if level != socket.SOL_SOCKET:

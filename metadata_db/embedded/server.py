@@ -41,14 +41,14 @@ class EmbeddedPostgres:
     """One server. The caller holds a lock on its directories, so that no other process uses them."""
 
     def __init__(self, place: Place, account: Account) -> None:
-        self._place = place
+        self.place = place
         self._account = account
         self._process: subprocess.Popen[bytes] | None = None
         self._log_start = 0
 
     @property
     def url(self) -> str:
-        sockets = quote(str(self._place.sockets), safe="/")
+        sockets = quote(str(self.place.sockets), safe="/")
         return f"postgresql://{_SUPERUSER}@/postgres?port={_PORT}&host={sockets}"
 
     @property
@@ -68,7 +68,7 @@ class EmbeddedPostgres:
             EmbeddedPostgresError: it did not start; the message has the end of its log.
         """
         self._end_orphans(say)
-        self._log_start = self._place.log.stat().st_size if self._place.log.exists() else 0
+        self._log_start = self.place.log.stat().st_size if self.place.log.exists() else 0
         self._initialise(say)
         self.launch()
         self._wait(say, patience)
@@ -76,11 +76,11 @@ class EmbeddedPostgres:
 
     def launch(self) -> None:
         """Start the server's process, without waiting for it to answer."""
-        arguments: list[str | Path] = ["-D", self._place.data, "-k", self._place.sockets, "-c", "listen_addresses="]
-        with self._place.log.open("ab") as log:
+        arguments: list[str | Path] = ["-D", self.place.data, "-k", self.place.sockets, "-c", "listen_addresses="]
+        with self.place.log.open("ab") as log:
             self._process = self._popen(
                 # The server must not outlive this process. SIGINT is its fast shutdown.
-                [*signal_with_parent("INT"), self._place.programs / "postgres", *arguments],
+                [*signal_with_parent("INT"), self.place.programs / "postgres", *arguments],
                 log,
             )
 
@@ -100,18 +100,18 @@ class EmbeddedPostgres:
         self._process = None
 
     def _initialise(self, say: Callable[[str], None]) -> None:
-        if (self._place.data / "PG_VERSION").exists():
+        if (self.place.data / "PG_VERSION").exists():
             return
         # Created under another name, so that an interrupted initdb leaves no data directory.
-        unfinished = self._place.data.with_name("data.unfinished")
+        unfinished = self.place.data.with_name("data.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
         os.chown(unfinished, self._account.uid, self._account.gid)
         say("creating the metadata DB")
-        with self._place.log.open("ab") as log:
+        with self.place.log.open("ab") as log:
             initdb = self._popen(
                 [
-                    self._place.programs / "initdb",
+                    self.place.programs / "initdb",
                     *("--pgdata", unfinished, "--username", _SUPERUSER),
                     # Only this account and root can enter the directory of the socket.
                     *("--auth", "trust", "--encoding", "UTF8", "--no-locale", "--no-instructions"),
@@ -119,8 +119,8 @@ class EmbeddedPostgres:
                 log,
             )
         if initdb.wait() != 0:
-            raise EmbeddedPostgresError(f"initdb failed: {self._last_log_line()} (more in {self._place.log})")
-        unfinished.rename(self._place.data)
+            raise EmbeddedPostgresError(f"initdb failed: {self._last_log_line()} (more in {self.place.log})")
+        unfinished.rename(self.place.data)
 
     def _wait(self, say: Callable[[str], None], patience: float) -> None:
         started = reported = progressed = time.monotonic()
@@ -128,15 +128,15 @@ class EmbeddedPostgres:
         while not self._is_ready():
             if self.poll() is not None:
                 raise EmbeddedPostgresError(
-                    f"PostgreSQL did not start: {self._last_log_line()} (more in {self._place.log})"
+                    f"PostgreSQL did not start: {self._last_log_line()} (more in {self.place.log})"
                 )
-            now, size = time.monotonic(), self._place.log.stat().st_size
+            now, size = time.monotonic(), self.place.log.stat().st_size
             if size != logged:
                 logged, progressed = size, now
             if now - progressed >= patience:
                 raise EmbeddedPostgresError(
                     f"PostgreSQL is not ready after {now - started:.0f} s, and logged nothing for {patience:.0f} s; "
-                    f"its last line: {self._last_log_line()} (more in {self._place.log})"
+                    f"its last line: {self._last_log_line()} (more in {self.place.log})"
                 )
             if now - reported >= _PROGRESS_SECONDS:
                 reported = now
@@ -149,7 +149,7 @@ class EmbeddedPostgres:
         Each attempt to connect would add a line to the server's log.
         """
         try:
-            lines = (self._place.data / "postmaster.pid").read_text().splitlines()
+            lines = (self.place.data / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
             return False
         return len(lines) > 7 and lines[7].strip() == "ready"
@@ -174,12 +174,12 @@ class EmbeddedPostgres:
             orphans = psutil.wait_procs(orphans, _ORPHAN_STOP_SECONDS)[1]
         # No process uses the data now. A lock file may hold a pid that another process has by now (a reboot), or that
         # of a zombie (a container), and PostgreSQL would refuse to start.
-        (self._place.data / "postmaster.pid").unlink(missing_ok=True)
-        (self._place.sockets / f".s.PGSQL.{_PORT}.lock").unlink(missing_ok=True)
+        (self.place.data / "postmaster.pid").unlink(missing_ok=True)
+        (self.place.sockets / f".s.PGSQL.{_PORT}.lock").unlink(missing_ok=True)
 
     def _processes_in_data_directory(self) -> list[psutil.Process]:
         """Return the processes whose working directory is the data directory, as a server's is; oldest first."""
-        data = self._place.data.resolve()
+        data = self.place.data.resolve()
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):  # it has ended, or belongs to another user
@@ -195,7 +195,7 @@ class EmbeddedPostgres:
         environment = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
         return subprocess.Popen(
             command,
-            cwd=self._place.directory,
+            cwd=self.place.directory,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -206,7 +206,7 @@ class EmbeddedPostgres:
         )
 
     def _last_log_line(self) -> str:
-        with self._place.log.open("rb") as log:
+        with self.place.log.open("rb") as log:
             log.seek(self._log_start)
             lines = log.read().decode(errors="replace").splitlines()
         fatal = [line for line in lines if "FATAL:" in line or "PANIC:" in line]

@@ -11,11 +11,9 @@ import psycopg
 import pytest
 from flask.testing import FlaskClient
 
-from amp_workers.metadata_db import MetadataDbUrl
-from amp_workers.metadata_db.embedded import EmbeddedPostgres, account, find_place
-from amp_workers.metadata_db.migrate import upgrade
 from tests.admin.conftest import Api
 from tests.admin.test_api import error
+from tests.clusters import own_postgres
 from tests.conftest import Insert
 from tests.processes import eventually
 
@@ -211,19 +209,12 @@ def test_many_deletions_at_once_share_one_session(
 
 
 def test_a_standby_says_what_to_do(make_api: Api, open_directory: Path) -> None:
-    owner = account()
-    place = find_place(open_directory / "standby", owner)
-    server = EmbeddedPostgres(place, owner)
-    server.start(lambda _: None)
-    try:
-        upgrade(MetadataDbUrl.parse(server.url))
+    with own_postgres(open_directory / "standby") as server:
         server.stop(5)
-        signal = place.data / "standby.signal"
+        signal = server.place.data / "standby.signal"
         signal.touch()
-        os.chown(signal, place.data.stat().st_uid, place.data.stat().st_gid)
+        os.chown(signal, server.place.data.stat().st_uid, server.place.data.stat().st_gid)
         server.start(lambda _: None)
         response = make_api(server.url, user="ann").delete("/workers/w")
         assert error(response) == (403, "METADATA_DB_READ_ONLY")
         assert "primary" in response.text
-    finally:
-        server.stop(5)

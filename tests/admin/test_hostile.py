@@ -18,7 +18,6 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from amp_workers.admin import create_app
 from amp_workers.metadata_db import DEFAULT_THRESHOLDS, MetadataDbUrl
 from amp_workers.metadata_db.embedded import EmbeddedPostgres
-from amp_workers.metadata_db.migrate import upgrade
 from amp_workers.metadata_db.schema import INFO_KEYS
 from amp_workers.web import Policy
 from tests.admin.contract import DOCUMENT
@@ -45,7 +44,6 @@ TOKEN = "the-token-of-an-operator"
 def lost_workers(postgres: EmbeddedPostgres) -> Iterator[MetadataDbUrl]:
     with fresh_database(postgres) as text:
         url = MetadataDbUrl.parse(text)
-        upgrade(url)
         with psycopg.connect(text, autocommit=True) as connection:
             connection.execute(
                 "INSERT INTO workers (node_id, heartbeat_at, created_at, registered_at) "
@@ -129,6 +127,7 @@ ANYTHING = st.recursive(
 INFO = ANYTHING | st.dictionaries(st.sampled_from([*INFO_KEYS, "stopped_at"]), ANYTHING)
 
 
+@pytest.mark.slow
 @seed(4)
 @settings(FIXED, max_examples=150)
 @given(INFO)

@@ -14,7 +14,7 @@ from amp_workers.metadata_db.embedded import EmbeddedPostgres
 from amp_workers.metadata_db.migrate import upgrade
 from tests.admin.conftest import Api
 from tests.admin.test_api import error
-from tests.conftest import Insert
+from tests.conftest import Insert, fresh_database
 
 Sql = Callable[..., list[Any]]
 
@@ -145,34 +145,24 @@ def test_one_worker_has_no_parameters(api_without_database: FlaskClient) -> None
 
 
 def test_a_character_that_the_database_cannot_have_is_refused(make_api: Api, postgres: EmbeddedPostgres) -> None:
-    with psycopg.connect(postgres.url, autocommit=True) as connection:
-        connection.execute("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
-        try:
-            url = postgres.url.replace("/postgres?", "/latin?")
-            upgrade(MetadataDbUrl.parse(url))
-            api = make_api(url)
-            assert ids(api, "?version=%C3%A9&after=%C3%A9") == []
-            for query in ("version=%E6%BC%A2", "after=%F0%9F%98%80"):
-                assert error(api.get(f"/workers?{query}")) == (400, "INVALID_PARAMETER")
-        finally:
-            connection.execute("DROP DATABASE latin WITH (FORCE)")
+    with fresh_database(postgres, "TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'") as url:
+        upgrade(MetadataDbUrl.parse(url))
+        api = make_api(url)
+        assert ids(api, "?version=%C3%A9&after=%C3%A9") == []
+        for query in ("version=%E6%BC%A2", "after=%F0%9F%98%80"):
+            assert error(api.get(f"/workers?{query}")) == (400, "INVALID_PARAMETER")
 
 
 def test_a_database_that_knows_no_encoding_is_read(make_api: Api, postgres: EmbeddedPostgres) -> None:
     """What initdb makes where no locale is set."""
-    with psycopg.connect(postgres.url, autocommit=True) as connection:
-        connection.execute("CREATE DATABASE ascii ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
-        try:
-            url = postgres.url.replace("/postgres?", "/ascii?")
-            upgrade(MetadataDbUrl.parse(url))
-            with psycopg.connect(url, autocommit=True) as its:
-                its.execute("INSERT INTO workers VALUES (DEFAULT, 'w', now(), '{\"version\": \"v\"}', now(), now())")
-            api = make_api(url)
-            assert ids(api, "?version=v") == ["w"]
-            assert ids(api, "?version=%E6%BC%A2") == []
-            assert api.get("/workers/w").status_code == 200
-        finally:
-            connection.execute("DROP DATABASE ascii WITH (FORCE)")
+    with fresh_database(postgres, "TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'") as url:
+        upgrade(MetadataDbUrl.parse(url))
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("INSERT INTO workers VALUES (DEFAULT, 'w', now(), '{\"version\": \"v\"}', now(), now())")
+        api = make_api(url)
+        assert ids(api, "?version=v") == ["w"]
+        assert ids(api, "?version=%E6%BC%A2") == []
+        assert api.get("/workers/w").status_code == 200
 
 
 def pages(

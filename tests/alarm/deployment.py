@@ -8,11 +8,10 @@ from pathlib import Path
 
 import psutil
 
-from amp_workers.metadata_db import MetadataDbUrl
-from amp_workers.metadata_db.embedded import EmbeddedPostgres, account, find_place
-from amp_workers.metadata_db.migrate import upgrade
+from amp_workers.metadata_db.embedded import EmbeddedPostgres
 from tests.alarm.alertmanager import start_alertmanager
 from tests.alarm.bell import Bell, listening
+from tests.clusters import own_postgres
 from tests.processes import ROOT, Process, Processes, eventually, free_port, get
 from tests.prometheus import Prometheus
 from tests.relay import Relay, socket_of
@@ -83,23 +82,17 @@ class Deployment:
 
 @contextmanager
 def deployed(directory: Path, open_directory: Path) -> Iterator[Deployment]:
-    """Run a deployment; `open_directory` is one that any account can enter, for PostgreSQL's data."""
-    owner = account()
-    server = EmbeddedPostgres(find_place(open_directory / "alarm", owner), owner)
+    """Start a deployment, which may need a minute to be at rest. Any account can enter `open_directory`."""
     processes = Processes(directory)
-    server.start(lambda _: None)
-    try:
-        upgrade(MetadataDbUrl.parse(server.url))
-        with listening(Bell(free_port())) as bell:
+    with own_postgres(open_directory / "alarm") as server, listening(Bell(free_port())) as bell:
+        try:
             made = Deployment(directory, processes, server, bell)
             try:
-                made.await_rest()
                 yield made
             finally:
                 made.relay.close()
-    finally:
-        processes.end()
-        server.stop(5)
+        finally:
+            processes.end()
 
 
 def kill(process: Process) -> None:

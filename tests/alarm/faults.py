@@ -7,8 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tests.alarm.deployment import CUT_OFF, WORKERS, Deployment, freeze, kill
+from tests.processes import eventually
 
 HALF = WORKERS[: len(WORKERS) // 2]
+
+PATIENCE_SECONDS = 120.0
+"""How long a notification may take."""
 
 RESTART_PAUSE_SECONDS = 6.0
 """Between two restarts of a worker in a loop: each is in a scrape of its own."""
@@ -38,6 +42,24 @@ class Quiet:
 
     name: str
     do: Callable[[Deployment], None]
+
+
+def await_notification(deployment: Deployment, fault: Fault, *, firing: bool, since: float) -> None:
+    eventually(lambda: deployment.bell.first(fault.alert, firing, since, fault.node_id), PATIENCE_SECONDS)
+
+
+def one_cause_one_page(deployment: Deployment, fault: Fault) -> None:
+    """Inject a fault and recover from it: its alert fires and resolves, and no other alert fires."""
+    deployment.await_rest()
+    began = time.monotonic()
+    fault.inject(deployment)
+    await_notification(deployment, fault, firing=True, since=began)
+    # An alert for each worker would have fired by then.
+    time.sleep(15)
+    recovered = time.monotonic()
+    fault.recover(deployment)
+    await_notification(deployment, fault, firing=False, since=recovered)
+    assert deployment.bell.alerts(began) - fault.may == {fault.alert}
 
 
 def kill_workers(node_ids: Sequence[str]) -> Callable[[Deployment], None]:

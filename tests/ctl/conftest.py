@@ -7,9 +7,7 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from amp_workers.metadata_db import MetadataDbUrl
 from amp_workers.metadata_db.embedded import EmbeddedPostgres
-from amp_workers.metadata_db.migrate import upgrade
 from tests.admin.witness import witness
 from tests.conftest import fresh_database
 from tests.ctl.contract_api import ContractApi, a_worker, serving
@@ -38,7 +36,6 @@ def admin_url(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFacto
     """`ampd admin` over the fleet."""
     processes = Processes(tmp_path_factory.mktemp("fleet"))
     with fresh_database(postgres) as url:
-        upgrade(MetadataDbUrl.parse(url))
         with psycopg.connect(url, autocommit=True) as connection:
             for node_id, state, hours, version in FLEET:
                 connection.execute(

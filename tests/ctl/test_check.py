@@ -104,6 +104,7 @@ def test_an_api_that_does_not_answer_is_neither_good_nor_bad(node_ids: list[str]
     assert done.stdout == f"UNKNOWN: cannot reach the Admin API at {url}: Connection refused\n"
 
 
+@pytest.mark.slow
 def test_an_api_that_hangs_is_unknown_and_not_waited_for() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         done = check(f"http://127.0.0.1:{server.getsockname()[1]}")

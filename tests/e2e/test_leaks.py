@@ -9,10 +9,9 @@ from urllib.parse import quote
 import psycopg
 import pytest
 
-from amp_workers.metadata_db import MetadataDbUrl
-from amp_workers.metadata_db.embedded import EmbeddedPostgres, account, find_place
-from amp_workers.metadata_db.migrate import upgrade
+from amp_workers.metadata_db.embedded import EmbeddedPostgres
 from tests.admin.contract import assert_described, named
+from tests.clusters import own_postgres
 from tests.e2e.passwords import ask_for_password
 from tests.e2e.secrets import (
     AUTH_TOKEN,
@@ -53,24 +52,20 @@ CREDENTIALS = [
 @pytest.fixture(scope="module")
 def server(open_directory: Path) -> Iterator[EmbeddedPostgres]:
     """A PostgreSQL that logs all it is told, with a role that needs a password: another one, to begin with."""
-    owner = account()
-    started = EmbeddedPostgres(find_place(open_directory / "leaks", owner), owner)
-    started.start(lambda _: None)
-    upgrade(MetadataDbUrl.parse(started.url))
-    with psycopg.connect(started.url, autocommit=True) as connection:
-        connection.execute("CREATE ROLE amp LOGIN")
-        connection.execute("GRANT ALL ON workers TO amp")
-        for setting, value in (
-            ("log_statement", "all"),
-            ("log_connections", "on"),
-            ("log_min_error_statement", "debug5"),
-            ("log_parameter_max_length_on_error", "-1"),
-        ):
-            connection.execute(f"ALTER SYSTEM SET {setting} = '{value}'".encode())
-        set_password(connection, "another")
-        ask_for_password(started, connection, "amp")
-    yield started
-    started.stop(5)
+    with own_postgres(open_directory / "leaks") as started:
+        with psycopg.connect(started.url, autocommit=True) as connection:
+            connection.execute("CREATE ROLE amp LOGIN")
+            connection.execute("GRANT ALL ON workers TO amp")
+            for setting, value in (
+                ("log_statement", "all"),
+                ("log_connections", "on"),
+                ("log_min_error_statement", "debug5"),
+                ("log_parameter_max_length_on_error", "-1"),
+            ):
+                connection.execute(f"ALTER SYSTEM SET {setting} = '{value}'".encode())
+            set_password(connection, "another")
+            ask_for_password(started, connection, "amp")
+        yield started
 
 
 def set_password(connection: psycopg.Connection[object], password: str) -> None:
@@ -150,6 +145,7 @@ class Fleet:
         return {f"the output of {name}": process.output.encode() for name, process in self.processes.items()}
 
 
+@pytest.mark.slow
 def test_nothing_leaks_through_all_that_can_go_wrong(
     processes: Processes, server: EmbeddedPostgres, tmp_path: Path
 ) -> None:
@@ -195,7 +191,7 @@ def test_nothing_leaks_through_all_that_can_go_wrong(
 
 
 def server_log(server: EmbeddedPostgres) -> bytes:
-    return server._place.log.read_bytes()
+    return server.place.log.read_bytes()
 
 
 @pytest.mark.parametrize("kind", urls(0))
@@ -273,6 +269,7 @@ def test_no_option_quotes_what_belongs_into_its_file(tmp_path: Path) -> None:
     assert found(places) == []
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_server_that_reads_mistakes_again_quotes_none(processes: Processes, tmp_path: Path) -> None:
     """Of all that has a secret: its files, its log, its command lines and the certificate that it shows."""

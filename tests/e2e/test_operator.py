@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.conftest import Insert
 from tests.processes import Processes, eventually, run
 from tests.web.conftest import Authority
@@ -15,6 +17,7 @@ Sql = Callable[..., list[Any]]
 OLD_TOKEN, NEW_TOKEN = "the-token-of-last-month", "the-token-of-this-month"
 
 
+@pytest.mark.slow
 def test_an_operator_sees_checks_and_tidies_a_fleet(
     processes: Processes, database: str, sql: Sql, insert_worker: Insert, tmp_path: Path
 ) -> None:

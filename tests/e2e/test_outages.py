@@ -8,9 +8,10 @@ import psycopg
 import pytest
 
 from amp_workers.metadata_db import MetadataDbUrl
-from amp_workers.metadata_db.embedded import EmbeddedPostgres, account, find_place
+from amp_workers.metadata_db.embedded import EmbeddedPostgres
 from amp_workers.metadata_db.migrate import upgrade
 from tests.admin.witness import witness
+from tests.clusters import own_postgres
 from tests.e2e.passwords import ask_for_password
 from tests.processes import Process, Processes, command_lines, eventually, free_port, get
 
@@ -50,13 +51,9 @@ class Fleet:
 
 
 @pytest.fixture
-def server(open_directory: Path, request: pytest.FixtureRequest) -> Iterator[EmbeddedPostgres]:
-    owner = account()
-    started = EmbeddedPostgres(find_place(open_directory / f"outage-{abs(hash(request.node.name))}", owner), owner)
-    started.start(lambda _: None)
-    upgrade(MetadataDbUrl.parse(started.url))
-    yield started
-    started.stop(5)
+def server(open_directory: Path) -> Iterator[EmbeddedPostgres]:
+    with own_postgres(open_directory / "outage") as started:
+        yield started
 
 
 def test_away_while_serving_and_back(processes: Processes, server: EmbeddedPostgres) -> None:

@@ -53,6 +53,7 @@ def ask(processes: Processes, exporter: int, tmp_path: Path) -> Ask:
     return query
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("workers")
 def test_the_workers_by_state(ask: Ask) -> None:
     expected = {"failed": 0, "lost": 1, "stale": 1, "stuck": 0, "active": 2, "stopped": 1, "forgotten": 1}
@@ -60,6 +61,7 @@ def test_the_workers_by_state(ask: Ask) -> None:
     eventually(lambda: ask("sum(amp_workers)") == {"": 6})
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("workers")
 def test_the_ages_of_heartbeats(ask: Ask) -> None:
     for query, node_ids in {

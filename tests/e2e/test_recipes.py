@@ -7,11 +7,10 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from amp_workers.metadata_db import MetadataDbUrl
 from amp_workers.metadata_db.embedded import EmbeddedPostgres
-from amp_workers.metadata_db.migrate import upgrade
 from amp_workers.worker.build_info import ENVIRONMENT
 from tests.admin.witness import witness
+from tests.conftest import fresh_database
 from tests.e2e.recipes import BUILD, LIVE, RECIPES, ROWS, Recipe
 from tests.node_ids import INVALID, VALID
 from tests.processes import Processes, eventually, free_port, get, run, tool
@@ -21,32 +20,27 @@ from tests.processes import Processes, eventually, free_port, get, run, tool
 def shell(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A running fleet, and the environment in which the documentation's `localhost:1610` is its Admin API."""
     directory = tmp_path_factory.mktemp("recipes")
-    with psycopg.connect(postgres.url, autocommit=True) as connection:
-        connection.execute("CREATE DATABASE recipes")
-    url = postgres.url.replace("/postgres?", "/recipes?")
-    upgrade(MetadataDbUrl.parse(url))
-    with psycopg.connect(url, autocommit=True) as connection:
-        for node_id, created, registered, heartbeat, info in ROWS:
-            connection.execute(
-                "INSERT INTO workers (node_id, created_at, registered_at, heartbeat_at, info) "
-                "VALUES (%s, %s, %s, %s, %s)",
-                (node_id, created, registered, heartbeat, json.dumps(info)),
-            )
-    port = free_port()
-    started = Processes(directory)
-    build = {ENVIRONMENT[key]: value for key, value in BUILD.items()}
-    try:
-        worker = started.ampd("worker", "--node-id", LIVE, database=url, env=build)
-        started.ampd("admin", "--web.listen-address", f"127.0.0.1:{port}", database=url)
-        worker.says("registered")
-        eventually(lambda: get(f"http://127.0.0.1:{port}/-/ready"))
-        with witness(port) as seen:
-            (directory / ".curlrc").write_text(f'silent\nconnect-to = "localhost:1610:127.0.0.1:{seen}"\n')
-            yield {"AMP_ADMIN_URL": f"http://localhost:{seen}", "CURL_HOME": str(directory)}
-    finally:
-        started.end()
-    with psycopg.connect(postgres.url, autocommit=True) as connection:
-        connection.execute("DROP DATABASE recipes WITH (FORCE)")
+    with fresh_database(postgres) as url:
+        with psycopg.connect(url, autocommit=True) as connection:
+            for node_id, created, registered, heartbeat, info in ROWS:
+                connection.execute(
+                    "INSERT INTO workers (node_id, created_at, registered_at, heartbeat_at, info) "
+                    "VALUES (%s, %s, %s, %s, %s)",
+                    (node_id, created, registered, heartbeat, json.dumps(info)),
+                )
+        port = free_port()
+        started = Processes(directory)
+        build = {ENVIRONMENT[key]: value for key, value in BUILD.items()}
+        try:
+            worker = started.ampd("worker", "--node-id", LIVE, database=url, env=build)
+            started.ampd("admin", "--web.listen-address", f"127.0.0.1:{port}", database=url)
+            worker.says("registered")
+            eventually(lambda: get(f"http://127.0.0.1:{port}/-/ready"))
+            with witness(port) as seen:
+                (directory / ".curlrc").write_text(f'silent\nconnect-to = "localhost:1610:127.0.0.1:{seen}"\n')
+                yield {"AMP_ADMIN_URL": f"http://localhost:{seen}", "CURL_HOME": str(directory)}
+        finally:
+            started.end()
 
 
 def pattern(expected: str) -> str:

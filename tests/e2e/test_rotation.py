@@ -7,21 +7,16 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from amp_workers.metadata_db import MetadataDbUrl
-from amp_workers.metadata_db.embedded import EmbeddedPostgres, account, find_place
-from amp_workers.metadata_db.migrate import upgrade
+from amp_workers.metadata_db.embedded import EmbeddedPostgres
+from tests.clusters import own_postgres
 from tests.e2e.passwords import ask_for_password
 from tests.processes import Process, Processes, eventually, free_port, get
 
 
 @pytest.fixture
 def server(open_directory: Path) -> Iterator[EmbeddedPostgres]:
-    owner = account()
-    started = EmbeddedPostgres(find_place(open_directory / "rotation", owner), owner)
-    started.start(lambda _: None)
-    upgrade(MetadataDbUrl.parse(started.url))
-    yield started
-    started.stop(5)
+    with own_postgres(open_directory / "rotation") as started:
+        yield started
 
 
 class Secret:

@@ -7,9 +7,7 @@ from typing import Any
 
 import pytest
 
-from amp_workers.metadata_db import MetadataDbUrl
 from amp_workers.metadata_db.embedded import EmbeddedPostgres
-from amp_workers.metadata_db.migrate import upgrade
 from grafana.builder.alerts import ALERTS
 from tests.admin.witness import witness
 from tests.alarm.alertmanager import start_alertmanager
@@ -50,7 +48,6 @@ def addresses(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFacto
     processes = Processes(directory)
     admin, exporter = free_port(), free_port()
     with fresh_database(postgres) as url:
-        upgrade(MetadataDbUrl.parse(url))
         try:
             for node_id in ("worker-01", "worker-02"):
                 processes.ampd("worker", "--node-id", node_id, database=url).says("registered")
@@ -69,6 +66,7 @@ def addresses(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFacto
             processes.end()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", list(blocks("sh")))
 def test_a_command_works(addresses: Addresses, command: str) -> None:
     # In the pages a failure is an answer too, and must not end a shell; here it must not happen.

@@ -9,16 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
 
 import psutil
 import psycopg
 import pytest
 
-from amp_workers.metadata_db import MetadataDbUrl
-from amp_workers.metadata_db.embedded import EmbeddedPostgres, account, find_place
-from amp_workers.metadata_db.migrate import upgrade
+from amp_workers.metadata_db.embedded import EmbeddedPostgres
+from tests.clusters import own_postgres
 from tests.processes import Processes, eventually, free_port, frozen, get
 from tests.relay import Relay, socket_of
 
@@ -28,9 +26,6 @@ PATIENT = 30.0
 
 CLIENTS = 20
 SCRAPES = 100
-
-_numbers = count(1)
-
 
 _PAUSE = 0.05
 
@@ -123,17 +118,13 @@ def assert_down_in_time(scrapes: list[tuple[float, str]]) -> None:
 @pytest.fixture
 def server(open_directory: Path) -> Iterator[EmbeddedPostgres]:
     """A PostgreSQL of the test's own, with three workers."""
-    owner = account()
-    started = EmbeddedPostgres(find_place(open_directory / f"pressed-{next(_numbers)}", owner), owner)
-    started.start(lambda _: None)
-    upgrade(MetadataDbUrl.parse(started.url))
-    with psycopg.connect(started.url, autocommit=True) as connection:
-        connection.execute(
-            "INSERT INTO workers (node_id, heartbeat_at, created_at, registered_at) "
-            "SELECT 'w' || g, now(), now(), now() FROM generate_series(1, 3) g"
-        )
-    yield started
-    started.stop(5)
+    with own_postgres(open_directory / "pressed") as started:
+        with psycopg.connect(started.url, autocommit=True) as connection:
+            connection.execute(
+                "INSERT INTO workers (node_id, heartbeat_at, created_at, registered_at) "
+                "SELECT 'w' || g, now(), now(), now() FROM generate_series(1, 3) g"
+            )
+        yield started
 
 
 @pytest.fixture
@@ -151,6 +142,7 @@ def sessions(connection: psycopg.Connection[tuple[int]]) -> int:
     return row[0]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_a_locked_table(exporter: Exporter, server: EmbeddedPostgres) -> None:
     """For 60 seconds, and at the first scrape after it the truth is back."""
@@ -179,6 +171,7 @@ def test_a_locked_table(exporter: Exporter, server: EmbeddedPostgres) -> None:
     assert exporter.memory() < memory + 10_000_000
 
 
+@pytest.mark.slow
 def test_a_server_that_is_stopped(exporter: Exporter, server: EmbeddedPostgres) -> None:
     assert server.pid is not None
     with frozen(server.pid):
@@ -203,6 +196,7 @@ def test_a_server_that_is_restarted_between_two_scrapes(exporter: Exporter, serv
     assert exporter.workers() == 3
 
 
+@pytest.mark.slow
 def test_a_network_that_swallows_everything(processes: Processes) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=512) as hole:
         exporter = Exporter(processes, f"postgresql://amp@127.0.0.1:{hole.getsockname()[1]}/amp")
@@ -212,6 +206,7 @@ def test_a_network_that_swallows_everything(processes: Processes) -> None:
         eventually(lambda: exporter.threads() <= before, 30)
 
 
+@pytest.mark.slow
 def test_a_network_that_is_cut_in_the_middle(processes: Processes, server: EmbeddedPostgres) -> None:
     relay = Relay(socket_of(server))
     try:
@@ -281,6 +276,7 @@ def test_a_long_scrape_is_not_ended_by_a_short_one(exporter: Exporter, server: E
         assert "amp_metadata_db_up 1.0" in long.result()
 
 
+@pytest.mark.slow
 def test_health_is_answered_while_everybody_waits(exporter: Exporter, server: EmbeddedPostgres) -> None:
     with psycopg.connect(server.url) as locker:
         locker.execute("LOCK TABLE workers IN ACCESS EXCLUSIVE MODE")

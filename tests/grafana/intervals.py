@@ -18,6 +18,9 @@ from tests.grafana.cases import (
 )
 from tests.grafana.scrapes import Jobs, Scrape, Worker
 
+INTERVALS = (5, 15, 30, 60)
+"""Seconds from scrape to scrape."""
+
 BEGIN, END, SECONDS = 310, 610, 900
 """When the fault of a case lasts, and how long the case takes."""
 
@@ -43,7 +46,7 @@ def half_down(time: int) -> Scrape:
 
 @dataclass(frozen=True)
 class Intervals:
-    """A case that is scraped every 5, 15, 30 and 60 s, and which alerts fire then."""
+    """A case, and which alerts fire at each of INTERVALS."""
 
     name: str
     scrape: Callable[[int], Scrape | None]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 STEP = 5
 """Seconds from evaluation to evaluation, and between two values of a series in promtool's input."""
 
+JOB = "amp"
 START = 1_700_000_000
 BOUNDS = (1, 2, 5, 10, 30, 60, 300, 900, 3600)
 
@@ -65,13 +66,13 @@ class Scrape:
     """Of a second exporter, which serves no metrics here, and of an Admin API; None without such a target."""
 
     def samples(self) -> Iterator[tuple[str, float]]:
-        for instance, job, up in (("replica", "amp", self.replica_up), ("admin", "admin-amp", self.admin_up)):
+        for instance, job, up in (("replica", JOB, self.replica_up), ("admin", "admin-amp", self.admin_up)):
             if up is not None:
                 yield f'up{{job="{job}",instance="{instance}"}}', float(up)
         if not self.target:
             return
-        yield 'up{job="amp",instance="exporter"}', float(self.up)
-        yield 'scrape_duration_seconds{job="amp",instance="exporter"}', self.seconds
+        yield _series("up"), float(self.up)
+        yield _series("scrape_duration_seconds"), self.seconds
         if not self.up:
             return
         yield _series("amp_metadata_db_up"), float(self.metadata_db_up)
@@ -138,8 +139,10 @@ class Scrape:
             )
 
 
-def input_series(scrape: Callable[[int], Scrape | None], seconds: int, interval: int = STEP) -> list[dict[str, str]]:
-    """Return promtool's `input_series` of the scrapes at 0 s, `interval`, …; None is a scrape that was not made."""
+def input_series(
+    scrape: Callable[[int], Scrape | None], seconds: int, interval: int = STEP, job: str = JOB
+) -> list[dict[str, str]]:
+    """Return promtool's `input_series` of a job's scrapes at 0 s, `interval`, …; None is a scrape that was not made."""
     values: dict[str, list[str]] = {}
     alive: set[str] = set()
     for number, time in enumerate(range(0, seconds + 1, STEP)):
@@ -155,9 +158,12 @@ def input_series(scrape: Callable[[int], Scrape | None], seconds: int, interval:
                 texts.append("stale" if made is not None and series in alive else "_")
         if made is not None:
             alive = set(samples)
-    return [{"series": series, "values": " ".join(texts)} for series, texts in values.items()]
+    return [
+        {"series": series.replace(f'job="{JOB}"', f'job="{job}"'), "values": " ".join(texts)}
+        for series, texts in values.items()
+    ]
 
 
 def _series(name: str, **labels: str) -> str:
     written = ",".join(f'{label}="{value}"' for label, value in labels.items())
-    return f'{name}{{job="amp",instance="exporter"{"," if written else ""}{written}}}'
+    return f'{name}{{job="{JOB}",instance="exporter"{"," if written else ""}{written}}}'

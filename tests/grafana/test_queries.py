@@ -16,9 +16,8 @@ import psycopg
 import pytest
 import yaml
 
-from amp_workers.metadata_db import MetadataDbUrl, State
+from amp_workers.metadata_db import State
 from amp_workers.metadata_db.embedded import EmbeddedPostgres
-from amp_workers.metadata_db.migrate import upgrade
 from grafana.builder import recording_rules as record
 from grafana.builder.alerts import ALERTS
 from grafana.builder.recording_rules import RECORDING_RULES
@@ -32,7 +31,7 @@ DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in (ROOT / "grafa
 SECONDS = 3.0
 """By how much two ages may differ that were not read in the same moment: the scrape is up to 1 s old."""
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,6 @@ def answers(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory
     directory = tmp_path_factory.mktemp("queries")
     processes = Processes(directory)
     with fresh_database(postgres) as url, psycopg.connect(url, autocommit=True) as connection:
-        upgrade(MetadataDbUrl.parse(url))
         try:
             yield _run_the_fleet(processes, url, connection, directory)
         finally:

@@ -140,6 +140,7 @@ def show(server: SecurePostgres, processes: Processes, reader: str, name: str) -
     eventually(lambda: 'amp_workers{state="active"} 1.0' in get(f"http://127.0.0.1:{exporter}/metrics"), 30)
 
 
+@pytest.mark.slow
 def test_on_a_database_of_its_own(server: SecurePostgres, processes: Processes) -> None:
     worker, reader = "amp_worker", "amp_reader"
     with database(server) as name:
@@ -189,6 +190,7 @@ def test_what_a_superuser_migrated_becomes_the_owners(server: SecurePostgres, pr
             assert set(owned) == {("workers", "amp_owner"), ("ampd_alembic_version", "amp_owner")}
 
 
+@pytest.mark.slow
 def test_on_amps_own_database(server: SecurePostgres, processes: Processes) -> None:
     """Under names of the operator's own, however odd, and with no owner beside Amp's."""
     worker, reader = 'the "worker"', "o'reader"

@@ -86,6 +86,7 @@ def test_a_standby_that_misses_nothing_lags_by_nothing(clusters: Clusters) -> No
     assert lag_of(reader_of(clusters[1])) == 0
 
 
+@pytest.mark.slow
 def test_a_lag_is_reported_everywhere_while_it_lasts(processes: Processes, clusters: Clusters) -> None:
     primary, standby = clusters
     ports = admin, exporter = free_port(), free_port()

@@ -200,6 +200,7 @@ def test_a_large_answer_arrives_whole(
     assert body.endswith("\n")
 
 
+@pytest.mark.slow
 def test_who_says_nothing_is_cut_off(clients: Clients, authority: Authority) -> None:
     trusting = ssl.create_default_context(cafile=authority.file)
     trusting.load_cert_chain(*authority.client("client", "10.0.0.1"))

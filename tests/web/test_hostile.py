@@ -97,6 +97,7 @@ def nothing_piles_up(served: Served, mib: int = 32) -> Iterator[None]:
     assert "panicked" not in served.process.output
 
 
+@pytest.mark.slow
 def test_who_says_nothing_or_says_it_slowly_is_cut_off(
     processes: Processes, tmp_path: Path, authority: Authority
 ) -> None:
@@ -131,6 +132,7 @@ def test_who_says_nothing_or_says_it_slowly_is_cut_off(
         assert healthy(secure)
 
 
+@pytest.mark.slow
 def test_more_greetings_than_there_are_files_for_do_not_end_it(
     processes: Processes, tmp_path: Path, authority: Authority
 ) -> None:
@@ -164,6 +166,7 @@ def test_a_database_that_never_answers_leaves_threads_for_health(processes: Proc
         assert any(slowest() < 2 for _ in repeat(None, 5))
 
 
+@pytest.mark.slow
 def test_a_burst_is_served(processes: Processes, database: str) -> None:
     served = Served(processes, "admin", database=database)
     with ThreadPoolExecutor(60) as many:
@@ -191,6 +194,7 @@ def test_a_header_without_end_is_refused(served: Served, start: bytes) -> None:
         assert set(statuses(read_to_end(connection))) <= {400, 414, 431}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("framing", ["Content-Length: 1073741824", "Transfer-Encoding: chunked"])
 def test_a_body_that_nobody_asked_for_is_not_kept(served: Served, framing: str) -> None:
     piece = b"10000\r\n" + b"a" * 2**16 + b"\r\n"
@@ -205,6 +209,7 @@ def test_a_body_that_nobody_asked_for_is_not_kept(served: Served, framing: str) 
         assert statuses(read_to_end(connection)) == [200]
 
 
+@pytest.mark.slow
 def test_ten_thousand_connections_that_say_nothing(served: Served) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 10_000 if hard == resource.RLIM_INFINITY else min(10_000, hard - 512)
@@ -265,6 +270,7 @@ def test_no_line_of_the_metrics_comes_from_a_label(
     assert not re.search(r"^(evil_metric|HTTP)", answer.body, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_many_wrong_tokens(processes: Processes) -> None:
     served = Served(processes, "admin", AMP_AUTH_TOKEN=TOKEN)
     at_once = 50
@@ -311,6 +317,7 @@ def test_many_wrong_passwords(processes: Processes, tmp_path: Path) -> None:
             each.result()
 
 
+@pytest.mark.slow
 def test_answers_that_nobody_reads_leave_room_for_others(
     processes: Processes, database: str, sql: Callable[..., list[Any]]
 ) -> None:

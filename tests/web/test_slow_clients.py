@@ -63,6 +63,7 @@ def dripping(connections: list[socket.socket]) -> Iterator[None]:
         thread.join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("drips", [False, True], ids=["silent", "dripping"])
 def test_half_a_body_and_half_a_greeting_are_cut_off(processes: Processes, secure: Served, drips: bool) -> None:
     plain = Served(processes, "admin")
@@ -105,6 +106,7 @@ def test_a_storm_of_failing_handshakes_is_a_few_lines_in_the_log(secure: Served)
     assert secure.process.stop() == 0
 
 
+@pytest.mark.slow
 def test_two_thousand_idle_connections_with_tls(secure: Served, authority: Authority) -> None:
     wanted = 2_000
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -179,6 +179,7 @@ def is_refused(connection: HTTPSConnection) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_a_reload_cuts_no_running_response_and_no_connection(
     processes: Processes, tmp_path: Path, authority: Authority
 ) -> None:
@@ -247,6 +248,7 @@ def test_the_log_line_of_a_delete_has_the_address_and_the_certificate(
     insert_worker("w", 300)
     client = ("--cacert", str(authority.file), "--cert", str(chain), "--key", str(key), "-u", "operator:hunter2")
     assert served.ask("/workers/w", "-X", "DELETE", *client).status == 204
+    served.process.says("was deleted")
     [line] = [line for line in served.process.output.splitlines() if "was deleted" in line]
     fields = r'node_id=w user=operator certificate="OU=[^"]+,O=trustme [^"]+" address=127\.0\.0\.1'
     assert re.search(f"'operator'.* {fields}$", line), line

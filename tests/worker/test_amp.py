@@ -75,6 +75,7 @@ def stops(worker: Process, url: str) -> None:
         assert connection.execute("SELECT info ? 'stopped_at' FROM workers").fetchall() == [(True,)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("age", [amp.WITH_ZONES, amp.TODAYS])
 def test_two_workers_of_either_kind_never_share_a_node_id(empty_database: str, processes: Processes, age: int) -> None:
     amp.migrate(empty_database, age)
@@ -119,6 +120,7 @@ def test_a_process_of_amps_that_is_refused_while_the_worker_is_frozen_ends_nothi
     stops(worker, amps)
 
 
+@pytest.mark.slow
 def test_processes_of_amps_that_are_refused_in_an_outage_end_nothing(start: Start, amps: str, relay: Relay) -> None:
     """PostgreSQL has not noticed the outage: the old session holds the lock, while the worker connects anew."""
     worker = start(f"postgresql://postgres@127.0.0.1:{relay.port}/{name_of(amps)}")
@@ -132,6 +134,7 @@ def test_processes_of_amps_that_are_refused_in_an_outage_end_nothing(start: Star
     stops(worker, amps)
 
 
+@pytest.mark.slow
 def test_a_process_of_amps_that_gets_the_lock_takes_over(start: Start, amps: str) -> None:
     worker = start()
     with amp.AmpsWorker(amps, amp.TODAYS, "w") as process, psycopg.connect(amps, autocommit=True) as connection:
@@ -146,6 +149,7 @@ def test_a_process_of_amps_that_gets_the_lock_takes_over(start: Start, amps: str
     assert version(amps) == amp.BUILD["version"]
 
 
+@pytest.mark.slow
 def test_through_a_pooler_another_registration_is_a_takeover(
     start: Start, amps: str, processes: Processes, postgres: EmbeddedPostgres, tmp_path: Path
 ) -> None:
@@ -156,6 +160,7 @@ def test_through_a_pooler_another_registration_is_a_takeover(
         assert worker.wait() == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("age", [amp.TODAYS, None], ids=["with workers", "with jobs alone"])
 def test_amps_own_database_is_refused_unless_the_worker_is_to_join(
     processes: Processes, empty_database: str, age: int | None
@@ -182,6 +187,7 @@ def test_an_embedded_worker_joins_amps_fleet_if_it_is_to(amps: str) -> None:
         assert version(amps) != amp.BUILD["version"]
 
 
+@pytest.mark.slow
 def test_a_silent_worker_of_amps_under_a_superuser_is_warned_of_once(
     processes: Processes, amps: str, postgres: EmbeddedPostgres
 ) -> None:

@@ -200,6 +200,7 @@ def test_the_programs_signal_handlers_and_mask_stay_as_they_are(database: str) -
     assert state() == before
 
 
+@pytest.mark.slow
 def test_a_program_that_was_frozen_gets_its_signals_in_its_own_thread(start: Start) -> None:
     """The kernel may give them to any thread that does not block them: one process alone could be lucky."""
     handle = "[signal.signal(number, lambda *_: sys.exit(7)) for number in (1, 10, 15)]\n"
@@ -216,6 +217,7 @@ def test_a_program_that_was_frozen_gets_its_signals_in_its_own_thread(start: Sta
 WAIT = "while not os.path.exists('leave'): time.sleep(0.05)"
 
 
+@pytest.mark.slow
 def test_a_stop_that_cannot_be_recorded_is_told_and_raises_nothing(start: Start, sql: Sql, tmp_path: Path) -> None:
     program = start(f"with worker:\n print('inside', flush=True)\n {WAIT}\nprint('after')")
     program.says("inside")
@@ -227,6 +229,7 @@ def test_a_stop_that_cannot_be_recorded_is_told_and_raises_nothing(start: Start,
     assert "which could not be recorded" in program.output
 
 
+@pytest.mark.slow
 def test_a_program_that_is_killed_does_not_beat_on(start: Start, sql: Sql) -> None:
     program = start("with worker: print('inside', flush=True); time.sleep(60)")
     program.says("inside")

@@ -156,6 +156,7 @@ def start(processes: Processes, database: str) -> Callable[..., Process]:
     return start_worker
 
 
+@pytest.mark.slow
 def test_the_end_of_a_program_is_recorded(start: Callable[..., Process], sql: Sql, tmp_path: Path) -> None:
     (tmp_path / "data").touch()
     ends = {
@@ -188,6 +189,7 @@ def test_a_program_that_is_killed_after_sigterm_ended_on_purpose(start: Callable
     assert "failed" not in worker.output
 
 
+@pytest.mark.slow
 def test_a_program_that_is_killed_long_after_it_reloaded_failed(start: Callable[..., Process], sql: Sql) -> None:
     worker = start("w", "sh", "-c", RELOADS, stop_timeout=0)
     worker.says("ready")
@@ -200,6 +202,7 @@ def test_a_program_that_is_killed_long_after_it_reloaded_failed(start: Callable[
     assert sql(ENDINGS) == [("killed by SIGKILL", 137, True)]
 
 
+@pytest.mark.slow
 def test_a_program_that_dies_with_its_guard_failed(start: Callable[..., Process], sql: Sql) -> None:
     worker = start("w", "sh", "-c", DEAF)
     worker.says("ready")
@@ -208,6 +211,7 @@ def test_a_program_that_dies_with_its_guard_failed(start: Callable[..., Process]
     assert sql(ENDINGS) == [("killed by SIGKILL", 137, True)]
 
 
+@pytest.mark.slow
 def test_a_worker_that_was_fenced_out_records_no_failure(start: Callable[..., Process], sql: Sql) -> None:
     worker = start("w", "sh", "-c", "echo ready; exec sleep 60")
     worker.says("ready")
@@ -230,6 +234,7 @@ def test_a_failure_in_an_outage_is_recorded_once_the_database_is_available(datab
     assert sql(ENDINGS) == [("exit code 7", 7, True)]
 
 
+@pytest.mark.slow
 def test_a_failure_that_could_not_be_recorded_is_no_stop(
     start: Callable[..., Process], sql: Sql, tmp_path: Path
 ) -> None:

@@ -16,10 +16,9 @@ import psycopg
 import pytest
 
 from amp_workers.metadata_db import MetadataDbError, MetadataDbUrl
-from amp_workers.metadata_db.embedded import EmbeddedPostgres, account, find_place
-from amp_workers.metadata_db.migrate import upgrade
+from amp_workers.metadata_db.embedded import EmbeddedPostgres
 from amp_workers.worker import Heartbeat, Worker
-from tests.clusters import Clock
+from tests.clusters import Clock, own_postgres
 from tests.processes import Process, Processes, eventually
 from tests.relay import Relay, socket_of
 from tests.worker.history import keep_history
@@ -34,16 +33,7 @@ _numbers = count(1)
 def make_server(open_directory: Path) -> Iterator[MakeServer]:
     """Start a PostgreSQL of the test's own, migrated."""
     with contextlib.ExitStack() as started:
-
-        def make() -> EmbeddedPostgres:
-            owner = account()
-            server = EmbeddedPostgres(find_place(open_directory / f"fault-{next(_numbers)}", owner), owner)
-            server.start(lambda _: None)
-            started.callback(server.stop, 30)
-            upgrade(MetadataDbUrl.parse(server.url))
-            return server
-
-        yield make
+        yield lambda: started.enter_context(own_postgres(open_directory / f"fault-{next(_numbers)}"))
 
 
 @pytest.fixture
@@ -83,6 +73,7 @@ def is_told_once(worker: Process) -> None:
     assert len(warnings) - len(late) == 1, worker.output
 
 
+@pytest.mark.slow
 def test_a_server_that_is_gone_for_a_while(processes: Processes, make_server: MakeServer) -> None:
     server = make_server()
     worker = processes.ampd("worker", "--node-id=w", database=server.url)
@@ -95,6 +86,7 @@ def test_a_server_that_is_gone_for_a_while(processes: Processes, make_server: Ma
     is_told_once(worker)
 
 
+@pytest.mark.slow
 def test_a_failover_to_another_server_on_the_same_address(processes: Processes, make_server: MakeServer) -> None:
     """One that knows no session of ours, no lock and, being a little behind, not our registration either."""
     first, second = make_server(), make_server()
@@ -116,6 +108,7 @@ def test_a_failover_to_another_server_on_the_same_address(processes: Processes, 
         relay.close()
 
 
+@pytest.mark.slow
 def test_a_database_that_is_read_only(processes: Processes, make_server: MakeServer) -> None:
     server = make_server()
     worker = processes.ampd("worker", "--node-id=w", database=server.url)
@@ -132,6 +125,7 @@ def test_a_database_that_is_read_only(processes: Processes, make_server: MakeSer
     is_told_once(worker)
 
 
+@pytest.mark.slow
 def test_a_network_that_swallows_a_beat_in_the_middle(
     processes: Processes, database: str, relay: Relay, sql: Sql
 ) -> None:
@@ -146,6 +140,7 @@ def test_a_network_that_swallows_a_beat_in_the_middle(
     eventually(lambda: sql(sessions) == [(1,)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("statement", [b"pg_attribute", b"pg_locks", b"INSERT INTO workers"])
 def test_a_network_that_swallows_what_comes_before_the_first_beat(
     processes: Processes, database: str, relay: Relay, statement: bytes
@@ -169,6 +164,7 @@ def test_a_stop_does_not_wait_until_many_addresses_were_tried(processes: Process
             assert worker.stop(30) == 0
 
 
+@pytest.mark.slow
 def test_a_stop_while_the_network_swallows_everything(processes: Processes, database: str, relay: Relay) -> None:
     worker = start_behind(relay, processes, database)
     relay.open.clear()
@@ -178,6 +174,7 @@ def test_a_stop_while_the_network_swallows_everything(processes: Processes, data
     assert worker.output.count("'w' stops, which could not be recorded") == 1
 
 
+@pytest.mark.slow
 def test_a_stop_that_was_given_up_is_not_told_again(
     relay: Relay, database: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -221,6 +218,7 @@ def test_a_stop_in_an_outage_gets_one_more_chance(database: str, sql: Sql) -> No
     assert sql("SELECT info ? 'stopped_at' FROM workers") == [(True,)]
 
 
+@pytest.mark.slow
 def test_the_workers_own_clock_changes_nothing(processes: Processes, database: str, sql: Sql, tmp_path: Path) -> None:
     """It jumps a day ahead, and back to a day behind, while the worker runs."""
     keep_history(sql)

@@ -52,6 +52,7 @@ def history(sql: Sql) -> list[datetime]:
     return [row[0] for row in sql("SELECT heartbeat_at FROM history ORDER BY id")]
 
 
+@pytest.mark.slow
 def test_beats_every_second_however_long_each_takes(start: Callable[..., Process], sql: Sql) -> None:
     keep_history(sql)
     sql("CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.4); RETURN NEW; END'")
@@ -68,6 +69,7 @@ def test_beats_every_second_however_long_each_takes(start: Callable[..., Process
     eventually(on_schedule, 60)
 
 
+@pytest.mark.slow
 def test_a_pause_is_followed_by_one_beat_and_not_by_a_burst(start: Callable[..., Process], sql: Sql) -> None:
     keep_history(sql)
     worker = start("w")
@@ -160,6 +162,7 @@ def test_another_registration_does_not_count_while_the_lock_is_held(
     assert worker.stop() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("info", ["{}", '{"stopped_at": "2025-01-15T17:20:15Z"}'], ids=["running", "stopped"])
 def test_another_registration_after_a_lost_session_does_not_count_without_lock_or_heartbeat(
     start: Callable[..., Process], sql: Sql, info: str
@@ -208,6 +211,7 @@ CREATE FUNCTION clock_timestamp() RETURNS timestamptz LANGUAGE sql
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [40, -40], ids=["forward", "back"])
 def test_a_step_of_the_databases_clock_ends_no_live_workers_session(
     start: Callable[..., Process], sql: Sql, seconds: int
@@ -258,6 +262,7 @@ def test_an_ended_session_is_replaced(start: Callable[..., Process], sql: Sql) -
     assert worker.output.count("cannot beat") == 1
 
 
+@pytest.mark.slow
 def test_each_outage_is_told_with_its_own_length(start: Callable[..., Process], sql: Sql) -> None:
     worker = start("w")
     worker.says("registered")

@@ -78,6 +78,7 @@ def test_beats_while_the_program_runs_and_exits_with_its_code(
     assert "Traceback" not in worker.output
 
 
+@pytest.mark.slow
 def test_the_exit_code_of_a_program_that_ends_at_once_is_not_lost(start: Start) -> None:
     workers = [start("sh", "-c", "exit 5", node_id=f"w-{number}") for number in range(8)]
     assert [worker.wait() for worker in workers] == [5] * 8
@@ -250,6 +251,7 @@ def test_a_signal_that_ends_the_program_does_not_keep_the_stop_from_being_record
     assert is_stopped()
 
 
+@pytest.mark.slow
 def test_an_alarm_that_was_set_before_the_worker_reaches_the_program(processes: Processes, database: str) -> None:
     """It comes from the kernel, as a terminal's signals do, but to one process."""
     alarm = "import os, signal, sys; signal.alarm(15); os.execv(sys.argv[1], sys.argv[1:])"
@@ -259,6 +261,7 @@ def test_an_alarm_that_was_set_before_the_worker_reaches_the_program(processes: 
     assert worker.stop() == 0
 
 
+@pytest.mark.slow
 def test_the_program_starts_with_the_signals_it_would_have_without_a_worker(start: Start, database: str) -> None:
     tell = "import signal; print('mask', len(signal.pthread_sigmask(signal.SIG_BLOCK, [])))"
     # Of valid signals alone: what glibc does with its own depends on how a process is started.
@@ -318,6 +321,7 @@ def test_a_suspended_program_hears_sigterm(start: Start, tmp_path: Path) -> None
     assert worker.stop() == 0
 
 
+@pytest.mark.slow
 def test_what_the_program_leaves_behind_is_ended(start: Start, tmp_path: Path, is_stopped: Callable[[], bool]) -> None:
     """One that ends when asked, in a session of its own, and one that has to be killed."""
     polite = f"trap 'echo polite; exit' TERM; echo $$ >>pids; {FOREVER}"
@@ -342,6 +346,7 @@ def test_what_the_program_leaves_behind_suspended_hears_that_it_is_to_end(start:
     assert "polite" in worker.output
 
 
+@pytest.mark.slow
 def test_a_signal_that_comes_when_the_program_has_ended_is_nobodys(start: Start, tmp_path: Path) -> None:
     deaf = f"trap '' TERM; echo $$ >pids; {FOREVER}"
     wait = "while [ ! -s pids ]; do sleep 0.05; done"
@@ -461,6 +466,7 @@ def test_one_that_was_taken_over_stops_its_program(start: Start, sql: Sql) -> No
     assert "node id 'w' was taken over by another worker process" in worker.output
 
 
+@pytest.mark.slow
 def test_a_stop_that_cannot_be_recorded_does_not_change_the_exit_code(start: Start, sql: Sql) -> None:
     worker = start("sh", "-c", f"trap 'exit 9' TERM; echo ready; {FOREVER}")
     worker.says("ready")

@@ -28,6 +28,7 @@ from amp_workers.metadata_db.migrate import upgrade
 from amp_workers.worker import Heartbeat, ProgressReports, Worker
 from amp_workers.worker.notify_socket import NotifySocket
 from amp_workers.worker.progress import StuckWatch
+from tests.conftest import fresh_database
 from tests.processes import Process, Processes, eventually
 
 Sql = Callable[..., list[Any]]
@@ -154,6 +155,7 @@ def test_what_was_sent_before_the_end_is_received(reports: ProgressReports, open
     listener.close()
     assert reports.current.text == "the last words"
     assert not directory.exists()
+    assert "notifications" not in {thread.name for thread in threading.enumerate()}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
@@ -243,14 +245,12 @@ def test_progress_survives_a_registration_again(database: str, sql: Sql) -> None
 
 
 def test_a_database_in_another_encoding_takes_what_it_can_store(postgres: EmbeddedPostgres) -> None:
-    url = postgres.url.replace("/postgres?", "/latin?")
-    with psycopg.connect(postgres.url, autocommit=True) as connection:
-        connection.execute("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
-    upgrade(MetadataDbUrl.parse(url))
-    with psycopg.connect(url, autocommit=True) as connection:
+    with fresh_database(postgres, "TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'") as url:
+        upgrade(MetadataDbUrl.parse(url))
         with Worker(node_id="w", metadata_db_url=url) as worker:
             worker.progress("block 7 of 日本")
-        assert connection.execute(REPORTED.encode()).fetchall() == [("block 7 of ??", True, None, None)]
+        with psycopg.connect(url) as connection:
+            assert connection.execute(REPORTED.encode()).fetchall() == [("block 7 of ??", True, None, None)]
 
 
 def test_progress_is_dated_by_the_databases_clock(database: str, sql: Sql) -> None:
@@ -328,6 +328,7 @@ def test_a_grandchild_may_report_with_sdnotify(start: Callable[..., Process], sq
     eventually(lambda: state(database) == "stuck")
 
 
+@pytest.mark.slow
 def test_a_program_that_hangs_before_its_first_report_is_stuck(
     start: Callable[..., Process], sql: Sql, database: str
 ) -> None:
@@ -353,6 +354,7 @@ def test_a_stuck_program_is_ended_where_that_is_asked_for(
     assert state(database) == "failed"
 
 
+@pytest.mark.slow
 def test_a_stuck_program_that_ignores_sigabrt_is_killed(start: Callable[..., Process], sql: Sql) -> None:
     hangs = HANGS.replace("echo aborted; exit 0", "")
     worker = start("--watchdog=1", "--on-stuck=kill", "--stop-timeout=1", "--", "sh", "-c", hangs)
@@ -360,6 +362,7 @@ def test_a_stuck_program_that_ignores_sigabrt_is_killed(start: Callable[..., Pro
     assert sql("SELECT info ->> 'failure', info ->> 'exit_code' FROM workers") == [("watchdog", "137")]
 
 
+@pytest.mark.slow
 def test_the_socket_of_a_worker_that_was_killed_is_removed_by_the_next(
     start: Callable[..., Process], open_directory: Path
 ) -> None:

@@ -49,6 +49,7 @@ def relays() -> Iterator[Callable[[str | tuple[str, int]], Relay]]:
         yield relay
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked_to_stop", [False, True])
 def test_a_frozen_worker_gives_way_and_says_so_when_it_wakes(
     processes: Processes, database: str, sql: Sql, asked_to_stop: bool
@@ -77,6 +78,7 @@ def test_a_frozen_worker_gives_way_and_says_so_when_it_wakes(
     assert second.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_cut_off_gives_way(
     processes: Processes, database: str, postgres: EmbeddedPostgres, sql: Sql, relays: Callable[[str], Relay]
 ) -> None:
@@ -95,6 +97,7 @@ def test_a_worker_that_is_cut_off_gives_way(
     assert reigns(sql, "w") == ["first", "second"]
 
 
+@pytest.mark.slow
 def test_a_worker_whose_network_returns_ends_its_own_old_session(
     processes: Processes, database: str, postgres: EmbeddedPostgres, sql: Sql, relays: Callable[[str], Relay]
 ) -> None:
@@ -129,6 +132,7 @@ def test_ones_own_old_session_is_ended_at_once(database: str, caplog: pytest.Log
         old.invalidate()
 
 
+@pytest.mark.slow
 def test_a_session_that_may_not_be_ended_is_told_and_waited_for(processes: Processes, database: str, sql: Sql) -> None:
     sql("CREATE ROLE one LOGIN")
     sql("CREATE ROLE other LOGIN")
@@ -149,6 +153,7 @@ def test_a_session_that_may_not_be_ended_is_told_and_waited_for(processes: Proce
         sql("DROP ROLE one, other")
 
 
+@pytest.mark.slow
 def test_a_session_that_does_not_end_is_told_and_waited_for(processes: Processes, database: str, sql: Sql) -> None:
     """Its process in the server is frozen, too."""
     first = processes.ampd("worker", "--node-id=w", database=database)
@@ -166,6 +171,7 @@ def test_a_session_that_does_not_end_is_told_and_waited_for(processes: Processes
     second.says("registered as 'w'")
 
 
+@pytest.mark.slow
 def test_through_pgbouncer_the_fence_alone_holds(processes: Processes, database: str, sql: Sql, pgbouncer: int) -> None:
     keep_history(sql)
     url = f"postgresql://postgres@127.0.0.1:{pgbouncer}/{name_of(database)}"
@@ -259,6 +265,7 @@ class Rivals:
         return [(process, relay) for process, relay in self.started if process.popen.poll() is None]
 
 
+@pytest.mark.slow
 def test_never_do_two_beat_for_one_node_id(
     processes: Processes,
     postgres: EmbeddedPostgres,

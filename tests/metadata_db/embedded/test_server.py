@@ -102,6 +102,7 @@ def test_it_listens_on_no_network(make_server: Callable[[], EmbeddedPostgres]) -
     assert len(family(server)[0].net_connections("unix")) >= 1
 
 
+@pytest.mark.slow
 def test_a_recovery_of_more_than_ten_seconds_is_waited_for(make_server: Callable[[], EmbeddedPostgres]) -> None:
     """After SIGKILL of everything: the startup process, which recovers the data, is held back for as long."""
     crashed = make_server()
@@ -137,9 +138,9 @@ def test_a_server_whose_parent_was_killed_ends(make_server: Callable[[], Embedde
     server = make_server()
     server.start(silent)
     server.stop(5)
-    directory = server._place.directory
+    directory = server.place.directory
     program = (
-        "import sys, time; from pathlib import Path; from metadata_db.embedded import *;"
+        "import sys, time; from pathlib import Path; from amp_workers.metadata_db.embedded import *;"
         "s = EmbeddedPostgres(find_place(Path(sys.argv[1]), account()), account());"
         "s.start(lambda _: None); print(s.pid, flush=True); time.sleep(60)"
     )
@@ -172,8 +173,8 @@ def test_a_pid_that_was_given_to_another_process_is_no_orphan(make_server: Calla
     first.stop(5)
     owner = account()
     stranger = subprocess.Popen(["/bin/sleep", "60"], user=None if owner.is_ours else owner.uid)
-    lock = first._place.data / "postmaster.pid"
-    lock.write_text(f"{stranger.pid}\n{first._place.data}\n{int(time.time())}\n5432\n\n\n")
+    lock = first.place.data / "postmaster.pid"
+    lock.write_text(f"{stranger.pid}\n{first.place.data}\n{int(time.time())}\n5432\n\n\n")
     os.chown(lock, owner.uid, owner.gid)
     said: list[str] = []
     make_server().start(said.append)
@@ -187,15 +188,15 @@ def test_one_that_does_not_start_says_why(make_server: Callable[[], EmbeddedPost
     server = make_server()
     server.start(silent)
     server.stop(5)
-    (server._place.data / "postgresql.conf").write_text("no such setting\n")
+    (server.place.data / "postgresql.conf").write_text("no such setting\n")
     with pytest.raises(EmbeddedPostgresError, match=r"PostgreSQL did not start: .*postgresql\.conf"):
         make_server().start(silent)
 
 
 def test_an_interrupted_creation_is_begun_again(make_server: Callable[[], EmbeddedPostgres]) -> None:
     server = make_server()
-    (server._place.directory / "data.unfinished").mkdir()
-    (server._place.directory / "data.unfinished" / "PG_VERSION").write_text("18\n")
+    (server.place.directory / "data.unfinished").mkdir()
+    (server.place.directory / "data.unfinished" / "PG_VERSION").write_text("18\n")
     server.start(silent)
     assert server.poll() is None
 

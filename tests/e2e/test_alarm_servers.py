@@ -1,0 +1,25 @@
+"""From a fault of the metadata DB or the exporter to the operator's webhook, and back, as for workers.
+
+A file of its own, because both take minutes, which can be the same ones.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.alarm.deployment import Deployment, deployed
+from tests.alarm.faults import EXPORTER_FROZEN, METADATA_DB_STOPPED, Fault, one_cause_one_page
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory, open_directory: Path) -> Iterator[Deployment]:
+    with deployed(tmp_path_factory.mktemp("alarm"), open_directory) as made:
+        yield made
+
+
+@pytest.mark.parametrize("fault", [METADATA_DB_STOPPED, EXPORTER_FROZEN], ids=lambda fault: fault.name)
+def test_one_cause_one_page(deployment: Deployment, fault: Fault) -> None:
+    one_cause_one_page(deployment, fault)

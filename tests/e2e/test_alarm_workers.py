@@ -1,0 +1,51 @@
+"""From a fault of workers to the operator's webhook, and back: real Prometheus, real Alertmanager.
+
+`bench/detection.py` measures the seconds, of more faults; here it counts that the right alert fires, alone.
+"""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.alarm.deployment import Deployment, deployed
+from tests.alarm.faults import BLACK_HOLED, FROZEN, HALF_KILLED, KILLED, QUIET, await_notification, one_cause_one_page
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory, open_directory: Path) -> Iterator[Deployment]:
+    with deployed(tmp_path_factory.mktemp("alarm"), open_directory) as made:
+        yield made
+
+
+def test_single_workers(deployment: Deployment) -> None:
+    """Killed, frozen and cut off, at the same time: a message for each, and none about the fleet."""
+    faults = (KILLED, FROZEN, BLACK_HOLED)
+    deployment.await_rest()
+    began = time.monotonic()
+    for fault in faults:
+        fault.inject(deployment)
+    for fault in faults:
+        await_notification(deployment, fault, firing=True, since=began)
+    recovered = time.monotonic()
+    for fault in faults:
+        fault.recover(deployment)
+    for fault in faults:
+        await_notification(deployment, fault, firing=False, since=recovered)
+    assert deployment.bell.alerts(began) == {"AmpWorkerHeartbeatStale"}
+
+
+def test_half_the_fleet(deployment: Deployment) -> None:
+    one_cause_one_page(deployment, HALF_KILLED)
+
+
+def test_what_is_no_fault_does_not_fire(deployment: Deployment) -> None:
+    deployment.await_rest()
+    began = time.monotonic()
+    for quiet in QUIET:
+        quiet.do(deployment)
+    deployment.await_rest()
+    assert deployment.bell.since(began) == []
