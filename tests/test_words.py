@@ -28,7 +28,11 @@ def texts() -> dict[str, str]:
     names = run("git", "ls-files", cwd=ROOT).stdout.splitlines()
     assert "README.md" in names
     files = {name: ROOT / name for name in names if name not in NOT_READ}
-    return {name: " ".join(path.read_text().lower().split()) for name, path in files.items() if path.is_file()}
+    return {
+        name: " ".join(path.read_text(errors="replace").lower().split())
+        for name, path in files.items()
+        if path.is_file()
+    }
 
 
 @pytest.mark.parametrize("phrase", TERMS)

@@ -1,6 +1,7 @@
-"""Makes `grafana/dashboards`, `grafana/rules`, `grafana/provisioning/alerting` and the table of `docs/alerts.md`.
+"""Makes `grafana/dashboards`, `grafana/rules`, `grafana/provisioning/alerting`, the tables of `docs/alerts.md` and the
+page of `docs/runbooks`.
 
     python -m grafana.builder
 
-The files are committed, so that nobody needs Python to use them; a test fails when they are not what this makes.
+The files are committed, so that they can be used without Python; a test fails where they differ from what this makes.
 """

@@ -40,6 +40,7 @@ from grafana.builder.thresholds import (
     SLOW_FOR,
     SLOW_SECONDS,
     STRANDED_FOR,
+    THRESHOLDS_DIFFER_FOR,
     UNSETTLED_FOR,
     VERSIONS_FOR,
 )
@@ -109,7 +110,7 @@ ALERTS = (
         above=0,
         summary="Prometheus evaluates the rules, and Alertmanager sends notifications",
         description="This alert always fires. Send it to a service outside this deployment that notifies you when it "
-        "stops: Prometheus, Alertmanager or the way to you is then broken, and no other alert arrives.",
+        "stops: Prometheus, Alertmanager or a service between it and you is then broken, and no other alert arrives.",
         dashboard=EXPORTER_UID,
     ),
     Alert(
@@ -300,6 +301,19 @@ ALERTS = (
         summary="{job} runs {value:count} versions",
         description="Workers of {job} have been running {value:count} different versions for over "
         f"{promql(VERSIONS_FOR)}, longer than a rollout takes.",
+    ),
+    Alert(
+        "AmpThresholdsDiffer",
+        Severity.WARNING,
+        Scope.FLEET,
+        record.THRESHOLD_DIFFERENCE,
+        above=0,
+        pending=THRESHOLDS_DIFFER_FOR,
+        summary="Exporters and Admin APIs of {job} have different thresholds",
+        description=f"For {promql(THRESHOLDS_DIFFER_FOR)}, --stale-after, --lost-after or --forget-after has differed "
+        "between the exporters and Admin APIs of {job}, by up to {value:duration}. One worker has different states in "
+        "`ampctl` and on the dashboards.",
+        dashboard=EXPORTER_UID,
     ),
     Alert(
         "AmpExporterReplicaDown",

@@ -8,6 +8,7 @@ from typing import Any
 from grafana.builder import texts
 from grafana.builder.alerts import ALERTS, Alert
 from grafana.builder.durations import promql
+from grafana.builder.links import Links
 from grafana.builder.prometheus_rules import SLOW_INTERVAL, annotations
 
 DATASOURCE_UID = "amp-prometheus"
@@ -19,28 +20,28 @@ INTERVAL = "10s"
 _WINDOW_SECONDS = 600
 
 
-def grafana_rules() -> dict[str, Any]:
+def grafana_rules(links: Links) -> dict[str, Any]:
     """Return the content of grafana/provisioning/alerting/amp.yml."""
     return {
         "apiVersion": 1,
         "groups": [
-            _group("amp", INTERVAL, [alert for alert in ALERTS if not alert.slow]),
-            _group("amp-slow", promql(SLOW_INTERVAL), [alert for alert in ALERTS if alert.slow]),
+            _group("amp", INTERVAL, [alert for alert in ALERTS if not alert.slow], links),
+            _group("amp-slow", promql(SLOW_INTERVAL), [alert for alert in ALERTS if alert.slow], links),
         ],
     }
 
 
-def _group(name: str, interval: str, alerts: list[Alert]) -> dict[str, Any]:
+def _group(name: str, interval: str, alerts: list[Alert], links: Links) -> dict[str, Any]:
     return {
         "orgId": 1,
         "name": name,
         "folder": "Amp",
         "interval": interval,
-        "rules": [_rule(alert) for alert in alerts],
+        "rules": [_rule(alert, links) for alert in alerts],
     }
 
 
-def _rule(alert: Alert) -> dict[str, Any]:
+def _rule(alert: Alert, links: Links) -> dict[str, Any]:
     query = {
         "refId": "A",
         "relativeTimeRange": {"from": _WINDOW_SECONDS, "to": 0},
@@ -61,11 +62,11 @@ def _rule(alert: Alert) -> dict[str, Any]:
         "title": alert.name,
         "condition": "B",
         "data": [query, threshold],
-        # No series is no worker that is silent. Whether anything is known at all, AmpExporterDown tells.
+        # Without a series, no worker is silent. AmpExporterDown fires where the state is unknown.
         "noDataState": "OK",
-        # While Prometheus itself does not answer, nothing is known: no alert fires, and none resolves.
+        # While Prometheus itself does not answer, no alert fires, and none resolves.
         "execErrState": "Error" if alert.name == "AmpExporterDown" else "KeepLast",
         "for": promql(alert.pending),
         "labels": {"severity": str(alert.severity), "scope": str(alert.scope)},
-        "annotations": annotations(alert, texts.grafana),
+        "annotations": annotations(alert, texts.grafana, links),
     }

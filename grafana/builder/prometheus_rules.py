@@ -7,7 +7,7 @@ from typing import Any
 from grafana.builder import texts
 from grafana.builder.alerts import ALERTS, Alert, Scope
 from grafana.builder.durations import promql
-from grafana.builder.links import GRAFANA_URL, dashboard_path, runbook_url
+from grafana.builder.links import Links
 from grafana.builder.recording_rules import RECORDING_RULES
 from grafana.builder.thresholds import EVALUATION_INTERVAL
 
@@ -19,7 +19,7 @@ _NO_FLEET = {Scope.ALERTING, Scope.ADMIN_API}
 """Scopes whose `job`, if there is one, is not that of a fleet, by which dashboards select."""
 
 
-def prometheus_rules() -> dict[str, Any]:
+def prometheus_rules(links: Links) -> dict[str, Any]:
     """Return the content of grafana/rules/amp.yml.
 
     The recording rules are in the group of the alerts that use them: the rules of a group are evaluated one after the
@@ -31,28 +31,28 @@ def prometheus_rules() -> dict[str, Any]:
             {
                 "name": "amp",
                 "interval": promql(EVALUATION_INTERVAL),
-                "rules": [*recording, *(_rule(alert) for alert in ALERTS if not alert.slow)],
+                "rules": [*recording, *(_rule(alert, links) for alert in ALERTS if not alert.slow)],
             },
             {
                 "name": "amp-slow",
                 "interval": promql(SLOW_INTERVAL),
-                "rules": [_rule(alert) for alert in ALERTS if alert.slow],
+                "rules": [_rule(alert, links) for alert in ALERTS if alert.slow],
             },
         ]
     }
 
 
-def _rule(alert: Alert) -> dict[str, Any]:
+def _rule(alert: Alert, links: Links) -> dict[str, Any]:
     query = alert.query if _NAME.fullmatch(alert.query) else f"({alert.query})"
     rule: dict[str, Any] = {"alert": alert.name, "expr": f"{query} {alert.condition}"}
     if alert.pending:
         rule["for"] = promql(alert.pending)
     rule["labels"] = {"severity": str(alert.severity), "scope": str(alert.scope)}
-    rule["annotations"] = annotations(alert, texts.prometheus)
+    rule["annotations"] = annotations(alert, texts.prometheus, links)
     return rule
 
 
-def annotations(alert: Alert, fill: texts.Fill) -> dict[str, str]:
+def annotations(alert: Alert, fill: texts.Fill, links: Links) -> dict[str, str]:
     """Return an alert's annotations, its texts filled for Prometheus or for Grafana."""
     variables = {}
     if alert.scope not in _NO_FLEET:
@@ -62,6 +62,6 @@ def annotations(alert: Alert, fill: texts.Fill) -> dict[str, str]:
     return {
         "summary": fill(alert.summary),
         "description": fill(alert.description),
-        "dashboard_url": fill(GRAFANA_URL + dashboard_path(alert.dashboard, **variables)),
-        "runbook_url": runbook_url(alert.name),
+        "dashboard_url": fill(links.dashboard(alert.dashboard, **variables)),
+        "runbook_url": links.runbook(alert.name),
     }

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from grafana.builder.durations import promql
 from grafana.builder.thresholds import (
+    ADMIN_JOBS,
     AHEAD_SECONDS,
     CONFIRMED_WITHIN,
     EVALUATION_INTERVAL,
@@ -41,6 +42,7 @@ ACTIVE = "job:amp_workers_active:max"
 UNHEALTHY = "job:amp_workers_unhealthy:max"
 ROWS = "job:amp_workers:max"
 VERSIONS = "job:amp_versions:count"
+THRESHOLD_DIFFERENCE = "job:amp_threshold_difference_seconds:max"
 STRANDED = "job:amp_jobs_stranded:max"
 NOT_PICKED_UP = "job:amp_jobs_oldest_not_picked_up_age_seconds:max"
 JOBS_IN_ERROR = "job:amp_jobs_error:max"
@@ -91,6 +93,12 @@ _FAILED_RECENTLY = (
     f"    or amp_workers_failed_recently{{{SELECTED}}} or 0 * {_DB_UP}\n  )"
 )
 """For 10 s, where there are so many scrapes; 0 for an exporter without this family."""
+
+_THRESHOLDS = (
+    f"amp_exporter_threshold_seconds{{{SELECTED}}}\n"
+    f'    or label_replace(amp_admin_threshold_seconds{{job=~"{ADMIN_JOBS}"}}, "job", "$1", "job", "admin-(.+)")'
+)
+"""Those of the exporters and Admin APIs of a fleet."""
 
 RECORDING_RULES = (
     RecordingRule(
@@ -192,6 +200,12 @@ RECORDING_RULES = (
         VERSIONS,
         "How many versions active, stuck and stale workers run.",
         f"count by (job) (max by (job, version) (amp_workers_by_version{{{SELECTED}}}) > 0)",
+    ),
+    RecordingRule(
+        THRESHOLD_DIFFERENCE,
+        "By how much a threshold of the states differs between the exporters and Admin APIs of a fleet, at most.",
+        f"max by (job) (\n  max by (job, threshold) (\n    {_THRESHOLDS}\n  )\n"
+        f"  - min by (job, threshold) (\n    {_THRESHOLDS}\n  )\n)",
     ),
     _held(
         STRANDED,

@@ -1,4 +1,4 @@
-"""Every number of the alerts and dashboards, in its one place. `docs/alerts.md` is made from these too.
+"""Every number of the alerts and dashboards. `docs/alerts.md` is generated from these too.
 
 They are chosen for a scrape interval of 5 s, and are correct for any interval up to 60 s: alerts then fire later.
 """
@@ -23,24 +23,24 @@ A pod that moves to another node is unavailable for about half a minute; so is a
 CONFIRMED_WITHIN = timedelta(seconds=130)
 """Two scrapes count as consecutive within this time: two scrape intervals of 60 s, and a scrape's duration."""
 
-STALE_SECONDS, LOST_SECONDS = 5, 60
-"""The exporter's own bounds of the states (`--stale-after`, `--lost-after`), for the colours of dashboards."""
+LOST_SECONDS = 60
+"""The default of the exporter's `--lost-after`, for the alert of that name."""
 
 SILENT_AFTER_SCRAPE_SECONDS = 3
 """A worker is silent, and an alert fires, when its heartbeat is older than the scrape interval and this: 8 s at 5 s.
 
-An outage of the metadata DB between two scrapes makes the heartbeat of every worker as old as that: the interval, 2 s
-until a worker tries again, and 1 s from heartbeat to heartbeat. With less, a short outage would look like the loss of
-the fleet. With more, the target at 5 s would be missed: with 5 s for the next scrape, 5 s for the next evaluation and
-1 s in Alertmanager, the notification about a dead worker arrives within 20 s. What remains: a metadata DB that blocks
-writes for 8 s while no scrape fails (a lock on the table) makes alerts fire until the next scrape.
+After an outage of the metadata DB between two scrapes, the heartbeat of every worker can be that old: the interval, 2 s
+until a worker retries, and 1 s from heartbeat to heartbeat. With a smaller value, a short outage would look like the
+loss of the fleet. With a larger one, the notification about a dead worker would arrive after more than 20 s: the next
+scrape takes up to 5 s, the next evaluation up to 5 s, and Alertmanager 1 s. A metadata DB that blocks writes for 8 s
+while no scrape fails (a lock on the table) still makes alerts fire until the next scrape.
 """
 
 SILENT_SECONDS = 5 + SILENT_AFTER_SCRAPE_SECONDS
 
 SILENT_BUCKETS = (10, 30, 60)
 """The same from the fleet's histogram, where workers have no series of their own: the first bucket above that age. For
-intervals above 57 s the last one, although an outage of nearly the whole interval may then count."""
+intervals above 57 s it is the last one; an outage of nearly the whole interval may then count."""
 
 SETTLING = timedelta(seconds=20)
 """After an outage of the metadata DB or the exporter, for how long alerts about workers keep their state.
@@ -50,18 +50,18 @@ interval is longer, alerts keep their state until the second scrape.
 """
 
 FORGET_JOB = timedelta(days=1)
-"""For how long an exporter that is no longer among Prometheus's targets is missed."""
+"""For how long an exporter that is no longer among Prometheus's targets counts as down."""
 
 SHARE_OF_FLEET = 0.2
 SHARE_AT_LEAST = 2
-"""One worker of a small fleet is a worker's problem, not the fleet's."""
+"""The loss of one worker of a small fleet is not the loss of the fleet."""
 
 LOSS_SECONDS = 3600
-"""Only who fell silent within so long counts into the share. Rows of pods that are no more would keep it up for a day,
-and hide what happens to the others; after this time each of the dead rings for itself."""
+"""Workers that fell silent longer ago do not count in the share, and have alerts of their own again. Otherwise, rows of
+removed pods would keep the fleet's alert firing for a day, and inhibit the alerts about other workers."""
 
 UNSETTLED_FOR = timedelta(minutes=3)
-"""An exporter or a metadata DB that comes and goes is away for less, each time, than their own alerts ask for."""
+"""For outages that follow each other, each shorter than the pending time of its own alert."""
 
 NO_ACTIVE_FOR = A_MINUTE
 AHEAD_SECONDS = 2
@@ -72,8 +72,8 @@ RESTARTS_WITHIN = timedelta(minutes=30)
 RESTARTS_RECENT = timedelta(minutes=10)
 """A worker restarts in a loop with so many restarts within the first time, the last of them within the second.
 
-Three are a rollout, its rollback and the next try. Kubernetes waits up to 5 minutes before it starts a program that
-keeps failing again: 5 restarts within 30 minutes find that too.
+A rollout, its rollback and the next attempt are three. Kubernetes waits up to 5 minutes before it restarts a program
+that keeps failing: 5 restarts within 30 minutes include that.
 """
 
 VERSIONS_FOR = timedelta(minutes=30)
@@ -86,10 +86,13 @@ EXPORTER_DOWN_FOR = A_MINUTE
 """A restart of the exporter, or its pod's move to another node, takes less."""
 
 REPLICA_DOWN_FOR = timedelta(minutes=5)
-"""One of several exporters, or the Admin API: nobody has to get up for these."""
+"""Of one of several exporters, or of the Admin API: no worker is affected."""
+
+THRESHOLDS_DIFFER_FOR = timedelta(minutes=10)
+"""A rollout of another setting to all exporters and Admin APIs takes less."""
 
 FAILED_FOR = timedelta(seconds=10)
-"""systemd and Kubernetes restart a failed program within 5 s, for the first time."""
+"""systemd and Kubernetes restart a program within 5 s after its first failure."""
 
 STRANDED_FOR = A_MINUTE
 """A worker that is restarted under its node id takes its jobs over."""

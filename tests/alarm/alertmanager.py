@@ -7,13 +7,13 @@ import yaml
 from tests.processes import ROOT, Processes, eventually, free_port, get, tool
 
 
-def start_alertmanager(processes: Processes, directory: Path, bell: int) -> int:
-    """Return its port. Its receivers for operators call a webhook on the port `bell`."""
+def start_alertmanager(processes: Processes, directory: Path, webhook: int) -> int:
+    """Return its port. Its receivers for operators call a webhook on the port `webhook`."""
     configuration = yaml.safe_load((ROOT / "grafana" / "alertmanager.yml").read_text())
     for receiver in configuration["receivers"]:
         if receiver["name"] == "watchdog":
             continue
-        receiver["webhook_configs"] = [{"url": f"http://127.0.0.1:{bell}/", "send_resolved": True}]
+        receiver["webhook_configs"] = [{"url": f"http://127.0.0.1:{webhook}/", "send_resolved": True}]
     file = directory / "alertmanager.yml"
     file.write_text(yaml.safe_dump(configuration))
     port = free_port()

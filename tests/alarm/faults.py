@@ -1,12 +1,15 @@
-"""What can go wrong with a deployment, how it is put right, and which alert has to tell of it."""
+"""Faults of a deployment, how each is repaired, and which alert has to fire; and operations that fire no alert."""
 
+import dataclasses
 import os
 import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tests.alarm.deployment import CUT_OFF, WORKERS, Deployment, freeze, kill
+from tests.alarm.deployment import CUT_OFF, INTERVAL, WITH_PROGRAM, WORKERS, Deployment, freeze, kill
+from tests.metadata_db.amp import add_jobs
+from tests.metadata_db.amp_jobs import Scheduler
 from tests.processes import eventually
 
 HALF = WORKERS[: len(WORKERS) // 2]
@@ -20,35 +23,39 @@ RESTART_PAUSE_SECONDS = 6.0
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that must ring."""
+    """Something that an operator must be notified of."""
 
     name: str
     inject: Callable[[Deployment], None]
     recover: Callable[[Deployment], None]
     alert: str
-    """What has to ring first."""
+    """The alert that has to fire first."""
 
     may: frozenset[str] = frozenset()
-    """What else may ring while it lasts: something narrower, that was there first."""
+    """What else may fire while it lasts: something narrower, that was there first."""
 
     node_id: str | None = None
-    target_seconds: float | None = None
-    """At most, from the fault to the notification. From recovery to being told of it, it is 20 s then."""
+    target_seconds: int | None = None
+    """From the fault to the notification, at most, at a scrape interval of 5 s. None where there is no target."""
+
+    def target(self, interval: int) -> int | None:
+        """Return the target at a scrape interval: an alert needs two scrapes, where one at 5 s is followed by `for`."""
+        return None if self.target_seconds is None else self.target_seconds + 2 * (interval - INTERVAL)
 
 
 @dataclass(frozen=True)
 class Quiet:
-    """Something at which nothing may ring."""
+    """An operation at which no alert may fire."""
 
     name: str
     do: Callable[[Deployment], None]
 
 
 def await_notification(deployment: Deployment, fault: Fault, *, firing: bool, since: float) -> None:
-    eventually(lambda: deployment.bell.first(fault.alert, firing, since, fault.node_id), PATIENCE_SECONDS)
+    eventually(lambda: deployment.webhook.first(fault.alert, firing, since, fault.node_id), PATIENCE_SECONDS)
 
 
-def one_cause_one_page(deployment: Deployment, fault: Fault) -> None:
+def one_cause_one_notification(deployment: Deployment, fault: Fault) -> None:
     """Inject a fault and recover from it: its alert fires and resolves, and no other alert fires."""
     deployment.await_rest()
     began = time.monotonic()
@@ -59,7 +66,7 @@ def one_cause_one_page(deployment: Deployment, fault: Fault) -> None:
     recovered = time.monotonic()
     fault.recover(deployment)
     await_notification(deployment, fault, firing=False, since=recovered)
-    assert deployment.bell.alerts(began) - fault.may == {fault.alert}
+    assert deployment.webhook.alerts(began) - fault.may == {fault.alert}
 
 
 def kill_workers(node_ids: Sequence[str]) -> Callable[[Deployment], None]:
@@ -115,6 +122,32 @@ def restart_worker(deployment: Deployment, node_id: str) -> None:
     deployment.workers[node_id].says("registered")
 
 
+def end_program(number: int) -> Callable[[Deployment], None]:
+    """Send a signal to a program, after which its worker ends."""
+
+    def inject(deployment: Deployment) -> None:
+        deployment.program(WITH_PROGRAM[0]).send_signal(number)
+        deployment.workers[WITH_PROGRAM[0]].wait()
+
+    return inject
+
+
+def strand_a_job(deployment: Deployment) -> None:
+    """Stop a worker on purpose while it runs a job of Amp's."""
+    if not deployment.has_jobs:
+        add_jobs(deployment.server.url)
+        deployment.has_jobs = True
+    with Scheduler(deployment.server.url) as scheduler:
+        scheduler.update(scheduler.schedule(WORKERS[5]), "RUNNING")
+    deployment.workers[WORKERS[5]].stop()
+
+
+def end_the_job(deployment: Deployment) -> None:
+    deployment.start_worker(WORKERS[5])
+    with Scheduler(deployment.server.url) as scheduler:
+        scheduler.execute("UPDATE jobs_status SET status = 'COMPLETED'")
+
+
 KILLED = Fault(
     "worker killed (SIGKILL)",
     kill_workers(WORKERS[:1]),
@@ -123,6 +156,10 @@ KILLED = Fault(
     node_id=WORKERS[0],
     target_seconds=20,
 )
+KILLED_AT_60_S = dataclasses.replace(KILLED, alert="AmpWorkerLost")
+"""At a scrape interval of 60 s, one scrape shows both that the worker is silent and that it is lost: one alert inhibits
+the other."""
+
 FROZEN = Fault(
     "worker frozen (SIGSTOP)",
     lambda deployment: freeze(deployment.workers[WORKERS[1]]),
@@ -176,6 +213,37 @@ EXPORTER_FROZEN = Fault(
     "AmpExporterDown",
     target_seconds=80,
 )
+EXITS_WITH_1 = Fault(
+    "program exits with 1",
+    end_program(signal.SIGUSR1),
+    start_workers(WITH_PROGRAM[:1]),
+    "AmpWorkerFailed",
+    node_id=WITH_PROGRAM[0],
+    target_seconds=20,
+)
+PROGRAM_KILLED = Fault(
+    "program killed (SIGKILL), its worker not",
+    end_program(signal.SIGKILL),
+    start_workers(WITH_PROGRAM[:1]),
+    "AmpWorkerFailed",
+    node_id=WITH_PROGRAM[0],
+    target_seconds=20,
+)
+HANGS = Fault(
+    "program hangs, with `--watchdog 10`",
+    lambda deployment: deployment.program(WITH_PROGRAM[1]).suspend(),
+    lambda deployment: deployment.program(WITH_PROGRAM[1]).resume(),
+    "AmpWorkerStuck",
+    node_id=WITH_PROGRAM[1],
+    target_seconds=30,
+)
+JOBS_STRANDED = Fault(
+    "a worker with a job of Amp's is stopped",
+    strand_a_job,
+    end_the_job,
+    "AmpJobsStranded",
+    target_seconds=80,
+)
 RESTART_LOOP = Fault(
     "worker in a restart loop",
     restart_in_a_loop,
@@ -192,7 +260,7 @@ MIXED_VERSIONS = Fault(
 
 
 def stop_gracefully(deployment: Deployment) -> None:
-    """One worker stops on purpose, stays so for a while, and comes back."""
+    """Stop one worker on purpose, and start it after a while."""
     assert deployment.workers[WORKERS[2]].stop() == 0
     time.sleep(30)
     deployment.start_worker(WORKERS[2])
@@ -208,9 +276,30 @@ def restart_exporter(deployment: Deployment) -> None:
     deployment.start_exporter()
 
 
+def end_a_batch(deployment: Deployment) -> None:
+    """Let all programs end with 0, and start the next batch after a while."""
+    for node_id in WITH_PROGRAM:
+        deployment.program(node_id).send_signal(signal.SIGUSR2)
+    for node_id in WITH_PROGRAM:
+        assert deployment.workers[node_id].wait() == 0
+    time.sleep(30)
+    start_workers(WITH_PROGRAM)(deployment)
+
+
+def crash_and_restart(deployment: Deployment) -> None:
+    """Do what systemd does after a crash, with the longest RestartSec= that the units have."""
+    end_program(signal.SIGKILL)(deployment)
+    time.sleep(5)
+    start_workers(WITH_PROGRAM[:1])(deployment)
+
+
+PROGRAMS_QUIET = [
+    Quiet("a batch whose programs end with 0", end_a_batch),
+    Quiet("a crash that systemd restarts within 5 s", crash_and_restart),
+]
 QUIET = [
     Quiet("graceful stop of one worker", stop_gracefully),
-    Quiet("rolling restart of the fleet", rolling_restart),
+    Quiet("rolling restart of the fleet, programs included", rolling_restart),
     Quiet("exporter restart", restart_exporter),
     Quiet("Prometheus restart", lambda deployment: deployment.restart_prometheus()),
 ]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.alarm.deployment import Deployment, deployed
-from tests.alarm.faults import EXPORTER_FROZEN, METADATA_DB_STOPPED, Fault, one_cause_one_page
+from tests.alarm.faults import EXPORTER_FROZEN, METADATA_DB_STOPPED, Fault, one_cause_one_notification
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
 
@@ -21,5 +21,5 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, open_directory: Path) -
 
 
 @pytest.mark.parametrize("fault", [METADATA_DB_STOPPED, EXPORTER_FROZEN], ids=lambda fault: fault.name)
-def test_one_cause_one_page(deployment: Deployment, fault: Fault) -> None:
-    one_cause_one_page(deployment, fault)
+def test_one_cause_one_notification(deployment: Deployment, fault: Fault) -> None:
+    one_cause_one_notification(deployment, fault)

@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from tests.alarm.deployment import Deployment, deployed
-from tests.alarm.faults import BLACK_HOLED, FROZEN, HALF_KILLED, KILLED, QUIET, await_notification, one_cause_one_page
+from tests.alarm.faults import (
+    BLACK_HOLED,
+    FROZEN,
+    HALF_KILLED,
+    KILLED,
+    QUIET,
+    await_notification,
+    one_cause_one_notification,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
 
@@ -35,11 +43,11 @@ def test_single_workers(deployment: Deployment) -> None:
         fault.recover(deployment)
     for fault in faults:
         await_notification(deployment, fault, firing=False, since=recovered)
-    assert deployment.bell.alerts(began) == {"AmpWorkerHeartbeatStale"}
+    assert deployment.webhook.alerts(began) == {"AmpWorkerHeartbeatStale"}
 
 
 def test_half_the_fleet(deployment: Deployment) -> None:
-    one_cause_one_page(deployment, HALF_KILLED)
+    one_cause_one_notification(deployment, HALF_KILLED)
 
 
 def test_what_is_no_fault_does_not_fire(deployment: Deployment) -> None:
@@ -48,4 +56,4 @@ def test_what_is_no_fault_does_not_fire(deployment: Deployment) -> None:
     for quiet in QUIET:
         quiet.do(deployment)
     deployment.await_rest()
-    assert deployment.bell.since(began) == []
+    assert deployment.webhook.since(began) == []

@@ -1,4 +1,4 @@
-"""What happens to a fleet, and which alerts have to fire from when to when: nothing else may, at any moment."""
+"""What happens to a fleet, and which alerts have to fire from when to when. No other alert may fire, at any moment."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -33,12 +33,12 @@ def silent(time: int, since: int) -> Worker:
 
 
 def killed(time: int) -> Scrape:
-    """Worker-01 dies at 60 s and is back at 200 s."""
+    """Worker-01 dies at 60 s and is restarted at 200 s."""
     return fleet(worker_01=silent(time, 60) if 60 < time < 200 else Worker())
 
 
 def some_killed(number: int) -> Callable[[int], Scrape]:
-    """The first of the workers die at 60 s and are back at 120 s."""
+    """The first of the workers die at 60 s and are restarted at 120 s."""
 
     def scrape(time: int) -> Scrape:
         if not 60 < time < 120:
@@ -52,7 +52,7 @@ def half_killed_without_series(time: int) -> Scrape:
     return Scrape(some_killed(5)(time).workers, series_of_workers=False)
 
 
-def metadata_db_away(until: int) -> Callable[[int], Scrape]:
+def metadata_db_unavailable(until: int) -> Callable[[int], Scrape]:
     """From 60 s on. At the first scrape after it, no worker has written a heartbeat yet."""
 
     def scrape(time: int) -> Scrape:
@@ -66,17 +66,17 @@ def metadata_db_away(until: int) -> Callable[[int], Scrape]:
 
 
 def short_outage(time: int) -> Scrape:
-    """The metadata DB is away for 5 s between two scrapes; at the second, workers have not tried again yet."""
+    """The metadata DB is unavailable for 5 s between two scrapes; the second comes before the next heartbeats."""
     return Scrape({node_id: Worker(age=7.9) for node_id in NODE_IDS}) if time == 60 else fleet()
 
 
-def metadata_db_in_and_out(time: int) -> Scrape:
-    """Away for 10 s, three times, one minute apart."""
-    away = any(start < time <= start + 10 for start in (60, 120, 180))
-    return Scrape(metadata_db_up=False) if away else fleet()
+def metadata_db_flaps(time: int) -> Scrape:
+    """Unavailable for 10 s, three times, one minute apart."""
+    unavailable = any(start < time <= start + 10 for start in (60, 120, 180))
+    return Scrape(metadata_db_up=False) if unavailable else fleet()
 
 
-def exporter_away(until: int) -> Callable[[int], Scrape]:
+def exporter_unavailable(until: int) -> Callable[[int], Scrape]:
     """From 60 s on."""
     return lambda time: Scrape(up=False) if 60 < time < until else fleet()
 
@@ -87,7 +87,7 @@ def slow(time: int) -> Scrape:
 
 
 def rollout(minutes: int) -> Callable[[int], Scrape]:
-    """From 60 s on, one worker after the other stops on purpose and comes back 5 s later with the next version."""
+    """From 60 s on, one worker after the other stops on purpose and starts 5 s later with the next version."""
 
     def scrape(time: int) -> Scrape:
         pace = minutes * 60 / len(NODE_IDS)
@@ -118,7 +118,7 @@ def restart_loop(times: int) -> Callable[[int], Scrape]:
 
 
 def ahead(time: int) -> Scrape:
-    """From 60 s on, the heartbeat of worker-01 lies a little in the future, at 120 s not any more."""
+    """From 60 s on, the heartbeat of worker-01 lies a little in the future, until 120 s."""
     return fleet(worker_01=Worker(age=-4.0) if 60 < time < 120 else Worker())
 
 
@@ -136,7 +136,7 @@ def heartbeats_to_both_sides(time: int) -> Scrape:
 
 
 def lagging(time: int) -> Scrape:
-    """From 60 s on the standby replays nothing any more, and has caught up at 180 s; the exporter is away meanwhile."""
+    """The standby replays nothing from 60 s to 180 s; the exporter is unavailable for a moment."""
     if not 60 < time < 180:
         return Scrape(FLEET, replay_lag=0)
     if 140 < time < 150:
@@ -146,12 +146,12 @@ def lagging(time: int) -> Scrape:
 
 
 def lagging_for_half_a_minute(time: int) -> Scrape:
-    """As a standby does that waits for a query; its fleet is fresh, since heartbeats are what is missing."""
+    """A standby waits for a query. Heartbeats have the age that they had."""
     return Scrape(FLEET, replay_lag=time - 60.0 if 60 < time < 90 else 0)
 
 
 def killed_before_the_exporter(time: int) -> Scrape:
-    """Worker-01 dies at 60 s. Exporter and metadata DB are away in turns, and it is dead all the while."""
+    """Worker-01 dies at 60 s. Then the exporter is unavailable, then the metadata DB; the worker stays dead."""
     if 100 < time < 130:
         return Scrape(up=False)
     if 160 < time < 180:
@@ -263,11 +263,16 @@ def admin_api(time: int) -> Scrape:
     return dataclasses.replace(fleet(), admin_up=not 60 < time < 600)
 
 
-def metadata_db_and_exporter_away(time: int) -> Scrape:
+def other_threshold(time: int) -> Scrape:
+    """The Admin API runs with another --stale-after from 60 s to 1200 s."""
+    return dataclasses.replace(fleet(), admin_up=True, admin_stale_after=10 if 60 < time < 1200 else 5)
+
+
+def metadata_db_and_exporter_unavailable(time: int) -> Scrape:
     """The metadata DB from 60 s on; the exporter as well, for a moment at 100 s."""
     if 100 <= time < 110:
         return Scrape(up=False)
-    return metadata_db_away(150)(time)
+    return metadata_db_unavailable(150)(time)
 
 
 MUST_FIRE = [
@@ -279,7 +284,7 @@ MUST_FIRE = [
         {"AmpWorkerHeartbeatStale": (70, 115), "AmpFleetShareLost": (70, 115)},
     ),
     Case(
-        "half the fleet is killed, of which there are no series",
+        "half the fleet is killed, and workers have no series",
         half_killed_without_series,
         180,
         {"AmpFleetShareLost": (70, 115)},
@@ -291,16 +296,16 @@ MUST_FIRE = [
         {"AmpWorkerHeartbeatStale": (70, 115), "AmpFleetShareLost": (70, 115)},
     ),
     Case("two of ten are killed, no more than the share", some_killed(2), 180, {"AmpWorkerHeartbeatStale": (70, 115)}),
-    Case("the metadata DB is away", metadata_db_away(120), 240, {"AmpMetadataDbUnreachable": (85, 115)}),
+    Case("the metadata DB is unavailable", metadata_db_unavailable(120), 240, {"AmpMetadataDbUnreachable": (85, 115)}),
     Case("one worker of a small fleet is killed", one_of_three_killed, 180, {"AmpWorkerHeartbeatStale": (70, 115)}),
     Case(
-        "the metadata DB is away, and the exporter for a moment",
-        metadata_db_and_exporter_away,
+        "the metadata DB is unavailable, and the exporter for a moment",
+        metadata_db_and_exporter_unavailable,
         240,
         {"AmpMetadataDbUnreachable": (85, 145)},
     ),
-    Case("the metadata DB comes and goes", metadata_db_in_and_out, 900, {"AmpExporterErrors": (185, 660)}),
-    Case("the exporter is away", exporter_away(200), 300, {"AmpExporterDown": (130, 195)}),
+    Case("the metadata DB is unavailable again and again", metadata_db_flaps, 900, {"AmpExporterErrors": (185, 660)}),
+    Case("the exporter is unavailable", exporter_unavailable(200), 300, {"AmpExporterDown": (130, 195)}),
     Case(
         "a standby lags, and all workers look lost",
         lagging,
@@ -314,7 +319,7 @@ MUST_FIRE = [
         },
     ),
     Case("the exporter is slow", slow, 300, {"AmpExporterSlow": (185, 235)}),
-    Case("a rollout gets stuck", stuck_rollout, 2500, {"AmpVersionSkew": (1865, 2395)}),
+    Case("a rollout stops halfway", stuck_rollout, 2500, {"AmpVersionSkew": (1865, 2395)}),
     Case("a worker restarts in a loop", restart_loop(6), 900, {"AmpWorkerRestarting": (110, 715)}),
     Case("a heartbeat lies in the future", ahead, 180, {"AmpHeartbeatFromTheFuture": (95, 115)}),
     Case(
@@ -334,13 +339,13 @@ MUST_FIRE = [
         },
     ),
     Case(
-        "a dead worker stays dead while nothing is known of it",
+        "a dead worker stays dead while its state is unknown",
         killed_before_the_exporter,
         300,
         {"AmpWorkerHeartbeatStale": (70, 300), "AmpWorkerLost": (150, 300)},
     ),
     Case(
-        "the exporter is no target any more",
+        "the exporter is no longer a target",
         lambda time: fleet() if time <= 60 else Scrape(target=False),
         600,
         {"AmpExporterDown": (130, 600)},
@@ -352,7 +357,7 @@ MUST_FIRE = [
         {"AmpExporterDown": (65, 240)},
     ),
     Case(
-        "an exporter that flaps holds alerts about workers back, and that is told",
+        "alerts about workers are held back by an exporter that flaps",
         exporter_flaps,
         500,
         {
@@ -368,13 +373,13 @@ MUST_FIRE = [
         {"AmpWorkerHeartbeatStale": (70, 240), "AmpWorkerLost": (150, 240)},
     ),
     Case(
-        "rows of the long dead are no loss of the fleet's",
+        "rows of workers that died long ago do not count as a loss of the fleet",
         long_dead,
         180,
         {"AmpWorkerHeartbeatStale": (20, 180), "AmpWorkerLost": (20, 180)},
     ),
     Case(
-        "after an hour the dead are the fleet's loss no more",
+        "dead workers count as a loss of the fleet for an hour",
         dead_for_an_hour,
         180,
         {"AmpWorkerHeartbeatStale": (20, 180), "AmpWorkerLost": (20, 180), "AmpFleetShareLost": (20, 120)},
@@ -393,7 +398,7 @@ MUST_FIRE = [
         {"AmpWorkerFailed": (75, 115), "AmpFleetShareLost": (75, 115)},
     ),
     Case(
-        "half the fleet fails, of which there are no series",
+        "half the fleet fails, and workers have no series",
         half_failed_without_series,
         240,
         {"AmpFleetShareLost": (75, 115)},
@@ -426,17 +431,18 @@ MUST_FIRE = [
         3800,
         {"AmpJobsFailing": (105, 3700)},
     ),
+    Case("the Admin API has another threshold", other_threshold, 1300, {"AmpThresholdsDiffer": (665, 1195)}),
     Case("one of two exporters is unavailable", pair, 700, {"AmpExporterReplicaDown": (365, 595)}),
     Case("the Admin API is unavailable", admin_api, 700, {"AmpAdminApiDown": (365, 595)}),
 ]
 
 MUST_NOT_FIRE = [
     Case("ten quiet minutes", lambda _: fleet(), 600),
-    Case("a blip: 7 s without a heartbeat", lambda time: fleet(worker_01=Worker(age=7.5 if time == 60 else 0.5))),
+    Case("7 s without a heartbeat", lambda time: fleet(worker_01=Worker(age=7.5 if time == 60 else 0.5))),
     Case("an outage of the metadata DB between two scrapes", short_outage),
-    Case("a restart of the metadata DB in 20 s", metadata_db_away(85), 300),
-    Case("an outage of the metadata DB that is shorter than the time to settle", metadata_db_away(75)),
-    Case("a restart of the exporter", exporter_away(70)),
+    Case("a restart of the metadata DB in 20 s", metadata_db_unavailable(85), 300),
+    Case("an outage of the metadata DB that is shorter than the time to settle", metadata_db_unavailable(75)),
+    Case("a restart of the exporter", exporter_unavailable(70)),
     Case("a standby lags for half a minute", lagging_for_half_a_minute),
     Case("a restart of Prometheus", lambda time: None if 60 < time < 100 else fleet()),
     Case("a rollout in ten minutes", rollout(10), 900),
@@ -457,7 +463,8 @@ MUST_NOT_FIRE = [
         "one slow scrape",
         lambda time: Scrape(FLEET, seconds=3.5 if time == 60 else 0.03),
     ),
-    Case("the exporter moves to another node", exporter_away(120), 300),
+    Case("the Admin API has the same thresholds", lambda _: dataclasses.replace(fleet(), admin_up=True), 900),
+    Case("the exporter moves to another node", exporter_unavailable(120), 300),
     Case("a worker fails, and is restarted within 5 s", failed(70)),
     Case("half the fleet fails, and is restarted within 5 s", lambda time: half_failed(time) if time < 70 else fleet()),
     Case("all programs of a batch end with 0", all_stopped, 600),

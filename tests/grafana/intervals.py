@@ -77,7 +77,7 @@ AT_INTERVALS = [
         },
     ),
     Intervals(
-        "half the fleet is killed, of which there are no series",
+        "half the fleet is killed, and workers have no series",
         during(lambda time: dataclasses.replace(half_down(time), series_of_workers=False)),
         {
             5: {"AmpFleetShareLost": (320, 605)},

@@ -65,16 +65,23 @@ class Scrape:
     admin_up: bool | None = None
     """Of a second exporter, which serves no metrics here, and of an Admin API; None without such a target."""
 
+    admin_stale_after: int = 5
+    """The exporter's own is 5 s."""
+
     def samples(self) -> Iterator[tuple[str, float]]:
         for instance, job, up in (("replica", JOB, self.replica_up), ("admin", "admin-amp", self.admin_up)):
             if up is not None:
                 yield f'up{{job="{job}",instance="{instance}"}}', float(up)
+        if self.admin_up:
+            labels = 'job="admin-amp",instance="admin",threshold="stale"'
+            yield f"amp_admin_threshold_seconds{{{labels}}}", self.admin_stale_after
         if not self.target:
             return
         yield _series("up"), float(self.up)
         yield _series("scrape_duration_seconds"), self.seconds
         if not self.up:
             return
+        yield _series("amp_exporter_threshold_seconds", threshold="stale"), 5
         yield _series("amp_metadata_db_up"), float(self.metadata_db_up)
         if not self.metadata_db_up:
             return

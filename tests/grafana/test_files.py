@@ -1,6 +1,8 @@
 """The files that are committed: made by the builder, complete, and right for Grafana and for people."""
 
 import json
+import re
+import sys
 from itertools import combinations
 from typing import Any
 
@@ -9,6 +11,7 @@ import yaml
 
 from grafana.builder.alerts import ALERTS
 from grafana.builder.files import ROOT, files
+from grafana.builder.links import Links
 from tests.processes import run, tool
 
 GRAFANA = ROOT / "grafana"
@@ -26,16 +29,43 @@ each_alert = pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.na
 Json = dict[str, Any]
 
 
-@pytest.mark.parametrize("path", files())
+FILES = files(Links())
+
+
+@pytest.mark.parametrize("path", FILES)
 def test_the_committed_file_is_what_the_builder_makes(path: str) -> None:
-    assert (ROOT / path).read_text() == files()[path], "run: .venv/bin/python -m grafana.builder"
+    assert (ROOT / path).read_text() == FILES[path], "run: .venv/bin/python -m grafana.builder"
+
+
+def test_the_addresses_of_grafana_and_of_the_runbooks_are_settings() -> None:
+    made = files(Links("https://grafana.example.org", "https://wiki.example.org/{alert}"))
+    for path in ("grafana/rules/amp.yml", "grafana/provisioning/alerting/amp.yml"):
+        assert "https://grafana.example.org/d/amp-worker?var-job=" in made[path]
+        assert "https://wiki.example.org/AmpWorkerLost\n" in made[path]
+    assert "https://wiki.example.org/${__value.text}" in made["grafana/dashboards/fleet.json"]
+    assert not [path for path, text in made.items() if path.startswith("grafana/") and "localhost" in text]
+
+
+def test_the_builder_refuses_a_runbook_url_without_the_alert() -> None:
+    refused = run(sys.executable, "-m", "grafana.builder", "--runbook-url", "https://wiki.example.org", cwd=ROOT)
+    assert refused.returncode == 2
+    assert "no {alert} in it" in refused.stderr
+
+
+def test_the_page_of_runbooks_has_an_anchor_for_each_alert_and_no_link_leads_nowhere() -> None:
+    page = (ROOT / "docs" / "runbooks" / "index.html").read_text()
+    anchors = re.findall(r' id="([^"]+)"', page)
+    assert len(anchors) == len(set(anchors))
+    links = re.findall(r'href="([^"]+)"', page)
+    assert {link.removeprefix("#") for link in links if "://" not in link} <= set(anchors)
+    assert {alert.name for alert in ALERTS} <= set(anchors)
 
 
 def test_no_other_file_is_among_them() -> None:
-    """A dashboard that is not made any more would be provisioned still."""
+    """A dashboard that is no longer generated would still be provisioned."""
     made = {"dashboards/*.json", "rules/*.yml", "provisioning/alerting/*"}
     found = {str(path.relative_to(ROOT)) for pattern in made for path in GRAFANA.glob(pattern)}
-    assert found == {path for path in files() if path.startswith("grafana/")}
+    assert found == {path for path in FILES if path.startswith("grafana/")}
 
 
 @each_dashboard
@@ -87,7 +117,7 @@ def test_a_panel_explains_itself(panel: Json) -> None:
     for target in panel["targets"]:
         assert target["legendFormat"]
         assert target["expr"]
-        assert 'job="$job"' in target["expr"]
+        assert re.search(r'job(="|=~"\$job\|)(admin-)?\$job"', target["expr"])
 
 
 @each_panel
@@ -125,7 +155,7 @@ def test_an_alert_leads_somewhere(alert: Any) -> None:
     (rule,) = [rule for group in rules["groups"] for rule in group["rules"] if rule.get("alert") == alert.name]
     annotations = rule["annotations"]
     assert set(annotations) == {"summary", "description", "dashboard_url", "runbook_url"}
-    assert (ROOT / "docs" / "runbooks" / annotations["runbook_url"].rsplit("/", 1)[1]).is_file()
+    assert annotations["runbook_url"] == f"http://localhost:3000/public/runbooks/index.html#{alert.name}"
     uid = annotations["dashboard_url"].split("/d/")[1].split("?")[0]
     (board,) = [board for board in DASHBOARDS.values() if board["uid"] == uid]
     variables = {variable["name"] for variable in board["templating"]["list"]}

@@ -1,7 +1,7 @@
-"""Every query of every panel and every rule, asked of a real Prometheus, returns what the database says.
+"""Every query of every panel and every rule, evaluated by a real Prometheus, returns what the database has.
 
-One fleet has a worker in each state and one whose heartbeat lies in the future; its exporter is scraped as the job
-`amp`, and a second one, that shows only sick workers, as `amp-sick`.
+One fleet has a worker in each state and one whose heartbeat lies in the future. Its exporter is scraped as the job
+`amp`, and a second one, with series of unhealthy workers only, as `amp-sick`; its Admin API as `admin-amp`.
 """
 
 import json
@@ -44,14 +44,20 @@ class Row:
     registered_at: float
     created_at: float
     version: str
-    stopped: bool
+    stopped: bool = False
+    failure: str | None = None
+    exit_code: float | None = None
+    watchdog: float | None = None
+    progress_age: float | None = None
 
     @property
     def state(self) -> str:
         if self.stopped:
-            return "stopped"
+            return "stopped" if self.failure is None else "failed"
         bounds = {"active": 5.0, "stale": 60.0, "lost": 86_460.0}
-        return next((state for state, bound in bounds.items() if self.distance <= bound), "forgotten")
+        state = next((state for state, bound in bounds.items() if self.distance <= bound), "forgotten")
+        is_late = self.watchdog is not None and self.progress_age is not None and self.progress_age > self.watchdog
+        return "stuck" if state == "active" and is_late else state
 
     @property
     def distance(self) -> float:
@@ -61,7 +67,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Answers:
-    """What Prometheus and the database said at the same time."""
+    """What Prometheus and the database have at the same time."""
 
     prometheus: Prometheus
     at: float
@@ -95,13 +101,16 @@ def answers(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory
 def _run_the_fleet(
     processes: Processes, url: str, connection: psycopg.Connection[tuple[Any, ...]], directory: Path
 ) -> Answers:
-    def work(node_id: str, version: str) -> Process:
-        worker = processes.ampd("worker", "--node-id", node_id, database=url, env={"AMP_BUILD_VERSION": version})
+    def work(node_id: str, version: str, *program: str) -> Process:
+        build = {"AMP_BUILD_VERSION": version}
+        worker = processes.ampd("worker", "--node-id", node_id, *program, database=url, env=build)
         worker.says("registered")
         return worker
 
     for node_id, version in {"live-1": "v2", "live-2": "v2", "live-3": "v1"}.items():
         work(node_id, version)
+    work("stuck", "v2", "--watchdog", "2", "--", "sleep", "1000")
+    assert work("failed", "v1", "--", "sh", "-c", "exit 7").wait() == 7
     connection.execute(
         "INSERT INTO workers (node_id, heartbeat_at, info, created_at, registered_at) VALUES "
         "('stale', now() - interval '6 seconds', '{\"version\": \"v1\"}', now() - interval '3 days', now()), "
@@ -114,8 +123,10 @@ def _run_the_fleet(
     rules = directory / "rules.yml"
     rules.write_text(RULES.read_text().replace("interval: 5s", "interval: 1s"))  # like the scrapes here
     late: list[str] = []
+    admin = free_port()
+    processes.ampd("admin", "--web.listen-address", f"127.0.0.1:{admin}", database=url)
     for number in range(ATTEMPTS):
-        ports = {"amp": free_port(), "amp-sick": free_port()}
+        ports = {"amp": free_port(), "amp-sick": free_port(), "admin-amp": admin}
         exporters = [
             processes.ampd(
                 *("exporter", "--web.listen-address", f"127.0.0.1:{ports[job]}", "--collector.workers", mode),
@@ -127,10 +138,10 @@ def _run_the_fleet(
             eventually(lambda port=port: get(f"http://127.0.0.1:{port}/-/ready"))  # type: ignore[misc]
         prometheus = Prometheus(processes, directory / f"prometheus-{number}", ports, rules=[rules])
         eventually(lambda prometheus=prometheus: prometheus.query(RESTARTING))  # type: ignore[misc]
-        # The twenty seconds in which a fleet settles, and a restart within them.
+        # A restart while the fleet settles, which takes twenty seconds; the alert fires ten seconds later.
         assert restarted.stop() == 0
         restarted = work("live-4", "v2")
-        time.sleep(25)
+        eventually(lambda prometheus=prometheus: prometheus.query(FAILED) == {frozenset(): 2.0}, 90)  # type: ignore[misc]
         connection.execute(
             "UPDATE workers SET heartbeat_at = clock_timestamp() - interval '15 seconds' WHERE node_id = 'stale'"
         )
@@ -138,7 +149,7 @@ def _run_the_fleet(
         answers = _look(prometheus, ports["amp"], connection)
         late = _late(answers)
         if not late:
-            assert {row.state for row in answers.rows} == {"active", "stale", "lost", "stopped", "forgotten"}
+            assert {row.state for row in answers.rows} == set(State)
             return answers
         for process in (prometheus.process, *exporters):
             process.end()
@@ -152,7 +163,9 @@ def _look(prometheus: Prometheus, port: int, connection: psycopg.Connection[tupl
         for row in connection.execute(
             "SELECT node_id, extract(epoch FROM clock_timestamp() - heartbeat_at)::float8, "
             "extract(epoch FROM heartbeat_at)::float8, extract(epoch FROM registered_at)::float8, "
-            "extract(epoch FROM created_at)::float8, info->>'version', info ? 'stopped_at' FROM workers"
+            "extract(epoch FROM created_at)::float8, info->>'version', info ? 'stopped_at', "
+            "info->>'failure', (info->>'exit_code')::float8, (info->>'watchdog_seconds')::float8, "
+            "extract(epoch FROM clock_timestamp() - (info->>'progress_at')::timestamptz)::float8 FROM workers"
         )
     ]
     lines = [line for line in get(f"http://127.0.0.1:{port}/metrics").splitlines() if line[:1] != "#"]
@@ -161,7 +174,11 @@ def _look(prometheus: Prometheus, port: int, connection: psycopg.Connection[tupl
 
 def _late(answers: Answers) -> list[str]:
     """What was late in the seconds that the answers are about: nothing of ours is, where the machine is not."""
-    late = [f"{row.node_id} beat {row.age} s ago" for row in answers.rows if row.node_id[:4] == "live" and row.age > 2]
+    late = [
+        f"the heartbeat of {row.node_id} is {row.age} s old"
+        for row in answers.rows
+        if row.node_id[:4] == "live" and row.age > 2
+    ]
     at = answers.at
     for expression in CALM:
         found = answers.query(expression)
@@ -175,15 +192,19 @@ def _late(answers: Answers) -> list[str]:
 ATTEMPTS = 3
 """So often a whole Prometheus is set up, until it has the seconds without which nothing can be said of the others."""
 
+FAILED = 'count(ALERTS{alertname="AmpWorkerFailed", alertstate="firing"})'
+
 RESTARTING = 'amp_worker_registered_timestamp_seconds{node_id="live-4"}'
+
+EXPORTERS = 'up{job=~"amp.*"}'
 
 CALM = [
     # Both exporters were scraped every second, in time, and had the metadata DB's answer,
-    "count(count_over_time(up[25s]) >= 24)",
-    "count(min_over_time(up[25s]) == 1)",
+    f"count(count_over_time({EXPORTERS}[25s]) >= 24)",
+    f"count(min_over_time({EXPORTERS}[25s]) == 1)",
     "count(min_over_time(amp_metadata_db_up[25s]) == 1)",
     # and the last scrape is not old, nor what the rules made of it; `stale` was put back to 15 s before.
-    "count(timestamp(up) >= time() - 2)",
+    f"count(timestamp({EXPORTERS}) >= time() - 2)",
     "count(timestamp(job:amp_fleet_settled:max) >= time() - 2)",
 ]
 
@@ -207,26 +228,27 @@ def each(states: tuple[str, ...], value: Callable[[Row], Any], *labels: str) -> 
     }
 
 
-def by_version(share: bool) -> Expected:
-    def expected(answers: Answers) -> Wanted:
-        versions = [row.version for row in answers.of("active", "stale")]
-        return {
-            labelled(version=version): versions.count(version) / (len(versions) if share else 1)
-            for version in set(versions)
-        }
-
-    return expected
+def by_version(answers: Answers) -> Wanted:
+    versions = [row.version for row in answers.of("active", "stuck", "stale")]
+    return {labelled(version=version): float(versions.count(version)) for version in set(versions)}
 
 
 def something(answers: Answers) -> Wanted:
-    """Whatever it is, it is there: how long a query takes, the database does not know."""
+    """Any value, of what is not in the database: how long a query takes, for example."""
     del answers
     return {}
 
 
-KNOWN = ("active", "stale", "lost", "stopped")
-BEATING = ("active", "stale", "lost")
+def nothing(answers: Answers) -> Wanted:
+    del answers
+    return {}
+
+
+KNOWN = ("active", "stuck", "stale", "lost", "failed", "stopped")
+BEATING = ("active", "stuck", "stale", "lost")
 SILENT = ("stale", "lost")
+UNHEALTHY = ("stuck", "stale", "lost", "failed")
+DOWN = ("stale", "lost", "failed")
 BUCKETS = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, float("inf"))
 
 
@@ -258,21 +280,39 @@ def in_state(state: str) -> Expected:
     return one(lambda answers: answers.count(state))
 
 
-def within(answers: Answers) -> Wanted:
+def within(answers: Answers, bound: float) -> Any:
     """A heartbeat that is about as old as a bound may have been on its other side when it was scraped."""
     ages = [row.distance for row in answers.of(*BEATING)]
-
-    def between(bound: float) -> Any:
-        least, most = (sum(age <= bound + off for age in ages) for off in (-SECONDS, SECONDS))
-        return pytest.approx((least + most) / 2, abs=(most - least) / 2)
-
-    return {labelled(le="+Inf" if bound == BUCKETS[-1] else f"{bound}"): between(bound) for bound in BUCKETS}
+    least, most = (sum(age <= bound + off for age in ages) for off in (-SECONDS, SECONDS))
+    return pytest.approx((least + most) / 2, abs=(most - least) / 2)
 
 
-RANK = {"lost": 5.0, "stale": 4.0, "active": 2.0, "stopped": 1.0}
+def buckets(answers: Answers) -> Wanted:
+    return {labelled(le="+Inf" if bound == BUCKETS[-1] else f"{bound}"): within(answers, bound) for bound in BUCKETS}
 
 
-def exporters(answers: Answers) -> Wanted:
+def older(bound: float) -> Expected:
+    def expected(answers: Answers) -> Wanted:
+        young = within(answers, bound)
+        return {frozenset(): pytest.approx(answers.count(*BEATING) - young.expected, abs=young.abs)}
+
+    return expected
+
+
+RANK = {"failed": 6.0, "lost": 5.0, "stale": 4.0, "stuck": 3.0, "active": 2.0, "stopped": 1.0}
+
+
+def bounds(answers: Answers) -> Wanted:
+    """The exporter's thresholds of the states."""
+    del answers
+    return {labelled(threshold="stale"): 5.0, labelled(threshold="lost"): 60.0}
+
+
+def share_down(answers: Answers) -> Any:
+    return pytest.approx(answers.count(*DOWN) / answers.count(*BEATING, "failed"))
+
+
+def one_of_one(answers: Answers) -> Wanted:
     del answers
     return {labelled(text="1 of 1", up="1", all="1"): 1.0}
 
@@ -280,39 +320,45 @@ def exporters(answers: Answers) -> Wanted:
 FLEET: dict[str, list[Expected]] = {
     "All workers": [one(lambda answers: len(answers.rows))],
     **{state.capitalize(): [in_state(state)] for state in State},
-    "Share down": [one(lambda answers: answers.count(*SILENT) / answers.count(*BEATING))],
-    "Stranded jobs": [lambda _: {}],
+    "Share down": [one(share_down)],
+    "Stranded jobs": [nothing],
     "Metadata DB": [one(lambda _: 1)],
-    "Exporters": [exporters],
+    "Exporters": [one_of_one],
     "Firing alerts": [something],
-    "Worst workers": [something, each(SILENT, age), each(SILENT, milliseconds("registered_at"))],
-    "Heartbeat age": [within],
-    "Oldest heartbeat": [one(lambda answers: about(max(row.distance for row in answers.of(*BEATING))))],
+    "Worst workers": [something, each(("stuck", *SILENT), age), each(UNHEALTHY, milliseconds("registered_at"))],
+    "Heartbeat ages": [buckets],
+    "Oldest heartbeat": [one(lambda answers: about(max(row.distance for row in answers.of(*BEATING)))), bounds],
+    "Workers with an old heartbeat": [older(10), older(60), older(300), older(3600)],
     "Workers by state": [lambda answers: {labelled(state=state): answers.count(state) for state in State}],
-    "Availability and worst state": [one(lambda _: 1), one(lambda _: 1), one(lambda _: 5)],
-    "Workers by version": [by_version(share=False)],
-    "The twenty longest silent": [each(SILENT, lambda row: RANK[row.state])],
-    "The ten longest silent, heartbeat age": [each(SILENT, age)],
-    "Restarts": [something],
-    "Every worker": [something, each(BEATING, age), each(KNOWN, milliseconds("registered_at"))],
+    "Availability and worst state": [one(lambda _: 1), one(lambda _: 1), one(lambda _: 6)],
+    "Unhealthy workers, state over time": [each(UNHEALTHY, lambda row: RANK[row.state])],
+    "Longest silent workers, heartbeat age over time": [each(SILENT, age), bounds],
+    "Workers by version": [by_version],
+    "Restarts": [one(lambda _: pytest.approx(0.5, abs=0.5))],
+    "Jobs by status": [nothing],
+    "Stranded jobs by the state of their worker": [nothing],
+    "Workers with the most stranded jobs": [nothing],
+    "Workers, worst first (at most 500)": [something, each(BEATING, age), each(KNOWN, milliseconds("registered_at"))],
 }
 
 EXPORTER: dict[str, list[Expected]] = {
     "Metadata DB": [one(lambda _: 1)],
-    "Exporters": [exporters],
+    "Exporters": [one_of_one],
+    "Admin APIs": [one_of_one],
+    "Web configuration": [one(lambda _: 1)],
     "Exporter's version": [lambda _: {labelled(version="0.1.0"): 1.0}],
-    "Rows": [one(lambda answers: len(answers.rows))],
-    "Series": [one(lambda answers: answers.lines)],
-    "Running since": [one(lambda answers: pytest.approx(1000 * answers.at, abs=120_000))],
-    "Who answered": [one(lambda _: 1), one(lambda _: 1)],
+    "Availability": [one(lambda _: 1), one(lambda _: 1), one(lambda _: 1)],
     "Failed queries": [
         lambda _: {labelled(reason=reason): 0.0 for reason in ("unreachable", "refused", "schema", "timeout", "query")}
     ],
     "Query duration": [something, something, something],
     "Scrape duration": [something],
-    "Replay lag": [lambda _: {}],
+    "Replay lag": [nothing],
     "Queries": [one(lambda _: pytest.approx(60, rel=0.1))],
-    "Series over time": [one(lambda answers: answers.lines)],
+    "Rows and series": [one(lambda answers: len(answers.rows)), one(lambda answers: answers.lines)],
+    "Requests to the Admin API": [something],
+    "Errors of the Admin API": [something],
+    "Latency of the Admin API": [something, something, something],
     "CPU": [something],
     "Memory": [something],
     "Open files": [something],
@@ -321,29 +367,48 @@ EXPORTER: dict[str, list[Expected]] = {
 NEEDS_ALL = "Needs the exporter's --collector.workers=all"
 
 
+ALERTS_OF_A_WORKER = {
+    "stuck": ["AmpWorkerStuck"],
+    "stale": ["AmpWorkerHeartbeatStale"],
+    "lost": ["AmpWorkerHeartbeatStale", "AmpWorkerLost"],
+    "failed": ["AmpWorkerFailed"],
+}
+
+
 def worker_expectations(row: Row) -> dict[str, list[Expected]]:
     """The dashboard of one worker."""
 
     def present(known: bool, value: Any) -> list[Expected]:
         return [lambda _: {frozenset(): value} if known else {}]
 
-    stopped = row.state == "stopped"
+    def text(value: object, **label: str) -> list[Expected]:
+        return [lambda _: {labelled(**label): value}]
+
     beats = row.state in BEATING
     state = [*present(True, RANK[row.state])]
+    reports = row.watchdog is not None
+    progress_age = present(reports, about(row.progress_age or 0))
+    firing = ALERTS_OF_A_WORKER.get(row.state, [])
     return {
         "State": state,
-        "State over time": state,
+        "Failure": text(1.0, reason=row.failure) if row.failure else text(0.0, reason="none"),
+        "Exit code": text(0.0, code="none") if row.exit_code is None else text(1.0, code=f"{row.exit_code:.0f}"),
         "Heartbeat age": present(beats, about(row.age)),
-        "Heartbeat age over time": present(beats, about(row.age)),
+        "Progress age": progress_age,
+        "Unfinished jobs": [nothing],
+        "Firing alerts": [lambda _: {labelled(alertname=name, severity="warning"): 1.0 for name in firing}],
+        "Version": text(float(row.version == "v2"), version=row.version),
+        "Version of the fleet": text(4.0, version="v2"),
         "Last heartbeat": present(True, about_milliseconds(row.heartbeat_at)),
-        "Registered": present(True, about_milliseconds(row.registered_at)),
+        "Started": present(True, about_milliseconds(row.registered_at)),
+        "Stopped": present(row.stopped, about_milliseconds(row.heartbeat_at)),
         "Created": present(True, about_milliseconds(row.created_at)),
-        "Stopped": present(stopped, about_milliseconds(row.heartbeat_at)),
+        "State over time": state,
+        "Heartbeat age over time": [*present(beats, about(row.age)), bounds],
+        "Progress age over time": [*progress_age, *present(reports, row.watchdog)],
         "Restarts": present(True, float(row.node_id == "live-4")),
-        "Build info": [lambda _: {labelled(node_id=row.node_id, version=row.version): 1.0}],
-        "Its version": [lambda _: {labelled(version=row.version): 1.0}],
-        "The fleet's version": [lambda _: {labelled(version="v2"): 3.0}],
-        "As most of the fleet": present(True, float(row.version == "v2")),
+        "Unfinished jobs over time": [nothing],
+        "Build": [lambda _: {labelled(node_id=row.node_id, version=row.version): 1.0}],
     }
 
 
@@ -352,49 +417,51 @@ RECORDED: dict[str, Expected] = {
     "job:amp_scrape_interval_seconds:max": one(lambda _: about(5)),
     "job:amp_metadata_db_up:max": one(lambda _: 1),
     "job:amp_fleet_settled:max": one(lambda _: 1),
-    "job:amp_metadata_db_replay_lag_seconds:max": lambda _: {},
+    "job:amp_metadata_db_replay_lag_seconds:max": nothing,
     "job_node_id:amp_worker_silence_seconds:min": each(SILENT, distance),
     "job_node_id:amp_worker_ahead_seconds:max": lambda answers: {
         labelled(node_id=row.node_id): about(-row.age) for row in answers.rows if row.node_id == "future"
     },
-    "job_node_id:amp_worker_failed:max": lambda _: {},
-    "job_node_id:amp_worker_stuck:max": lambda _: {},
-    "job:amp_workers_down:count": one(lambda answers: answers.count(*SILENT)),
-    "job:amp_workers_down:ratio": one(lambda answers: answers.count(*SILENT) / answers.count(*BEATING)),
-    "job:amp_workers_unhealthy:max": one(lambda answers: answers.count(*SILENT)),
+    "job_node_id:amp_worker_failed:max": each(("failed",), one_),
+    "job_node_id:amp_worker_stuck:max": each(("stuck",), one_),
+    "job:amp_workers_down:count": one(lambda answers: answers.count(*DOWN)),
+    "job:amp_workers_down:ratio": one(share_down),
+    "job:amp_workers_unhealthy:max": one(lambda answers: answers.count(*UNHEALTHY)),
     "job:amp_workers:max": one(lambda answers: len(answers.rows)),
-    **dict.fromkeys((record.STRANDED, record.NOT_PICKED_UP, record.JOBS_IN_ERROR, record.LAST_FATAL), lambda _: {}),
+    **dict.fromkeys((record.STRANDED, record.NOT_PICKED_UP, record.JOBS_IN_ERROR, record.LAST_FATAL), nothing),
     "job:amp_workers_active:max": one(lambda answers: answers.count("active")),
     "job:amp_versions:count": one(lambda _: 2),
+    "job:amp_threshold_difference_seconds:max": one(lambda _: 0),
 }
 
 ALERTING: dict[str, Expected] = {
-    "AmpWatchdog": lambda _: {},  # no alert of this fleet
-    "AmpWorkerFailed": lambda _: {},
-    "AmpWorkerStuck": lambda _: {},
-    "AmpJobsStranded": lambda _: {},
-    "AmpJobsNotPickedUp": lambda _: {},
-    "AmpJobsFailing": lambda _: {},
-    "AmpExporterReplicaDown": lambda _: {},
-    "AmpAdminApiDown": lambda _: {},
-    "AmpExporterDown": lambda _: {},
-    "AmpMetadataDbUnreachable": lambda _: {},
-    "AmpMetadataDbLagging": lambda _: {},
-    "AmpFleetUnsettled": lambda _: {},
-    "AmpNoActiveWorkers": lambda _: {},
-    "AmpFleetShareLost": one(lambda answers: answers.count(*SILENT) / answers.count(*BEATING)),
+    "AmpWatchdog": nothing,  # no alert of this fleet
+    "AmpWorkerFailed": each(("failed",), one_),
+    "AmpWorkerStuck": each(("stuck",), one_),
+    "AmpJobsStranded": nothing,
+    "AmpJobsNotPickedUp": nothing,
+    "AmpJobsFailing": nothing,
+    "AmpExporterReplicaDown": nothing,
+    "AmpThresholdsDiffer": nothing,
+    "AmpAdminApiDown": nothing,
+    "AmpExporterDown": nothing,
+    "AmpMetadataDbUnreachable": nothing,
+    "AmpMetadataDbLagging": nothing,
+    "AmpFleetUnsettled": nothing,
+    "AmpNoActiveWorkers": nothing,
+    "AmpFleetShareLost": one(share_down),
     "AmpWorkerHeartbeatStale": each(SILENT, distance),
     "AmpWorkerLost": each(("lost",), distance),
-    "AmpWorkerRestarting": lambda _: {},
+    "AmpWorkerRestarting": nothing,
     "AmpHeartbeatFromTheFuture": RECORDED["job_node_id:amp_worker_ahead_seconds:max"],
     "AmpVersionSkew": one(lambda _: 2),
-    "AmpExporterSlow": lambda _: {},
-    "AmpExporterErrors": lambda _: {},
+    "AmpExporterSlow": nothing,
+    "AmpExporterErrors": nothing,
 }
 
 
 def test_every_panel_is_expected() -> None:
-    row = Row("w", 0, 0, 0, 0, "v1", False)
+    row = Row("w", 0, 0, 0, 0, "v1")
     for name, expected in {"fleet": FLEET, "exporter": EXPORTER, "worker": worker_expectations(row)}.items():
         panels = {panel["title"]: panel for panel in DASHBOARDS[name]["panels"] if panel["type"] != "row"}
         assert expected.keys() == panels.keys()
@@ -407,32 +474,36 @@ def test_every_panel_is_expected() -> None:
 
 @pytest.mark.parametrize("title", FLEET)
 def test_a_panel_of_the_fleet(answers: Answers, title: str) -> None:
-    _check(answers, "fleet", title, FLEET[title], job="amp", search="")
+    _check(answers, "fleet", title, FLEET[title], job="amp", search="", state="> 0")
 
 
 @pytest.mark.parametrize("title", FLEET)
-def test_a_panel_of_the_fleet_where_only_sick_workers_have_series(answers: Answers, title: str) -> None:
-    """It shows the same, unless it says that it cannot."""
+def test_a_panel_of_the_fleet_where_only_unhealthy_workers_have_series(answers: Answers, title: str) -> None:
+    """It shows the same, unless its description excludes that."""
     if NEEDS_ALL in _panel("fleet", title)["description"]:
-        for query in _queries("fleet", title, job="amp-sick", search=""):
+        for query in _queries("fleet", title, job="amp-sick", search="", state="> 0"):
             found = {value for labels in answers.query(query) for name, value in labels if name == "node_id"}
-            assert found <= {row.node_id for row in answers.of(*SILENT)}
+            assert found <= {row.node_id for row in answers.of(*UNHEALTHY)}
     else:
-        _check(answers, "fleet", title, FLEET[title], job="amp-sick", search="")
+        _check(answers, "fleet", title, FLEET[title], job="amp-sick", search="", state="> 0")
 
 
-def test_the_table_of_workers_is_narrowed_down(answers: Answers) -> None:
-    query = _queries("fleet", "Every worker", job="amp", search="live")[0]
-    assert {dict(labels)["node_id"] for labels in answers.query(query)} == {
-        "live-1",
-        "live-2",
-        "live-3",
-        "live-4",
-    }
+@pytest.mark.parametrize(
+    ("search", "state", "wanted"),
+    [
+        ("live", "> 0", {"live-1", "live-2", "live-3", "live-4"}),
+        ("", "> 4 <= 5", {"lost", "future"}),
+        ("future", "> 4 <= 5", {"future"}),
+        ("", "> 2 <= 3", {"stuck"}),
+    ],
+)
+def test_the_table_of_workers_is_filtered(answers: Answers, search: str, state: str, wanted: set[str]) -> None:
+    for query in _queries("fleet", "Workers, worst first (at most 500)", job="amp", search=search, state=state):
+        assert {dict(labels)["node_id"] for labels in answers.query(query)} == wanted
 
 
-@pytest.mark.parametrize("node_id", ["live-1", "live-3", "live-4", "stale", "lost", "stopped"])
-@pytest.mark.parametrize("title", worker_expectations(Row("w", 0, 0, 0, 0, "v1", False)))
+@pytest.mark.parametrize("node_id", ["live-1", "live-3", "live-4", "stuck", "stale", "lost", "failed", "stopped"])
+@pytest.mark.parametrize("title", worker_expectations(Row("w", 0, 0, 0, 0, "v1")))
 def test_a_panel_of_one_worker(answers: Answers, title: str, node_id: str) -> None:
     (row,) = [row for row in answers.rows if row.node_id == node_id]
     _check(answers, "worker", title, worker_expectations(row)[title], job="amp", node_id=node_id)
@@ -448,10 +519,15 @@ def test_marks_on_the_graphs(answers: Answers, name: str) -> None:
     (worker,) = [row for row in answers.rows if row.node_id == "lost"]
     for annotation in DASHBOARDS[name].get("annotations", {}).get("list", []):
         found = answers.query(_fill(annotation["expr"], job="amp", node_id="lost"))
-        if annotation["name"] == "Restarts":
+        if (name, annotation["name"]) == ("worker", "Restarts"):
             assert found == {frozenset(): about_milliseconds(worker.registered_at)}
+        elif annotation["name"] == "Restarts":
+            assert all(0 < started < 1000 * answers.at for started in found.values())
+            assert found
         else:
+            assert all(1000 * (answers.at - 60) < began < 1000 * answers.at for began in found.values())
             assert {dict(labels)["alertname"] for labels in found} == {
+                "exporter": set(),
                 "fleet": {"AmpFleetShareLost"},
                 "worker": {"AmpWorkerHeartbeatStale", "AmpWorkerLost"},
             }[name]

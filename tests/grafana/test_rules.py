@@ -102,7 +102,7 @@ def test_the_texts_have_what_a_human_needs(tmp_path: Path) -> None:
                     "unlikely to recover without intervention. The alert also resolves when the worker becomes "
                     "forgotten, after 24 hours.",
                     "dashboard_url": "http://localhost:3000/d/amp-worker?var-job=amp&var-node_id=worker-01",
-                    "runbook_url": "http://localhost:3000/public/runbooks/AmpWorkerLost.md",
+                    "runbook_url": "http://localhost:3000/public/runbooks/index.html#AmpWorkerLost",
                 },
             }
         ],
@@ -123,7 +123,7 @@ def test_stranded_jobs_are_counted_and_the_worker_with_the_most_is_named(tmp_pat
                     "description": "5 jobs of amp belong to workers that are lost, failed, stopped, forgotten or "
                     "missing. No other worker takes them over. The worker with the most is worker-91, with 3.",
                     "dashboard_url": "http://localhost:3000/d/amp-fleet?var-job=amp",
-                    "runbook_url": "http://localhost:3000/public/runbooks/AmpJobsStranded.md",
+                    "runbook_url": "http://localhost:3000/public/runbooks/index.html#AmpJobsStranded",
                 },
             }
         ],
@@ -144,7 +144,7 @@ def test_a_share_is_shown_in_percent(tmp_path: Path) -> None:
                     "description": "50% of the workers of amp failed, or sent no heartbeat for 8 s, within the last "
                     "hour. Workers that stopped on purpose do not count.",
                     "dashboard_url": "http://localhost:3000/d/amp-fleet?var-job=amp",
-                    "runbook_url": "http://localhost:3000/public/runbooks/AmpFleetShareLost.md",
+                    "runbook_url": "http://localhost:3000/public/runbooks/index.html#AmpFleetShareLost",
                 },
             }
         ],

@@ -20,9 +20,10 @@ from grafana_foundation_sdk.models import heatmap as heatmap_models
 from grafana_foundation_sdk.models import prometheus as prometheus_models
 
 from grafana.builder.links import WORKER_UID
-from grafana.builder.thresholds import LOST_SECONDS, STALE_SECONDS
 
 JOB = 'job="$job"'
+ADMIN = 'job="admin-$job"'
+JOB_AND_ADMIN = 'job=~"$job|admin-$job"'
 
 DATASOURCE = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
 
@@ -30,9 +31,6 @@ GREEN, ORANGE, RED, DARK_RED, BLUE, GREY, PURPLE = "green", "orange", "red", "da
 
 NEUTRAL = "text"
 """The colour of what is unknown. It is the first step of all thresholds, which an absent value gets."""
-
-FAR_SECONDS = 1e10
-"""More than any age."""
 
 STATE_COLOURS = {
     "active": GREEN,
@@ -47,23 +45,18 @@ STATE_COLOURS = {
 WORKER_LINK = f"/d/{WORKER_UID}?var-datasource=${{datasource}}&var-job=${{job}}&var-node_id="
 
 NEEDS_ALL = (
-    " Needs the exporter's --collector.workers=all: with unhealthy it shows only stale and lost workers, with none it "
-    "is empty."
+    " Needs the exporter's --collector.workers=all: with unhealthy it shows only stuck, stale, lost and failed "
+    "workers, with none it is empty."
 )
-SICK_ARE_ENOUGH = " With --collector.workers=unhealthy it is the same; with none it is empty."
+UNHEALTHY_ARE_ENOUGH = " With the exporter's --collector.workers=unhealthy it is the same; with none it is empty."
+
+SECONDS = "suffix:s"
+"""The unit of a graph of ages, whose axis has round numbers of seconds. Of the unit `s`, a tick would be 1.67 min."""
+
+PER_MINUTE = "suffix:/min"
 
 Steps = Sequence[tuple[float | None, str]]
 """From which value on which colour; the first has no value."""
-
-AGE_STEPS: Steps = (
-    (None, NEUTRAL),
-    (-FAR_SECONDS, RED),
-    (-LOST_SECONDS, ORANGE),
-    (-STALE_SECONDS, GREEN),
-    (STALE_SECONDS, ORANGE),
-    (LOST_SECONDS, RED),
-)
-"""The colour of a heartbeat's age. Negative ages are heartbeats from the future, which are no better."""
 
 AnyPanel = TypeVar("AnyPanel", stat.Panel, timeseries.Panel, table.Panel, heatmap.Panel, statetimeline.Panel)
 
@@ -149,8 +142,9 @@ def metadata_db_panel(width: int = 3) -> stat.Panel:
     return mapped(panel, {0: ("unavailable", RED), 1: ("available", GREEN)})
 
 
-def exporters_panel(width: int = 3) -> stat.Panel:
-    up = f"up{{{JOB}}}"
+def targets_panel(title: str, description: str, job: str, width: int = 3) -> stat.Panel:
+    """Return how many targets of a scrape job answer Prometheus, of how many. job: the job's selector."""
+    up = f"up{{{job}}}"
     # The value is the share that answers; a label has the text, since a unit cannot show two numbers.
     share = (
         f"(sum({up}) / count({up}))\n"
@@ -158,14 +152,18 @@ def exporters_panel(width: int = 3) -> stat.Panel:
         f'* on () group_left (all) count_values("all", count({up})) ^ 0'
     )
     panel = stat_panel(
-        "Exporters",
-        "How many exporters of this fleet answer Prometheus, of how many.",
+        title,
+        description,
         instant(or_unknown(f'label_join({share}, "text", " of ", "up", "all")', "text"), "{{text}}"),
         unit="none",
         width=width,
     )
     steps: Steps = [(None, NEUTRAL), (0, RED), (0.001, ORANGE), (1, GREEN)]
     return panel.thresholds(thresholds(steps)).text_mode(common_models.BigValueTextMode.NAME)
+
+
+def exporters_panel(width: int = 3) -> stat.Panel:
+    return targets_panel("Exporters", "How many exporters of this fleet answer Prometheus, of how many.", JOB, width)
 
 
 def or_unknown(expr: str, label: str) -> str:
@@ -178,13 +176,12 @@ def or_unknown(expr: str, label: str) -> str:
 
 def of_one_exporter(series: str) -> str:
     """Return a family as one exporter reports it: the numbers of two exporters, scraped apart, do not add up."""
-    return f"{series} and on (instance) topk(1, amp_metadata_db_up{{{JOB}}} == 1)"
+    return f"({series} and on (instance) topk(1, amp_metadata_db_up{{{JOB}}} == 1))"
 
 
 def threshold(name: str) -> str:
-    """Return the exporter's threshold of a state; the default where the exporter does not publish it."""
-    default = {"stale": STALE_SECONDS, "lost": LOST_SECONDS}[name]
-    return f'(max(amp_exporter_threshold_seconds{{{JOB}, threshold="{name}"}}) or vector({default}))'
+    """Return a threshold of the states as a scalar: NaN, which no comparison holds for, where it is not published."""
+    return f'scalar(max(amp_exporter_threshold_seconds{{{JOB}, threshold="{name}"}}))'
 
 
 RANKS = {6: "failed", 5: "lost", 4: "stale", 3: "stuck", 2: "active", 1: "stopped"}
@@ -198,10 +195,10 @@ def state_of(selector: str) -> str:
     return (
         f"6 * max by (node_id) (amp_worker_failed{{{selector}}})\n"
         f"or 1 * {stopped} ^ 0\n"
-        f"or 5 * ({age} > on () group_left () {threshold('lost')}) ^ 0\n"
-        f"or 4 * ({age} > on () group_left () {threshold('stale')}) ^ 0\n"
+        f"or 5 * ({age} > {threshold('lost')}) ^ 0\n"
+        f"or 4 * ({age} > {threshold('stale')}) ^ 0\n"
         f"or 3 * max by (node_id) (amp_worker_stuck{{{selector}}})\n"
-        f"or 2 * ({age} <= on () group_left () {threshold('stale')}) ^ 0"
+        f"or 2 * ({age} <= {threshold('stale')}) ^ 0"
     )
 
 
@@ -225,12 +222,14 @@ def timeseries_panel(
     width: int = 12,
     height: int = 8,
     signed: bool = False,
+    soft_max: float = 1,
 ) -> timeseries.Panel:
-    """Return a graph. signed: it has negative values too."""
+    """Return a graph. signed: it has negative values too; soft_max: where the axis ends, unless a value is larger."""
     panel = (
         _described(timeseries.Panel(), title, description, width, height)
         .unit(unit)
         .axis_soft_min(0)
+        .axis_soft_max(soft_max)
         .line_width(1)
         .fill_opacity(10)
         # A gap is a time of which nothing is known: it is shown, not bridged.
@@ -240,7 +239,7 @@ def timeseries_panel(
             .show_legend(True)
             .display_mode(common_models.LegendDisplayMode.LIST)
             .placement(common_models.LegendPlacement.BOTTOM)
-            .calcs(["lastNotNull", "max"])
+            .calcs(["lastNotNull", "max"] if width >= 12 else ["lastNotNull"])
         )
         .tooltip(
             common.VizTooltipOptions()
@@ -255,9 +254,35 @@ def stacked(panel: timeseries.Panel) -> timeseries.Panel:
     return panel.fill_opacity(60).stacking(common.StackingConfig().mode(common_models.StackingMode.NORMAL).group("A"))
 
 
-def thresholds_shown(panel: timeseries.Panel, steps: Steps = AGE_STEPS) -> timeseries.Panel:
-    """Draw bounds into a graph."""
-    return panel.thresholds(thresholds(steps)).thresholds_style(
+def with_bounds(panel: timeseries.Panel, bounds: Mapping[str, str]) -> timeseries.Panel:
+    """Draw the series with these legends as dashed lines of these colours."""
+    for legend, colour in bounds.items():
+        panel = panel.override_by_name(
+            legend,
+            [
+                fixed(colour),
+                models.DynamicConfigValue(id_val="custom.lineStyle", value={"fill": "dash", "dash": [8, 8]}),
+                models.DynamicConfigValue(id_val="custom.fillOpacity", value=0),
+            ],
+        )
+    return panel
+
+
+AGE_BOUNDS = {"stale": ORANGE, "lost": RED}
+
+
+def age_bounds(where: str = "") -> prometheus.Dataquery:
+    """Return the query for the thresholds of a heartbeat's age, which `with_bounds` draws as AGE_BOUNDS.
+
+    where: a condition that follows, without which a graph of no worker would have these lines alone.
+    """
+    family = f'amp_exporter_threshold_seconds{{{JOB}, threshold=~"stale|lost"}}'
+    return query(f"max by (threshold) ({family}){where}", "{{threshold}}", "B")
+
+
+def thresholds_shown(panel: timeseries.Panel, value: float) -> timeseries.Panel:
+    """Draw a fixed threshold of an alert into a graph."""
+    return panel.thresholds(thresholds([(None, GREEN), (value, RED)])).thresholds_style(
         common.GraphThresholdsStyleConfig().mode(common_models.GraphThresholdsStyleMode.DASHED)
     )
 
@@ -266,18 +291,14 @@ def timeline_panel(
     title: str,
     description: str,
     *queries: prometheus.Dataquery,
-    texts: Mapping[int, tuple[str, str]] | None = None,
-    steps: Steps = AGE_STEPS,
-    unit: str,
+    texts: Mapping[int, tuple[str, str]],
     width: int = 12,
     height: int = 8,
 ) -> statetimeline.Panel:
-    """Return a state timeline, coloured by words for its numbers or by thresholds."""
+    """Return a state timeline, with words and colours for its numbers."""
     panel = (
         _described(statetimeline.Panel(), title, description, width, height)
-        .unit(unit)
-        .color_scheme(by_thresholds())
-        .thresholds(thresholds(steps))
+        .unit("none")
         .show_value(common_models.VisibilityMode.NEVER)
         .merge_values(True)
         .legend(
@@ -287,9 +308,7 @@ def timeline_panel(
             .placement(common_models.LegendPlacement.BOTTOM)
         )
     )
-    if texts is not None:
-        panel = mapped(panel, texts)
-    return _with(panel, queries)
+    return _with(mapped(panel, texts), queries)
 
 
 def heatmap_panel(
@@ -301,7 +320,7 @@ def heatmap_panel(
         .unit("s")
         .calculate(False)
         .color(heatmap.HeatmapColorOptions().mode(heatmap_models.HeatmapColorMode.SCHEME).scheme("Oranges").steps(64))
-        .y_axis(heatmap.YAxisConfig().unit("s").axis_label("at most so old"))
+        .y_axis(heatmap.YAxisConfig().unit("s").axis_label("heartbeat age, at most"))
         .cell_values(heatmap.CellValues().unit("short"))
         .show_legend()
     )
@@ -337,12 +356,24 @@ def columns(panel: table.Panel, names: Mapping[str, str], *, join: bool = True) 
     )
 
 
-def column(unit: str, width: int | None = None) -> list[models.DynamicConfigValue]:
+def column(unit: str, width: int) -> list[models.DynamicConfigValue]:
     """Return the look of a column."""
-    made = [models.DynamicConfigValue(id_val="unit", value=unit)]
-    if width is not None:
-        made.append(models.DynamicConfigValue(id_val="custom.width", value=width))
-    return made
+    return [
+        models.DynamicConfigValue(id_val="unit", value=unit),
+        models.DynamicConfigValue(id_val="custom.width", value=width),
+        # An empty cell would show the text of a table without rows.
+        models.DynamicConfigValue(id_val="noValue", value="-"),
+    ]
+
+
+def alert_column(runbook_url: str) -> list[models.DynamicConfigValue]:
+    """Return the look of a column of alerts, which lead to their runbooks."""
+    return [
+        models.DynamicConfigValue(id_val="custom.minWidth", value=240),
+        models.DynamicConfigValue(
+            id_val="links", value=[{"title": "Runbook", "url": runbook_url, "targetBlank": True}]
+        ),
+    ]
 
 
 def state_column() -> list[models.DynamicConfigValue]:
@@ -363,16 +394,8 @@ def state_column() -> list[models.DynamicConfigValue]:
     ]
 
 
-def age_column() -> list[models.DynamicConfigValue]:
-    return [
-        *column("s", 120),
-        models.DynamicConfigValue(id_val="custom.cellOptions", value={"type": "color-text"}),
-        models.DynamicConfigValue(id_val="color", value={"mode": "thresholds"}),
-        models.DynamicConfigValue(
-            id_val="thresholds",
-            value={"mode": "absolute", "steps": [{"value": value, "color": colour} for value, colour in AGE_STEPS]},
-        ),
-    ]
+def ascending(name: str) -> common.TableSortByFieldState:
+    return common.TableSortByFieldState().display_name(name).desc(False)
 
 
 def descending(name: str) -> common.TableSortByFieldState:
@@ -383,6 +406,15 @@ def _worker_link() -> models.DynamicConfigValue:
     return models.DynamicConfigValue(
         id_val="links", value=[{"title": "This worker", "url": WORKER_LINK + "${__value.text}&${__url_time_range}"}]
     )
+
+
+def linked_to_workers(panel: AnyPanel) -> AnyPanel:
+    """Let each series, which has the label `node_id`, lead to the dashboard of its worker."""
+    return linked(panel, "This worker", WORKER_LINK + "${__field.labels.node_id}&${__url_time_range}")
+
+
+def linked(panel: AnyPanel, title: str, url: str) -> AnyPanel:
+    return panel.data_links([dashboard.DashboardLink(title).url(url)])
 
 
 def _with(panel: AnyPanel, queries: Sequence[cog.Builder[prometheus_models.Dataquery]]) -> AnyPanel:
