@@ -1,14 +1,16 @@
-# One image for every command: ampd worker, admin, exporter, migrate, and ampctl.
+# One image for every command: ampd migrate, worker, admin, exporter, and ampctl. Built by: make image
 #
-#   docker build -t amp-worker-management \
-#     --build-arg VERSION="$(git describe --tags --always --dirty)" --build-arg COMMIT_SHA="$(git rev-parse HEAD)" \
-#     --build-arg COMMIT_TIMESTAMP="$(TZ=UTC git log -1 --date=format-local:%Y-%m-%dT%H:%M:%SZ --format=%cd)" \
-#     --build-arg BUILD_DATE="$(date -u +%Y-%m-%dT%H:%M:%SZ)" .
+# It has no PostgreSQL. Without the build arguments that `make image` passes, the version is unknown: .git is not copied.
 
 FROM python:3.11.13-slim-bookworm AS build
 WORKDIR /source
 RUN python -m venv /opt/amp
-COPY pyproject.toml constraints.txt build_stamp.py README.md LICENSE ./
+# The dependencies are a layer of their own: a change of the code alone does not download them again.
+COPY pyproject.toml constraints.txt ./
+RUN python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' \
+        > requirements.txt \
+    && /opt/amp/bin/pip install --no-cache-dir -c constraints.txt -r requirements.txt
+COPY build_stamp.py README.md LICENSE ./
 COPY amp_workers amp_workers
 COPY admin admin
 COPY ampd ampd
@@ -17,18 +19,24 @@ COPY exporter exporter
 COPY metadata_db metadata_db
 COPY web web
 COPY worker worker
-RUN PIP_CONSTRAINT=constraints.txt /opt/amp/bin/pip install --no-cache-dir .
+# The version, the commit and the times that a worker registers with: the build writes them into the package.
+ARG VERSION="" COMMIT_SHA="" COMMIT_TIMESTAMP="" BUILD_DATE=""
+RUN AMP_BUILD_VERSION=$VERSION AMP_BUILD_COMMIT_SHA=$COMMIT_SHA \
+        AMP_BUILD_COMMIT_TIMESTAMP=$COMMIT_TIMESTAMP AMP_BUILD_DATE=$BUILD_DATE PIP_CONSTRAINT=constraints.txt \
+        /opt/amp/bin/pip install --no-cache-dir --no-deps . \
+    && /opt/amp/bin/pip uninstall --yes pip setuptools
 
 FROM python:3.11.13-slim-bookworm
-# What a worker registers with: there is no git in here to ask. An empty one is unknown.
-ARG VERSION="" COMMIT_SHA="" COMMIT_TIMESTAMP="" BUILD_DATE=""
-ENV AMP_BUILD_VERSION=$VERSION \
-    AMP_BUILD_COMMIT_SHA=$COMMIT_SHA \
-    AMP_BUILD_COMMIT_TIMESTAMP=$COMMIT_TIMESTAMP \
-    AMP_BUILD_DATE=$BUILD_DATE \
-    PATH=/opt/amp/bin:$PATH
+ARG VERSION="" COMMIT_SHA="" BUILD_DATE=""
+LABEL org.opencontainers.image.title="amp-worker-management" \
+      org.opencontainers.image.description="Worker management for an Amp fleet: ampd worker, admin, exporter, migrate; ampctl" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version=$VERSION \
+      org.opencontainers.image.revision=$COMMIT_SHA \
+      org.opencontainers.image.created=$BUILD_DATE
+ENV PATH=/opt/amp/bin:$PATH
 COPY --from=build /opt/amp /opt/amp
-# A number, so that Kubernetes can see that it is not root.
+# A number, so that Kubernetes can verify that it is not root.
 USER 10001:10001
 WORKDIR /tmp
 EXPOSE 1610 9610

@@ -1,43 +1,61 @@
-"""Hatchling build hook: stamps the version, the commit and the date of the build into what is built.
+"""What hatchling takes from here: the version of a distribution, and the build hook that stamps it.
 
-The stamp is `amp_workers/worker/build_stamp.json`, an object with the four keys of a worker's `info`. A source
-distribution carries its stamp along, so that a wheel made from it, without git, still names its commit.
+The stamp is `amp_workers/build_stamp.json`, an object with the four keys of a worker's `info`. A source distribution
+carries its stamp along, so that a wheel made from it, without git, still names its commit.
 An editable install gets none: `build_info` asks git each time instead.
 """
 
 import importlib.util
 import json
+import os
+import re
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-STAMP = "amp_workers/worker/build_stamp.json"
+ROOT = Path(__file__).parent
+STAMP = "amp_workers/build_stamp.json"
+
+_DESCRIBED = re.compile(r"v(?P<release>\d+(\.\d+)*)(-(?P<commits>\d+)-(?P<commit>g[0-9a-f]+))?(?P<dirty>-dirty)?")
+
+
+def distribution_version() -> str:
+    """Return `git describe` as PEP 440 writes it: v1.2.3 is 1.2.3, and v1.2.3-15-g8b065bde is 1.2.3.post15+g8b065bde.
+
+    The environment can name it where there is no git. 0.0.0+unknown is a version that nothing names.
+    """
+    described = _DESCRIBED.fullmatch(_of_build().get("version", ""))
+    if described is None:
+        return "0.0.0+unknown"
+    release = described["release"] + (f".post{described['commits']}" if described["commits"] else "")
+    local = [part for part in (described["commit"], (described["dirty"] or "").lstrip("-")) if part]
+    return release + (f"+{'.'.join(local)}" if local else "")
 
 
 class BuildStamp(BuildHookInterface[Any]):
     """Adds the stamp to wheels and source distributions."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        if version == "editable":
+        if version == "editable" or (ROOT / STAMP).exists():
             return
-        root = Path(self.root)
-        if (root / STAMP).exists():
-            return
-        build_info = _load_build_info(root)
-        stamp = build_info.from_git(root) | {"build_date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
+        stamp = _of_build()
         self._directory = tempfile.TemporaryDirectory(prefix="ampd-build-stamp-")
         path = Path(self._directory.name) / "build_stamp.json"
         path.write_text(json.dumps(stamp, indent=2) + "\n")
         build_data["force_include"][str(path)] = STAMP
 
 
-def _load_build_info(root: Path) -> ModuleType:
-    """Load the worker's `build_info.py` by its path: a build environment lacks what the room itself imports."""
-    spec = importlib.util.spec_from_file_location("build_info", root / "amp_workers" / "worker" / "build_info.py")
+def _of_build() -> dict[str, str]:
+    info: dict[str, str] = _load_build_info().of_build(ROOT, os.environ)
+    return info
+
+
+def _load_build_info() -> ModuleType:
+    """Load `build_info.py` by its path: the package's dependencies are not installed in a build environment."""
+    spec = importlib.util.spec_from_file_location("build_info", ROOT / "amp_workers" / "build_info.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

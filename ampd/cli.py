@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 from importlib import import_module
-from importlib.metadata import version
 from types import FrameType
 
 import click
@@ -12,9 +11,7 @@ import click
 from amp_workers.ampd.logs import configure_logs, never_block_standard_error
 from amp_workers.ampd.process_title import hide_secrets_in_process_title
 from amp_workers.ampd.signals import stop_signals
-
-DISTRIBUTION = "amp-worker-management"
-
+from amp_workers.version_option import version_option
 
 COMMANDS = ("solo", "migrate", "worker", "admin", "exporter")
 """Each is a module of this package that defines a command of the same name."""
@@ -41,7 +38,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(version(DISTRIBUTION), prog_name="ampd")
+@version_option("ampd")
 def ampd() -> None:
     """Worker management for an Amp fleet.
 
@@ -71,5 +68,7 @@ def _exit(_signal: int, _frame: FrameType | None) -> None:
 
 def main() -> None:
     """Run the command line."""
+    if sys.platform != "linux":
+        sys.exit(f"Error: ampd needs Linux, for prctl(2) and TCP_USER_TIMEOUT; this is {sys.platform}. ampctl runs.")
     never_block_standard_error()
     ampd()

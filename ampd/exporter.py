@@ -1,8 +1,8 @@
 """`ampd exporter`."""
 
+import os
 import re
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 import click
@@ -15,7 +15,9 @@ from amp_workers.ampd.options import (
     thresholds,
     web_config_option,
 )
+from amp_workers.build_info import version
 from amp_workers.metadata_db import MetadataDbUrl
+from amp_workers.version_option import version_option
 from amp_workers.web import ListenAddress
 
 DEFAULT_LISTEN_ADDRESS = "127.0.0.1:9610"
@@ -49,7 +51,7 @@ with fewer threads, further scrapes would wait for a second query, beyond their 
 )
 @web_config_option
 @threshold_options
-@click.version_option(version("amp-worker-management"), prog_name="ampd exporter")
+@version_option("ampd exporter")
 def exporter(
     metadata_db_url: MetadataDbUrl,
     listen_address: ListenAddress,
@@ -82,6 +84,6 @@ def exporter(
         thresholds(stale_after, lost_after, forget_after),
         collect_workers,
         telemetry_path,
-        version("amp-worker-management"),
+        version(os.environ),
     )
     run_server(create, [listen_address], rules, name="ampd exporter", threads=_THREADS)

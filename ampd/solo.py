@@ -1,10 +1,13 @@
 """`ampd solo`: a small fleet on one machine, with an embedded PostgreSQL."""
 
 import os
+import shlex
 import shutil
 import signal
 import sys
 import time
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import NoReturn
@@ -31,6 +34,9 @@ _STOP_POSTGRES_SECONDS = 1.5
 """Together less than 5 s. A worker that is killed before it has recorded its stop would become lost."""
 
 _TICK_SECONDS = 0.1
+
+_PORTS_TRIED = 20
+"""How many ports above one that is in use are tried, to name a free one."""
 
 _PORT_PATIENCE_SECONDS = 2.0
 """The child processes of a solo that was killed end by themselves, and hold their ports until then."""
@@ -96,8 +102,7 @@ def _run(directory: Path, workers: int, admin_address: ListenAddress, exporter_a
     )
     from amp_workers.metadata_db.migrate import upgrade
 
-    _await_free(admin_address, "--admin.listen-address")
-    _await_free(exporter_address, "--exporter.listen-address")
+    _await_free({"--admin.listen-address": admin_address, "--exporter.listen-address": exporter_address})
     ignore_libpq_environment(os.environ)
     children: list[Command] = []
     try:
@@ -160,17 +165,38 @@ def _node_ids(workers: int) -> list[str]:
     return [f"worker-{number:02}" for number in range(1, workers + 1)]
 
 
-def _await_free(address: ListenAddress, option: str) -> None:
+def _await_free(addresses: Mapping[str, ListenAddress]) -> None:
+    """Wait until nothing listens on the addresses, which are given by their options."""
     patience_ends = time.monotonic() + _PORT_PATIENCE_SECONDS
-    while True:
-        try:
-            address.listen().close()
-        except AddressInUse as error:
-            if time.monotonic() >= patience_ends:
-                raise click.ClickException(f"{error}. Choose another with {option}.") from error
-            time.sleep(_TICK_SECONDS)
-        else:
-            return
+    while refused := {option: error for option, address in addresses.items() if (error := _refusal(address))}:
+        if time.monotonic() >= patience_ends:
+            reasons = "; ".join(str(error) for error in refused.values())
+            raise click.ClickException(f"{reasons}. Choose another address: {_free_addresses(addresses, refused)}")
+        time.sleep(_TICK_SECONDS)
+
+
+def _refusal(address: ListenAddress) -> AddressInUse | None:
+    """Return why nothing can listen on an address, or None."""
+    try:
+        address.listen().close()
+    except AddressInUse as error:
+        return error
+    return None
+
+
+def _free_addresses(addresses: Mapping[str, ListenAddress], refused: Iterable[str]) -> str:
+    """Return options to type instead of those that were refused, with the next free port of the same host."""
+    taken = set(addresses.values())
+    options = []
+    for option in refused:
+        address = addresses[option]
+        ports = range(address.port + 1, min(address.port + _PORTS_TRIED, 65_535) + 1)
+        candidates = {replace(address, port=port) for port in ports} - taken
+        ordered = sorted(candidates, key=lambda each: each.port)
+        free = next((each for each in ordered if _refusal(each) is None), None)
+        taken |= {free} if free else set()
+        options.append(f"{option} {free or 'HOST:PORT'}")
+    return " ".join(options)
 
 
 def _serves(address: ListenAddress) -> bool:
@@ -187,7 +213,7 @@ def _serves(address: ListenAddress) -> bool:
 def _screen(
     directory: Path, url: str, workers: int, admin_address: ListenAddress, exporter_address: ListenAddress
 ) -> str:
-    ampctl = "ampctl" if shutil.which("ampctl") else str(Path(sys.executable).with_name("ampctl"))
+    ampctl = "ampctl" if shutil.which("ampctl") else shlex.quote(str(Path(sys.executable).with_name("ampctl")))
     if str(admin_address) != ADMIN_ADDRESS:
         ampctl += f" --admin-url {admin_address.url}"
     return f"""

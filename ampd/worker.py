@@ -13,6 +13,7 @@ from amp_workers.ampd.options import DurationType, metadata_db_option
 from amp_workers.ampd.signals import stop_signals
 from amp_workers.ampd.systemd import ServiceManager
 from amp_workers.ampd.url_file import ENVIRONMENT as URL_FILE_ENVIRONMENT
+from amp_workers.build_info import build_info
 from amp_workers.metadata_db import ENVIRONMENT as URL_ENVIRONMENT
 from amp_workers.metadata_db import InvalidNodeId, MetadataDbError, MetadataDbUrl, UnfitSchema, check_node_id
 
@@ -132,7 +133,6 @@ def worker(
         NodeIdTaken,
         Program,
         ProgressReports,
-        build_info,
     )
 
     _check_watchdog(watchdog, on_stuck, command)

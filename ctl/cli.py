@@ -11,6 +11,7 @@ from amp_workers.ctl.completion import VARIABLE
 from amp_workers.ctl.help import WholeWords
 from amp_workers.ctl.lazy_commands import LazyCommands
 from amp_workers.ctl.options import complete_context
+from amp_workers.version_option import version_option
 
 _UNKNOWN = 3
 """The exit code of a Nagios plugin that knows nothing."""
@@ -108,7 +109,7 @@ class _RootGroup(_AliasGroup):
     is_flag=True,
     help="Send the token over plain HTTP to another machine, where anybody on the way can read it.",
 )
-@click.version_option(package_name="amp-worker-management", prog_name="ampctl")
+@version_option("ampctl")
 def ampctl(**_: object) -> None:
     """See an Amp fleet's workers, through the Admin API.
 

@@ -1,9 +1,11 @@
 """`ampctl version`."""
 
 import json
+import os
 
 import click
 
+from amp_workers.build_info import version
 from amp_workers.ctl.errors import ApiError
 from amp_workers.ctl.options import admin_api, text_or_json_option
 from amp_workers.ctl.render import shown
@@ -22,9 +24,7 @@ def show_versions(context: click.Context, output: str) -> None:
       ampctl version
       ampctl version -o json | jq -r .admin_api
     """
-    from importlib.metadata import version
-
-    own = version("amp-worker-management")
+    own = version(os.environ)
     if output == "text":
         click.echo(f"ampctl {own}")
     api = admin_api(context)

@@ -1,26 +1,36 @@
 """PostgreSQL servers of a test's own, which it can stop, kill and reconfigure. The programs are those of the embedded
-PostgreSQL."""
+PostgreSQL, or of another version: `make test POSTGRES=14`."""
 
 import os
 import shutil
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 
 from amp_workers.metadata_db import MetadataDbUrl
-from amp_workers.metadata_db.embedded import EmbeddedPostgres, account, find_place
+from amp_workers.metadata_db.embedded import Account, EmbeddedPostgres, Place, account, find_place
 from amp_workers.metadata_db.migrate import upgrade
 from tests.processes import ROOT, Process, Processes, eventually, tool
+
+TESTED_PROGRAMS = os.environ.get("TEST_POSTGRES")
+"""The directory of the programs of another PostgreSQL, which the tests run instead of the embedded one."""
+
+
+def find_tested_place(directory: Path, owner: Account) -> Place:
+    """Return the directories of a server whose programs are those that the tests run."""
+    place = find_place(directory, owner)
+    return replace(place, programs=Path(TESTED_PROGRAMS)) if TESTED_PROGRAMS else place
 
 
 @contextmanager
 def own_postgres(directory: Path) -> Iterator[EmbeddedPostgres]:
     """Run a migrated PostgreSQL with its data in a new directory, which is removed afterwards."""
     owner = account()
-    server = EmbeddedPostgres(find_place(directory, owner), owner)
+    server = EmbeddedPostgres(find_tested_place(directory, owner), owner)
     server.start(lambda _: None)
     try:
         with psycopg.connect(server.url, autocommit=True) as connection:
@@ -51,7 +61,7 @@ class Cluster:
     def __init__(self, directory: Path, processes: Processes, environment: Mapping[str, str] | None = None) -> None:
         self._account = account()
         self.directory, self._processes, self._environment = directory, processes, environment
-        self._programs = find_place(directory / "embedded", self._account).programs
+        self._programs = find_tested_place(directory / "embedded", self._account).programs
         directory.mkdir(exist_ok=True)
         self._own(directory)
 

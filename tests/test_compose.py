@@ -1,6 +1,7 @@
 """compose.yaml and the Dockerfile, as far as they can be checked with no container engine."""
 
 import re
+import shlex
 import tomllib
 from pathlib import PurePosixPath
 from typing import Any
@@ -10,6 +11,8 @@ import pytest
 import yaml
 
 from amp_workers.ampd.cli import ampd
+from amp_workers.build_info import ENVIRONMENT
+from amp_workers.metadata_db import check_node_id
 from tests.processes import ROOT, run, tool
 
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
@@ -23,7 +26,13 @@ each_service = pytest.mark.parametrize("name", SERVICES)
 def test_the_whole_deployment_is_there() -> None:
     others = {"postgres", "prometheus", "alertmanager", "grafana"}
     assert SERVICES.keys() == OURS | others
-    assert {"migrate", "worker-01", "worker-02", "worker-03", "admin", "exporter"} == OURS
+    assert {"migrate", "worker", "admin", "exporter"} == OURS
+
+
+def test_the_profile_monitoring_is_what_an_operator_may_have_already() -> None:
+    profiles = {name: service.get("profiles") for name, service in SERVICES.items()}
+    monitoring = {"prometheus", "alertmanager", "grafana"}
+    assert profiles == {name: ["monitoring"] if name in monitoring else None for name in SERVICES}
 
 
 @each_service
@@ -59,9 +68,22 @@ def test_what_runs_on_is_watched(name: str) -> None:
         assert how["condition"] == ("service_completed_successfully" if other == "migrate" else "service_healthy")
 
 
+def test_each_worker_that_is_scaled_has_a_node_id_of_its_own() -> None:
+    assert SERVICES["worker"]["deploy"]["replicas"] == 3
+    assert "container_name" not in SERVICES["worker"]
+    # `$$` is compose's notation of `$`. A hostname is the beginning of the container's id.
+    command = [argument.replace("$$", "$") for argument in SERVICES["worker"]["command"]]
+    command[-1] = command[-1].replace("exec ampd worker --node-id", "printf %s")
+    assert run(*command, env={"HOSTNAME": "0a1b2c3d4e5f"}).stdout == "worker-0a1b2c3d4e5f"
+    check_node_id("worker-0a1b2c3d4e5f")
+
+
 @pytest.mark.parametrize("name", sorted(OURS))
 def test_our_commands_are_what_the_package_installs(name: str) -> None:
-    program, command, *arguments = SERVICES[name]["command"]
+    words = SERVICES[name]["command"]
+    if words[0] == "sh":
+        words = shlex.split(words[-1].removeprefix("exec ").replace("$$HOSTNAME", "0"))
+    program, command, *arguments = words
     assert program in PYPROJECT["project"]["scripts"]
     environment = SERVICES[name]["environment"]
     with click.Context(ampd) as parent:
@@ -105,16 +127,16 @@ def test_promtool_accepts_the_configuration() -> None:
 
 def test_the_image_has_the_whole_package() -> None:
     copied = set(re.findall(r"^COPY (\w+) \1$", DOCKERFILE, re.M))
+    files = " ".join(re.findall(r"^COPY (.+) \./$", DOCKERFILE, re.M)).split()
     assert copied == {"amp_workers", *(room.name for room in (ROOT / "amp_workers").iterdir() if room.is_symlink())}
-    for source in re.findall(r"^COPY (.+) \./$", DOCKERFILE, re.M)[0].split():
-        assert (ROOT / source).is_file()
+    assert all((ROOT / source).is_file() for source in files)
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
-    assert allowed == copied | set(re.findall(r"^COPY (.+) \./$", DOCKERFILE, re.M)[0].split())
+    assert allowed == copied | set(files)
 
 
 def test_the_image_knows_what_it_was_built_from() -> None:
     arguments = set(re.findall(r'(\w+)=""', DOCKERFILE))
     assert arguments == SERVICES["admin"]["build"]["args"].keys()
-    for argument in arguments:
-        variable = f"AMP_BUILD_{argument}".replace("BUILD_BUILD", "BUILD")
-        assert f"{variable}=${argument}" in DOCKERFILE
+    assert set(re.findall(r"(AMP_BUILD_\w+)=\$", DOCKERFILE)) == set(ENVIRONMENT.values())
+    printed = run("python", "-m", "deploy.build_arguments", cwd=ROOT).stdout
+    assert set(re.findall(r"^(\w+)=\S+$", printed, re.M)) == arguments

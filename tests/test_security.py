@@ -8,6 +8,7 @@ import pytest
 from tests.processes import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+RUN = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["solo"]]
 DOCUMENT = (ROOT / "docs" / "security.md").read_text()
 
 
@@ -24,7 +25,7 @@ def rows(heading: str) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize(
     ("heading", "requirements"),
-    [("to run", PROJECT["dependencies"]), ("to test and to build", PROJECT["optional-dependencies"]["test"])],
+    [("to run", RUN), ("to test and to build", PROJECT["optional-dependencies"]["test"])],
 )
 def test_every_dependency_has_a_reason_and_a_keeper(heading: str, requirements: list[str]) -> None:
     documented = rows(heading)
@@ -36,5 +37,5 @@ def test_every_dependency_has_a_reason_and_a_keeper(heading: str, requirements: 
 
 def test_every_dependency_is_pinned() -> None:
     pins = named((ROOT / "constraints.txt").read_text().lower().replace("_", "-").splitlines())
-    wanted = named([*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]])
+    wanted = named([*RUN, *PROJECT["optional-dependencies"]["test"]])
     assert wanted <= pins

@@ -1,7 +1,6 @@
 """The worker: its build info, its registration and heartbeat, and the program that it runs."""
 
 from amp_workers.worker.api import Worker
-from amp_workers.worker.build_info import build_info
 from amp_workers.worker.heartbeat import AmpDatabaseRefused, Heartbeat
 from amp_workers.worker.program import Program
 from amp_workers.worker.progress import LONGEST_WATCHDOG_SECONDS, ProgressReports
@@ -16,5 +15,4 @@ __all__ = [
     "Program",
     "ProgressReports",
     "Worker",
-    "build_info",
 ]

@@ -6,8 +6,8 @@ import threading
 from types import TracebackType
 from typing import Self
 
+from amp_workers.build_info import build_info
 from amp_workers.metadata_db import MetadataDbUrl, check_node_id
-from amp_workers.worker.build_info import build_info
 from amp_workers.worker.ending import ending_of_block
 from amp_workers.worker.heartbeat import Heartbeat
 from amp_workers.worker.progress import LONGEST_WATCHDOG_SECONDS, ProgressReports

@@ -12,7 +12,7 @@ from grafana.builder.dashboards import exporter_dashboard, fleet_dashboard, work
 from grafana.builder.documentation import alerts_page
 from grafana.builder.grafana_rules import grafana_rules
 from grafana.builder.links import Links
-from grafana.builder.prometheus_rules import prometheus_rules
+from grafana.builder.prometheus_rules import prometheus_operator_rule, prometheus_rules
 from grafana.builder.runbooks import runbooks_page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,6 +27,8 @@ def files(links: Links) -> dict[str, str]:
         "grafana/dashboards/worker.json": _dashboard(worker_dashboard(links)),
         "grafana/dashboards/exporter.json": _dashboard(exporter_dashboard()),
         "grafana/rules/amp.yml": _MADE + _yaml(prometheus_rules(links)),
+        "deploy/kubernetes/components/prometheus-rule/prometheus-rule.yaml": _MADE
+        + _yaml(prometheus_operator_rule(links)),
         "grafana/provisioning/alerting/amp.yml": _MADE + _yaml(grafana_rules(links)),
         "docs/runbooks/index.html": runbooks_page(ROOT / "docs" / "runbooks"),
         "docs/alerts.md": alerts_page((ROOT / "docs" / "alerts.md").read_text()),

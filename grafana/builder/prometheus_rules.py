@@ -1,4 +1,4 @@
-"""The rule file for Prometheus."""
+"""The rules for Prometheus: as a file, and as a resource of the Prometheus Operator."""
 
 import re
 from datetime import timedelta
@@ -39,6 +39,16 @@ def prometheus_rules(links: Links) -> dict[str, Any]:
                 "rules": [_rule(alert, links) for alert in ALERTS if alert.slow],
             },
         ]
+    }
+
+
+def prometheus_operator_rule(links: Links) -> dict[str, Any]:
+    """Return the same rules as a resource of the Prometheus Operator."""
+    return {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PrometheusRule",
+        "metadata": {"name": "amp", "labels": {"app.kubernetes.io/part-of": "amp-worker-management"}},
+        "spec": prometheus_rules(links),
     }
 
 

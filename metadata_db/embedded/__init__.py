@@ -1,10 +1,11 @@
 """An embedded PostgreSQL, for `ampd solo` and for the tests."""
 
-from amp_workers.metadata_db.embedded.account import account
+from amp_workers.metadata_db.embedded.account import Account, account
 from amp_workers.metadata_db.embedded.paths import EmbeddedPostgresError, Place, find_place
 from amp_workers.metadata_db.embedded.server import EmbeddedPostgres, ignore_libpq_environment, signal_with_parent
 
 __all__ = [
+    "Account",
     "EmbeddedPostgres",
     "EmbeddedPostgresError",
     "Place",

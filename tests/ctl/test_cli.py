@@ -6,12 +6,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from amp_workers.build_info import version
 from amp_workers.ctl.node_ids import NODE_ID
 from amp_workers.metadata_db import InvalidNodeId, check_node_id
 from tests.ctl.contract_api import ContractApi, a_worker, serving
@@ -236,13 +236,13 @@ def test_the_versions_of_both_ends_are_shown(admin_url: str) -> None:
     done = run("ampctl", "--admin-url", admin_url, "version")
     served = json.loads(get(f"{admin_url}/openapi.json"))["info"]["version"]
     assert done.returncode == 0
-    assert done.stdout == f"ampctl {version('amp-worker-management')}\nAdmin API {served} ({admin_url})\n"
+    assert done.stdout == f"ampctl {version({})}\nAdmin API {served} ({admin_url})\n"
 
 
 def test_its_own_version_is_shown_while_the_api_is_away() -> None:
     done = run("ampctl", "--admin-url", f"http://127.0.0.1:{free_port()}", "version")
     assert done.returncode == 1
-    assert done.stdout == f"ampctl {version('amp-worker-management')}\n"
+    assert done.stdout == f"ampctl {version({})}\n"
     assert "cannot reach the Admin API" in done.stderr
 
 

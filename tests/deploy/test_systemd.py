@@ -5,9 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import psycopg
 import pytest
 
+from amp_workers.ampd.cli import ampd
 from tests.deploy.confined import service
 from tests.processes import BIN, ROOT, Processes, clean_environment, eventually, free_port, get, run, tool
 
@@ -57,6 +59,21 @@ def test_a_setting_that_does_not_exist_would_be_seen(tmp_path: Path) -> None:
 def ours(complaints: str) -> list[str]:
     """What systemd says of these units; of the machine's own it may say other things."""
     return [line for line in complaints.splitlines() if "amp-" in line]
+
+
+@pytest.mark.parametrize("path", [*UNITS.values(), *DROP_INS], ids=lambda path: path.name)
+def test_the_command_is_one_that_ampd_understands(path: Path) -> None:
+    (command,) = [value for value in service(path).get("ExecStart", []) if value]
+    program, subcommand, *arguments = command.replace("%i", "worker-01").replace("%d", "/run/credentials").split()
+    assert program == "/opt/amp/bin/ampd"
+    with click.Context(ampd) as parent:
+        understood = ampd.get_command(parent, subcommand)
+        assert understood is not None
+        arguments = ["--metadata-db-url=postgresql://localhost/amp", *arguments]
+        context = understood.make_context(subcommand, arguments, parent=parent)
+    if subcommand == "worker":
+        promised = (context.params["watchdog"], context.params["on_stuck"])
+        assert promised == ((60, "kill") if "watchdog" in path.name else (None, None))
 
 
 @each_unit
@@ -121,6 +138,16 @@ def test_a_program_that_dies_of_what_systemd_calls_clean_is_no_failure(
     (clean,) = service(drop_in)["SuccessExitStatus"]
     worker = processes.ampd("worker", "--node-id=w", "--", "sh", "-c", f"kill -{name} $$", database=database)
     assert str(worker.wait(30)) in clean.split()
+
+
+def test_a_program_that_hangs_is_ended_and_restarted(processes: Processes, database: str) -> None:
+    """Its exit code is none that systemd calls clean."""
+    (program,) = [path for path in DROP_INS if path.name == "amp-worker-program.conf"]
+    settings = service(program)
+    assert settings["Restart"] == ["on-failure"]
+    promise = ("--watchdog=0.5", "--on-stuck=kill")
+    worker = processes.ampd("worker", "--node-id=w", *promise, "--", "sleep", "1000", database=database)
+    assert str(worker.wait(60)) not in {"0", *settings["SuccessExitStatus"][0].split()}
 
 
 @pytest.mark.parametrize(

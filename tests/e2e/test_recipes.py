@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
+from amp_workers.build_info import ENVIRONMENT
 from amp_workers.metadata_db.embedded import EmbeddedPostgres
-from amp_workers.worker.build_info import ENVIRONMENT
 from tests.admin.witness import witness
 from tests.conftest import fresh_database
 from tests.e2e.recipes import BUILD, LIVE, RECIPES, ROWS, Recipe

@@ -164,18 +164,24 @@ def test_a_second_one_on_the_same_data_is_refused(solo: Solo, processes: Process
     eventually(lambda: solo.active() == 2)
 
 
-@pytest.mark.parametrize("option", ["--admin.listen-address", "--exporter.listen-address"])
-def test_a_port_in_use_is_refused_and_nothing_is_left(
-    processes: Processes, data: Path, option: str, solo_port: Callable[[], str]
+@pytest.mark.parametrize("busy", [["admin"], ["exporter"], ["admin", "exporter"]], ids="-".join)
+def test_ports_in_use_are_named_with_free_ones_to_type(
+    processes: Processes, data: Path, busy: list[str], solo_port: Callable[[], str]
 ) -> None:
-    taken = solo_port()
-    other = next(name for name in ("--admin.listen-address", "--exporter.listen-address") if name != option)
-    process = processes.ampd("solo", "--data-dir", str(data), option, taken, other, f"127.0.0.1:{free_port()}")
+    servers = ("admin", "exporter")
+    addresses = {name: solo_port() if name in busy else f"127.0.0.1:{free_port()}" for name in servers}
+    options = [f"--{name}.listen-address={address}" for name, address in addresses.items()]
+    process = processes.ampd("solo", "--data-dir", str(data), *options)
     assert process.wait() == 1
-    assert process.output == (
-        f"Error: cannot listen on {taken}: Address already in use. Choose another with {option}.\n"
-    )
+    reasons, _, others = process.output.removeprefix("Error: ").partition(". Choose another address: ")
+    assert reasons.split("; ") == [f"cannot listen on {addresses[name]}: Address already in use" for name in busy]
     assert not data.exists()
+    typed = others.split()
+    assert typed[::2] == [f"--{name}.listen-address" for name in busy]
+    for address, name in zip(typed[1::2], busy, strict=True):
+        host, _, port = address.partition(":")
+        assert host == "127.0.0.1"
+        assert int(port) > int(addresses[name].partition(":")[2])
 
 
 def test_one_address_for_two_servers_is_refused(processes: Processes, data: Path) -> None:

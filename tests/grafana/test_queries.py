@@ -5,6 +5,7 @@ One fleet has a worker in each state and one whose heartbeat lies in the future.
 """
 
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ import psycopg
 import pytest
 import yaml
 
+from amp_workers import build_info
 from amp_workers.metadata_db import State
 from amp_workers.metadata_db.embedded import EmbeddedPostgres
 from grafana.builder import recording_rules as record
@@ -346,7 +348,7 @@ EXPORTER: dict[str, list[Expected]] = {
     "Exporters": [one_of_one],
     "Admin APIs": [one_of_one],
     "Web configuration": [one(lambda _: 1)],
-    "Exporter's version": [lambda _: {labelled(version="0.1.0"): 1.0}],
+    "Exporter's version": [lambda _: {labelled(version=build_info.version(os.environ)): 1.0}],
     "Availability": [one(lambda _: 1), one(lambda _: 1), one(lambda _: 1)],
     "Failed queries": [
         lambda _: {labelled(reason=reason): 0.0 for reason in ("unreachable", "refused", "schema", "timeout", "query")}

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from amp_workers.worker import build_info
-from amp_workers.worker.build_info import ENVIRONMENT
+from amp_workers.build_info import ENVIRONMENT, build_info
 from tests.processes import ROOT
 
 TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")

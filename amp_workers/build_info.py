@@ -1,17 +1,18 @@
-"""What a worker was built from: the `info` that it registers with.
+"""What this software was built from: the `info` that a worker registers with, and the version that each command shows.
 
 Four keys, each a string, each absent where it is not known: `version` as `git describe` writes it
 (`v0.1.0-15-g8b065bde`, with `-dirty` where the tree has changes), `commit_sha` (40 digits), `commit_timestamp`
 and `build_date` (UTC, `2025-01-15T14:30:00Z`).
 
 Found in this order: the environment (`AMP_BUILD_VERSION`, `AMP_BUILD_COMMIT_SHA`, `AMP_BUILD_COMMIT_TIMESTAMP`,
-`AMP_BUILD_DATE`, each on its own: a container's build has no `.git`); the stamp that a wheel carries; the git
-checkout that the code runs from.
+`AMP_BUILD_DATE`, each on its own); the stamp that a wheel carries; the git checkout that the code runs from.
 
-This module imports the standard library alone: the build hook loads it before anything else is installed.
+This module imports the standard library alone: the build hook loads it before anything else is installed. It belongs to
+no room, because every command shows its version and rooms do not import each other.
 """
 
 import json
+import pkgutil
 import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -26,15 +27,33 @@ ENVIRONMENT = {
     "build_date": "AMP_BUILD_DATE",
 }
 
-_PACKAGE = Path(__file__).resolve().parent
+UNKNOWN = "unknown"
+
+_PACKAGE = Path(__file__).parent
 _GIT_TIMEOUT_SECONDS = 5
 
 
 def build_info(environ: Mapping[str, str], package: Path = _PACKAGE) -> dict[str, str]:
     """Return what is known of the build; a key that is not known is absent."""
-    info = _stamp(package) or _checkout(package.parent)
-    info |= {key: environ[name].strip() for key, name in ENVIRONMENT.items() if environ.get(name, "").strip()}
+    info = (_stamp() or _checkout(package.resolve().parent)) | from_environment(environ)
     return {key: info[key] for key in KEYS if key in info}
+
+
+def version(environ: Mapping[str, str], package: Path = _PACKAGE) -> str:
+    """Return the version that commands show, `unknown` where there is neither a stamp nor git."""
+    return build_info(environ, package).get("version", UNKNOWN)
+
+
+def of_build(root: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what a build of the checkout at root puts into the result. SOURCE_DATE_EPOCH is its date, else now."""
+    epoch = environ.get("SOURCE_DATE_EPOCH")
+    date = datetime.now(UTC) if epoch is None else datetime.fromtimestamp(int(epoch), UTC)
+    return {"build_date": _iso(date)} | from_git(root) | from_environment(environ)
+
+
+def from_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the keys whose variables are set and not empty."""
+    return {key: environ[name].strip() for key, name in ENVIRONMENT.items() if environ.get(name, "").strip()}
 
 
 def from_git(root: Path) -> dict[str, str]:
@@ -50,12 +69,13 @@ def from_git(root: Path) -> dict[str, str]:
     }
 
 
-def _stamp(package: Path) -> dict[str, str]:
+def _stamp() -> dict[str, str]:
     try:
-        text = (package / "build_stamp.json").read_text()
-    except FileNotFoundError:
+        # It also reads from a zip archive, as ampctl.pyz is.
+        data = pkgutil.get_data("amp_workers", "build_stamp.json")
+    except OSError:
         return {}
-    stamp: dict[str, str] = json.loads(text)
+    stamp: dict[str, str] = json.loads(data or b"{}")
     return stamp
 
 
@@ -65,8 +85,8 @@ def _checkout(root: Path) -> dict[str, str]:
         return {}
     info = from_git(root)
     if info:
-        # Nothing was built, and the time of the start would make every restart look like another build: the
-        # newest source file tells the same on each of a machine's workers.
+        # Nothing was built, and the time of the start would make every restart look like another build. The time of
+        # the newest source file is the same for all workers of a machine.
         newest = max(source.stat().st_mtime for source in root.glob("*/*.py"))
         info["build_date"] = _iso(datetime.fromtimestamp(newest, UTC))
     return info
@@ -84,9 +104,8 @@ def _describe(root: Path, sha: str) -> str:
 
 def _git(root: Path, *arguments: str) -> str | None:
     """Return what git prints, or None where there is no git, no repository or no commit."""
-    # git refuses a checkout that belongs to another user (a root shell, a bind mount), for fear of its hooks.
-    # This one's code is running already, so there is nothing left to fear.
-    # It only reads: an index.lock of ours would be in the way of whoever works in the checkout.
+    # git refuses a checkout that belongs to another user (a root shell, a bind mount), because its hooks could run.
+    # The code of this checkout runs already. An index.lock would disturb other programs that use the checkout.
     command = ["git", "--no-optional-locks", "-c", "safe.directory=*", "-C", str(root), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_GIT_TIMEOUT_SECONDS)

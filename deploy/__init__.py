@@ -1,0 +1,1 @@
+"""What is built to be installed elsewhere. Each module is one command of the Makefile."""

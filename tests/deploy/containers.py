@@ -1,0 +1,175 @@
+"""Containers by buildah and podman, with no daemon, no registry, and a storage that ends with the tests.
+
+Both run as root. Isolation by chroot, the storage driver vfs, runc and cgroupfs work in a virtual machine and in a
+container with few rights.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.processes import ROOT, eventually, tool
+
+_ENVIRONMENT = {"STORAGE_DRIVER": "vfs", "BUILDAH_ISOLATION": "chroot"}
+
+_ROOTFS = ROOT / ".tools" / "python-base.tar"
+_PACKAGES = "python3,python3-venv,ca-certificates"
+_CERTIFICATES = Path("etc/ssl/certs/ca-certificates.crt")
+
+_TRIES = 3
+"""A mirror or an index that fails once may answer 15 s later."""
+
+_SECONDS = 600
+
+
+class Engine:
+    """Builds images and runs containers, all in one directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._storage = ["--root", str(directory / "storage"), "--runroot", str(directory / "run")]
+        podman = ["--runtime", "runc", "--cgroup-manager", "cgroupfs", "--tmpdir", str(directory / "tmp")]
+        self._podman = [tool("podman"), *self._storage, *podman]
+        self._buildah = [tool("buildah"), *self._storage]
+        tool("runc")
+
+    @property
+    def builder(self) -> str:
+        """The command that builds, for a shell."""
+        return " ".join(self._buildah)
+
+    def podman(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return _run(*self._podman, *arguments)
+
+    def inspect(self, image: str) -> dict[str, Any]:
+        (found,) = json.loads(self.podman("image", "inspect", image).stdout)
+        described: dict[str, Any] = found
+        return described
+
+    def make_base(self, image: str) -> None:
+        """Make a stand-in for the official Python image, under its name: Debian with its Python, and no more."""
+        if not _ROOTFS.exists():
+            _retry(_make_rootfs)
+        container = _checked(*self._buildah, "from", "scratch").strip()
+        _checked(*self._buildah, "add", "--quiet", container, str(_ROOTFS), "/")
+        _checked(*self._buildah, "commit", "--quiet", "--rm", container, image)
+
+    def build(self, *command: str) -> None:
+        """Run a command that builds an image."""
+        _retry(lambda: _checked(*command))
+
+    def start(self, name: str, image: str, options: Sequence[str], command: Sequence[str]) -> "Container":
+        # Podman's own limits are above those of the machine that the tests may run on.
+        limits = ("--ulimit", "nofile=4096:4096", "--ulimit", "nproc=4096:4096")
+        started = self.podman("run", "--detach", "--name", name, "--network=host", *limits, *options, image, *command)
+        assert started.returncode == 0, started.stderr
+        return Container(self, name)
+
+    def end(self) -> None:
+        self.podman("rm", "--all", "--force", "--time", "0")
+
+
+class Container:
+    """One container, which runs or has ended."""
+
+    def __init__(self, engine: Engine, name: str) -> None:
+        self._engine, self.name = engine, name
+
+    @property
+    def output(self) -> str:
+        logs = self._engine.podman("logs", self.name)
+        return logs.stdout + logs.stderr
+
+    def wait(self) -> int:
+        """Return the exit code, when the container has ended."""
+        return int(self._engine.podman("wait", self.name).stdout)
+
+    def stop(self) -> int:
+        """Send SIGTERM, as an orchestrator does; return the exit code."""
+        stopped = self._engine.podman("stop", "--time", "60", self.name)
+        assert stopped.returncode == 0, stopped.stderr
+        return self.wait()
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in the container."""
+        return self._engine.podman("exec", self.name, *command)
+
+    def is_healthy(self) -> bool:
+        """Run the health check once."""
+        return self._engine.podman("healthcheck", "run", self.name).returncode == 0
+
+    def says(self, text: str) -> None:
+        def look() -> bool:
+            assert text in self.output, self.output
+            return True
+
+        eventually(look, 60)
+
+
+@contextmanager
+def engine() -> Iterator[Engine]:
+    """Yield an engine; what it built and ran is removed afterwards."""
+    if os.geteuid() != 0:
+        reason = "only root can build the base image with debootstrap"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    tool("debootstrap")
+    # The sockets of containers have a short path here.
+    directory = Path(tempfile.mkdtemp(prefix="amp-containers-"))
+    made = Engine(directory)
+    try:
+        yield made
+    finally:
+        made.end()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _make_rootfs() -> None:
+    with tempfile.TemporaryDirectory(prefix="amp-rootfs-") as name:
+        root = Path(name) / "root"
+        _checked("debootstrap", "--variant=minbase", f"--include={_PACKAGES}", "bookworm", str(root))
+        (root / "usr/bin/python").symlink_to("python3")
+        # The machine's own: it may trust an authority that Debian does not know.
+        shutil.copy(Path("/") / _CERTIFICATES, root / _CERTIFICATES)
+        _ROOTFS.parent.mkdir(exist_ok=True)
+        unfinished = _ROOTFS.with_suffix(".unfinished")
+        _checked("tar", "-C", str(root), "-cf", str(unfinished), ".")
+        unfinished.rename(_ROOTFS)
+
+
+def _retry(attempt: Any) -> None:
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            attempt()
+        except AssertionError:
+            if not tries_left:
+                raise
+            time.sleep(15)
+        else:
+            return
+
+
+def _checked(*command: str) -> str:
+    done = _run(*command)
+    assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
+    return done.stdout
+
+
+def _run(*command: str, environment: Mapping[str, str] = _ENVIRONMENT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        env=os.environ | environment,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=_SECONDS,
+        check=False,
+    )
