@@ -26,7 +26,7 @@ BIN = Path(sys.executable).parent
 Found = TypeVar("Found")
 
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 """On a machine so busy that a process may have to wait seconds for the processor, several times over."""
 
 

@@ -3,7 +3,7 @@
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,7 +32,13 @@ _PROGRAM = ("--watchdog", "10", "--", sys.executable, str(Path(__file__).with_na
 
 class Deployment:
     def __init__(
-        self, directory: Path, processes: Processes, server: EmbeddedPostgres, webhook: Webhook, interval: int
+        self,
+        directory: Path,
+        processes: Processes,
+        server: EmbeddedPostgres,
+        webhook: Webhook,
+        interval: int,
+        node_ids: Sequence[str],
     ) -> None:
         self.server = server
         self.webhook = webhook
@@ -40,12 +46,12 @@ class Deployment:
         self.relay = Relay(socket_of(server))
         self._processes = processes
         self.exporter_port = free_port()
-        self.versions = dict.fromkeys(WORKERS, "v1")
+        self.versions = dict.fromkeys(node_ids, "v1")
         self.has_jobs = False
         """Whether the metadata DB has the tables of Amp's jobs."""
 
         self.workers: dict[str, Process] = {}
-        for node_id in WORKERS:
+        for node_id in node_ids:
             self.start_worker(node_id)
         self.start_exporter()
         alertmanager = start_alertmanager(processes, directory, webhook.port)
@@ -93,7 +99,7 @@ class Deployment:
 
         def rests() -> bool:
             assert self.prometheus.query('amp_workers{state="active"}') == {
-                frozenset({("state", "active")}): len(WORKERS)
+                frozenset({("state", "active")}): len(self.workers)
             }
             assert self.prometheus.query("job:amp_fleet_settled:max")
             assert {alert["labels"]["alertname"] for alert in self.prometheus.alerts()} <= {"AmpWatchdog"}
@@ -104,12 +110,14 @@ class Deployment:
 
 
 @contextmanager
-def deployed(directory: Path, open_directory: Path, interval: int = INTERVAL) -> Iterator[Deployment]:
+def deployed(
+    directory: Path, open_directory: Path, interval: int = INTERVAL, node_ids: Sequence[str] = WORKERS
+) -> Iterator[Deployment]:
     """Start a deployment, which may need a minute to be at rest. Any account can enter `open_directory`."""
     processes = Processes(directory)
     with own_postgres(open_directory / "alarm") as server, listening(Webhook(free_port())) as webhook:
         try:
-            made = Deployment(directory, processes, server, webhook, interval)
+            made = Deployment(directory, processes, server, webhook, interval, node_ids)
             try:
                 yield made
             finally:

@@ -262,7 +262,7 @@ MIXED_VERSIONS = Fault(
 def stop_gracefully(deployment: Deployment) -> None:
     """Stop one worker on purpose, and start it after a while."""
     assert deployment.workers[WORKERS[2]].stop() == 0
-    time.sleep(30)
+    time.sleep(20)  # a worker that died would have been reported by then
     deployment.start_worker(WORKERS[2])
 
 

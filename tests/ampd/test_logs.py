@@ -51,7 +51,7 @@ def test_a_child_that_was_forked_while_another_thread_wrote_a_line_can_log() -> 
         process.stdin.write(b".")
         process.stdin.flush()
         time.sleep(0.1)  # it forks; longer, and the child would give up a pipe that nobody reads
-        output = process.communicate(timeout=20)[1].decode()
+        output = process.communicate(timeout=60)[1].decode()
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)  # the child as well

@@ -60,7 +60,7 @@ class ContractApi:
         if parts.path == "/workers":
             return 200, self._page(**{name: values[0] for name, values in parse_qs(parts.query).items()})
         node_id = unquote(parts.path.removeprefix("/workers/"))
-        return self._get(node_id) if method == "GET" else self._delete(node_id)
+        return self._get(node_id) if method == "GET" else self.delete(node_id)
 
     def _fleet(self) -> dict[str, Any]:
         states = [worker["state"] for worker in self.workers]
@@ -81,7 +81,7 @@ class ContractApi:
                 return 200, worker
         return 404, _error("WORKER_NOT_FOUND", f"no worker with node id '{node_id}' ever registered")
 
-    def _delete(self, node_id: str) -> tuple[int, Any]:
+    def delete(self, node_id: str) -> tuple[int, Any]:
         if self.token is None:
             return 403, _error("AUTHENTICATION_REQUIRED", "no authentication is configured")
         status, found = self._get(node_id)

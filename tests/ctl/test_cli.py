@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import os
 import socket
 import threading
 import time
@@ -10,13 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 
 from amp_workers.build_info import version
+from amp_workers.ctl.cli import ampctl
 from amp_workers.ctl.node_ids import NODE_ID
 from amp_workers.metadata_db import InvalidNodeId, check_node_id
 from tests.ctl.contract_api import ContractApi, a_worker, serving
 from tests.node_ids import INVALID, VALID
 from tests.processes import free_port, get, run
+
+
+def invoke(*arguments: str) -> Result:
+    """Run a command in this process, for what does not depend on the process."""
+    without = {name: None for name in os.environ if name.startswith("AMP")}
+    return CliRunner().invoke(ampctl, arguments, prog_name="ampctl", env=without)
 
 
 def test_an_api_that_is_not_there_is_told_with_its_url() -> None:
@@ -96,6 +105,9 @@ def answering(tmp_path: Path) -> Iterator[Callable[[str], str]]:
                 self.end_headers()
                 self.wfile.write(body)
 
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name in the base class
+                """Write nothing: a command that is invoked in this process has its standard error."""
+
         servers.append(http.server.HTTPServer(("127.0.0.1", 0), Answer))
         threading.Thread(target=servers[-1].serve_forever).start()
         return f"http://127.0.0.1:{servers[-1].server_address[1]}"
@@ -122,8 +134,8 @@ def answering(tmp_path: Path) -> Iterator[Callable[[str], str]]:
     "command", [["worker", "list"], ["worker", "list", "--json"], ["worker", "inspect", "w"], ["version"]]
 )
 def test_an_answer_of_another_shape_is_told(answering: Callable[[str], str], text: str, command: list[str]) -> None:
-    done = run("ampctl", "--admin-url", answering(text), *command)
-    assert done.returncode == 1
+    done = invoke("--admin-url", answering(text), *command)
+    assert done.exit_code == 1
     assert "not a response of an Admin API" in done.stderr
     assert done.stderr.count("\n") == 1
 
@@ -131,10 +143,9 @@ def test_an_answer_of_another_shape_is_told(answering: Callable[[str], str], tex
 @pytest.mark.parametrize("age", ["null", '"5"', "NaN", "Infinity", "1e400", "1" * 400])
 def test_an_age_that_is_none_is_told(answering: Callable[[str], str], age: str) -> None:
     text = json.dumps({"workers": [a_worker("w", age=1.5)]}).replace("1.5", age)
-    done = run("ampctl", "--admin-url", answering(text), "worker", "list", "--wide")
-    assert done.returncode == 1
+    done = invoke("--admin-url", answering(text), "worker", "list", "--wide")
+    assert done.exit_code == 1
     assert "not a response of an Admin API" in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 def test_nothing_that_a_worker_says_controls_the_terminal(answering: Callable[[str], str]) -> None:
@@ -204,16 +215,15 @@ def test_an_output_that_cannot_be_written_is_told(answering: Callable[[str], str
     ],
 )
 def test_wrong_usage(arguments: list[str]) -> None:
-    done = run("ampctl", *arguments)
-    assert done.returncode == 2
+    done = invoke(*arguments)
+    assert done.exit_code == 2
     assert "Error: " in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("node_id", INVALID.values(), ids=INVALID.keys())
 def test_an_invalid_node_id_is_wrong_usage(node_id: str) -> None:
-    done = run("ampctl", "worker", "inspect", "--", node_id)
-    assert done.returncode == 2
+    done = invoke("worker", "inspect", "--", node_id)
+    assert done.exit_code == 2
     assert "invalid node id" in done.stderr
 
 
@@ -228,8 +238,8 @@ def test_the_rule_is_the_same_as_the_servers(node_id: str) -> None:
 
 
 def test_it_imports_no_other_room() -> None:
-    code = "import sys, ctl.cli; print([m for m in ('flask', 'sqlalchemy', 'metadata_db') if m in sys.modules])"
-    assert run("python", "-c", code).stdout == "[]\n"
+    code = "import sys, amp_workers.ctl.cli; print({'flask', 'sqlalchemy', 'amp_workers.metadata_db'} & {*sys.modules})"
+    assert run("python", "-c", code).stdout == "set()\n"
 
 
 def test_the_versions_of_both_ends_are_shown(admin_url: str) -> None:
@@ -256,8 +266,8 @@ def test_its_own_version_is_shown_while_the_api_is_away() -> None:
     ],
 )
 def test_a_mistyped_command_or_option_is_recognized(arguments: list[str], meant: str) -> None:
-    done = run("ampctl", *arguments)
-    assert done.returncode == 2
+    done = invoke(*arguments)
+    assert done.exit_code == 2
     assert f"'{meant}'" in done.stderr.splitlines()[-1]
 
 

@@ -78,9 +78,9 @@ def test_a_node_id_that_nobody_has_is_an_exit_with_1(contract_api: ContractApi) 
 
 def test_one_that_somebody_else_removes_meanwhile_is_no_failure() -> None:
     class Racing(ContractApi):
-        def _delete(self, node_id: str) -> tuple[int, Any]:
-            super()._delete(node_id)
-            return super()._delete(node_id)
+        def delete(self, node_id: str) -> tuple[int, Any]:
+            super().delete(node_id)
+            return super().delete(node_id)
 
     with serving(Racing(fleet().workers, token="Bearer s3cret")) as api:
         done = forget(api, "gamma", "--yes")
@@ -90,9 +90,9 @@ def test_one_that_somebody_else_removes_meanwhile_is_no_failure() -> None:
 
 def test_an_api_that_goes_away_ends_it_and_how_many_are_removed_is_told() -> None:
     class GoingAway(ContractApi):
-        def _delete(self, node_id: str) -> tuple[int, Any]:
+        def delete(self, node_id: str) -> tuple[int, Any]:
             self.silent = node_id == "delta"
-            return super()._delete(node_id)
+            return super().delete(node_id)
 
     with serving(GoingAway(fleet().workers, token="Bearer s3cret")) as api:
         done = forget(api, "beta", "delta", "gamma", "zeta", "--yes")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.alarm.deployment import Deployment, deployed
+from tests.alarm.deployment import WORKERS, Deployment, deployed
 from tests.alarm.faults import EXPORTER_FROZEN, METADATA_DB_STOPPED, Fault, one_cause_one_notification
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
 
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory, open_directory: Path) -> Iterator[Deployment]:
-    with deployed(tmp_path_factory.mktemp("alarm"), open_directory) as made:
+    with deployed(tmp_path_factory.mktemp("alarm"), open_directory, node_ids=WORKERS[:4]) as made:
         yield made
 
 

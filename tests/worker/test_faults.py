@@ -57,10 +57,10 @@ def start_behind(relay: Relay, processes: Processes, database: str) -> Process:
 def beats(worker: Process, url: str) -> None:
     """Wait until it beats, and hold it to one warning and one line that it is over."""
     worker.says("'w' beats after")
-    with psycopg.connect(url) as connection:
-        age = connection.execute("SELECT clock_timestamp() - heartbeat_at FROM workers").fetchall()
-    assert len(age) == 1
-    assert age[0][0].total_seconds() < 5
+    with psycopg.connect(url, autocommit=True) as connection:
+        heartbeats = "SELECT heartbeat_at FROM workers"
+        [last] = connection.execute(heartbeats)
+        eventually(lambda: connection.execute(heartbeats).fetchall() > [last])
     assert worker.popen.poll() is None
     assert worker.output.count("'w' beats after") == 1, worker.output
 
@@ -169,8 +169,7 @@ def test_a_stop_while_the_network_swallows_everything(processes: Processes, data
     worker = start_behind(relay, processes, database)
     relay.open.clear()
     time.sleep(1.5)  # in the middle of a beat
-    # It gives up after STOP_SECONDS; the rest is for a machine that is busy.
-    assert worker.stop(10) == 1
+    assert worker.stop() == 1
     assert worker.output.count("'w' stops, which could not be recorded") == 1
 
 
