@@ -47,7 +47,7 @@ def admin_url(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFacto
                 )
         port = free_port()
         processes.ampd("admin", "--web.listen-address", f"127.0.0.1:{port}", *THRESHOLDS, database=url)
-        eventually(lambda: get(f"http://127.0.0.1:{port}/-/ready"), 30)
+        eventually(lambda: get(f"http://127.0.0.1:{port}/-/ready"))
         with witness(port) as seen:
             yield f"http://127.0.0.1:{seen}"
         processes.end()

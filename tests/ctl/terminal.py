@@ -49,7 +49,7 @@ class Terminal:
             assert self.output.count(text) >= times, f"no {text!r} in {self.output!r}"
             return True
 
-        eventually(look, 30)
+        eventually(look)
 
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())

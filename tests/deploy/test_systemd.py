@@ -125,7 +125,7 @@ def test_the_process_breaks_nothing_that_the_unit_forbids(
     assert get(f"http://localhost:{port}/metrics")
     ampd = [child for child in server.descendants() if "ampd" in child.cmdline()[0]]
     ampd[0].terminate()
-    server.wait(20)
+    server.wait()
     assert " stopped" in server.output
 
 
@@ -137,7 +137,7 @@ def test_a_program_that_dies_of_what_systemd_calls_clean_is_no_failure(
     (drop_in,) = [path for path in DROP_INS if path.name == "amp-worker-program.conf"]
     (clean,) = service(drop_in)["SuccessExitStatus"]
     worker = processes.ampd("worker", "--node-id=w", "--", "sh", "-c", f"kill -{name} $$", database=database)
-    assert str(worker.wait(30)) in clean.split()
+    assert str(worker.wait()) in clean.split()
 
 
 def test_a_program_that_hangs_is_ended_and_restarted(processes: Processes, database: str) -> None:

@@ -89,7 +89,7 @@ def test_workers_are_removed_as_the_page_says(
         assert run("bash", "-euo", "pipefail", "-c", grants, env=environment).returncode == 0
         url = server.of("amp_admin", "secret", "amp")
         processes.ampd("admin", "--web.listen-address", f"127.0.0.1:{unused_port}", database=url, env=token)
-        eventually(lambda: get(f"http://127.0.0.1:{unused_port}/-/ready"), 30)
+        eventually(lambda: get(f"http://127.0.0.1:{unused_port}/-/ready"))
         api = token | {"AMP_ADMIN_URL": f"http://127.0.0.1:{witnessed(unused_port)}"}
         done = run("ampctl", "worker", "forget", "lost", "busy", "--yes", env=api)
         assert (done.returncode, done.stderr.count("\n")) == (1, 1)

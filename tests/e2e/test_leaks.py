@@ -152,14 +152,14 @@ def test_nothing_leaks_through_all_that_can_go_wrong(
     fleet = Fleet(processes, urls(relay.port), tmp_path / "metadata-db-url")
     with psycopg.connect(server.url, autocommit=True) as connection:
         for process in fleet.processes.values():
-            eventually(lambda: [fleet.asked(port) for port in fleet.ports], 30)
-            process.says("password authentication failed", 30)
+            eventually(lambda: [fleet.asked(port) for port in fleet.ports])
+            process.says("password authentication failed")
         fleet.look("with the password refused")
 
         set_password(connection, DATABASE_PASSWORD)
-        fleet.processes["the worker"].says("registered", 30)
-        fleet.processes["the worker with a program"].says("registered", 30)
-        eventually(lambda: [get(f"http://127.0.0.1:{port}/-/ready") for port in fleet.ports], 30)
+        fleet.processes["the worker"].says("registered")
+        fleet.processes["the worker with a program"].says("registered")
+        eventually(lambda: [get(f"http://127.0.0.1:{port}/-/ready") for port in fleet.ports])
         fleet.look("at work")
         shown = connection.execute("SELECT application_name, query FROM pg_stat_activity").fetchall()
         fleet.places["pg_stat_activity"] = str(shown).encode()
@@ -173,11 +173,11 @@ def test_nothing_leaks_through_all_that_can_go_wrong(
         connection.execute("DELETE FROM workers WHERE node_id = 'x'")
 
         connection.execute("ALTER TABLE workers RENAME TO elsewhere")
-        fleet.processes["the worker"].says("no workers table", 30)
+        fleet.processes["the worker"].says("no workers table")
         fleet.look("with no table")
         connection.execute("ALTER TABLE elsewhere RENAME TO workers")
         connection.execute("REVOKE ALL ON workers FROM amp")
-        fleet.processes["the worker"].says("permission denied", 30)
+        fleet.processes["the worker"].says("permission denied")
         fleet.look("with no privilege")
         connection.execute("GRANT ALL ON workers TO amp")
     relay.close()

@@ -49,7 +49,7 @@ def ask(processes: Processes, exporter: int, tmp_path: Path) -> Ask:
         found = prometheus.query(expression)
         return {",".join(value for _, value in sorted(labels)): value for labels, value in found.items()}
 
-    eventually(lambda: query("up == 1"), 30)
+    eventually(lambda: query("up == 1"))
     return query
 
 

@@ -23,4 +23,4 @@ def test_a_process_that_was_frozen_hears_that_it_is_to_stop(processes: Processes
         process.freeze()
         process.signal(signal.SIGTERM)
         process.signal(signal.SIGCONT)
-    assert [process.wait(20) for process, _ in started] == [0, 0, 0]
+    assert [process.wait() for process, _ in started] == [0, 0, 0]

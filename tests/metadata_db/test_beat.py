@@ -96,7 +96,7 @@ def no_autovacuum(sql: Sql) -> Iterator[None]:
     """Not even its launcher, which looks at the databases and tables: a snapshot of its keeps dead versions as well."""
     sql("ALTER SYSTEM SET autovacuum = off")
     sql("SELECT pg_reload_conf()")
-    eventually(lambda: sql("SELECT FROM pg_stat_activity WHERE backend_type LIKE 'autovacuum%'") == [], 30)
+    eventually(lambda: sql("SELECT FROM pg_stat_activity WHERE backend_type LIKE 'autovacuum%'") == [])
     yield
     sql("ALTER SYSTEM RESET autovacuum")
     sql("SELECT pg_reload_conf()")
@@ -158,9 +158,9 @@ def test_a_sequence_that_is_behind_the_table(database: str, sql: Sql, processes:
     )
     sql("ALTER TABLE workers ALTER id RESTART")
     worker = processes.ampd("worker", "--node-id=new", database=database)
-    worker.says("run SELECT setval", 30)
+    worker.says("run SELECT setval")
     [command] = re.findall(r"run (SELECT setval\(.*?\) FROM public\.workers)", worker.output)
     sql(command)
-    worker.says("registered as 'new'", 30)
+    worker.says("registered as 'new'")
     assert worker.output.count("setval") == 1
     assert worker.stop() == 0

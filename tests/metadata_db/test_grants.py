@@ -136,8 +136,8 @@ def show(server: SecurePostgres, processes: Processes, reader: str, name: str) -
     processes.ampd("admin", "--web.listen-address", f"127.0.0.1:{admin}", database=url)
     processes.ampd("exporter", "--web.listen-address", f"127.0.0.1:{exporter}", database=url)
     with witness(admin) as seen:
-        eventually(lambda: '"state":"active"' in get(f"http://127.0.0.1:{seen}/workers"), 30)
-    eventually(lambda: 'amp_workers{state="active"} 1.0' in get(f"http://127.0.0.1:{exporter}/metrics"), 30)
+        eventually(lambda: '"state":"active"' in get(f"http://127.0.0.1:{seen}/workers"))
+    eventually(lambda: 'amp_workers{state="active"} 1.0' in get(f"http://127.0.0.1:{exporter}/metrics"))
 
 
 @pytest.mark.slow
@@ -148,23 +148,23 @@ def test_on_a_database_of_its_own(server: SecurePostgres, processes: Processes) 
         assert grant(server, name) == warned
         set_passwords(server, "amp_owner", worker, reader)
         migrate = processes.ampd("migrate", database=server.of("amp_owner", PASSWORD, name))
-        assert migrate.wait(30) == 0, migrate.output
+        assert migrate.wait() == 0, migrate.output
         for _ in range(2):
             assert grant(server, name) == ""
         again = processes.ampd("migrate", database=server.of("amp_owner", PASSWORD, name))
-        assert again.wait(30) == 0, again.output
+        assert again.wait() == 0, again.output
         with psycopg.connect(server.of_superuser(name)) as connection:
             connection.execute("CREATE TABLE others (id int)")
 
         url = server.of(worker, PASSWORD, name)
         first = processes.ampd("worker", "--node-id=w", database=url)
-        first.says("registered as 'w'", 30)
+        first.says("registered as 'w'")
         # One of the role may end a session of the other, and nobody else's.
         first.freeze()
         second = processes.ampd("worker", "--node-id=w", database=url)
-        second.says("registered as 'w'", 30)
+        second.says("registered as 'w'")
         first.signal(signal.SIGCONT)
-        assert first.wait(30) == 3
+        assert first.wait() == 3
         show(server, processes, reader, name)
         assert rights(server, name, worker, reader) == expected(worker, reader, COLUMNS, is_ours=True)
         try_all(server, worker, reader, name)
@@ -180,11 +180,11 @@ def test_on_a_database_of_its_own(server: SecurePostgres, processes: Processes) 
 def test_what_a_superuser_migrated_becomes_the_owners(server: SecurePostgres, processes: Processes) -> None:
     """All of it, so that the owner can migrate the next time."""
     with database(server) as name:
-        assert processes.ampd("migrate", database=server.of_superuser(name)).wait(30) == 0
+        assert processes.ampd("migrate", database=server.of_superuser(name)).wait() == 0
         assert grant(server, name) == ""
         set_passwords(server, "amp_owner")
         again = processes.ampd("migrate", database=server.of("amp_owner", PASSWORD, name))
-        assert again.wait(30) == 0, again.output
+        assert again.wait() == 0, again.output
         with psycopg.connect(server.of_superuser(name)) as connection:
             owned = connection.execute("SELECT tablename, tableowner FROM pg_tables WHERE schemaname = 'public'")
             assert set(owned) == {("workers", "amp_owner"), ("ampd_alembic_version", "amp_owner")}
@@ -205,11 +205,11 @@ def test_on_amps_own_database(server: SecurePostgres, processes: Processes) -> N
         assert rights(server, name, worker, reader, "nobodys") == expected(worker, reader, COLUMNS, is_ours=False)
         url = server.of(worker, PASSWORD, name)
         running = processes.ampd("worker", "--node-id=w", "--join-amp-fleet", database=url)
-        running.says("registered as 'w'", 30)
+        running.says("registered as 'w'")
         try_all(server, worker, reader, name)
         show(server, processes, reader, name)
         migrate = processes.ampd("migrate", database=server.of(worker, PASSWORD, name))
-        assert migrate.wait(30) == 0
+        assert migrate.wait() == 0
         assert "this database is Amp's own" in migrate.output
         with psycopg.connect(server.of_superuser(name)) as connection:
             assert connection.execute("SELECT FROM pg_roles WHERE rolname = 'nobodys'").fetchall() == []
@@ -241,16 +241,16 @@ def test_on_amps_own_database_in_a_schema_of_its_own(server: SecurePostgres, pro
         set_passwords(server, worker, reader)
         joining = ("worker", "--node-id=w", "--join-amp-fleet")
         running = processes.ampd(*joining, database=server.of(worker, PASSWORD, name))
-        running.says("registered as 'w'", 30)
+        running.says("registered as 'w'")
         show(server, processes, reader, name)
         # The superuser's search path lacks it.
         refused = processes.ampd("worker", "--node-id=v", database=superuser)
-        assert refused.wait(30) == 1
+        assert refused.wait() == 1
         assert "Amp's own (schema amp schema has the tables _sqlx_migrations and workers)" in refused.output
         lost = processes.ampd(*joining, database=superuser)
-        lost.says("Amp's workers table is in schema amp schema, which is not on this role's search_path", 30)
+        lost.says("Amp's workers table is in schema amp schema, which is not on this role's search_path")
         migrate = processes.ampd("migrate", database=superuser)
-        assert migrate.wait(30) == 0
+        assert migrate.wait() == 0
         assert "schema amp schema has the tables _sqlx_migrations and workers" in migrate.output
 
 
@@ -273,9 +273,9 @@ def test_a_right_that_is_missing_is_named_with_its_remedy(server: SecurePostgres
             connection.execute("REVOKE ALL ON workers FROM amp_worker")
         url = server.of("amp_worker", PASSWORD, name)
         running = processes.ampd("worker", "--node-id=w", "--join-amp-fleet", database=url)
-        running.says("permission denied for table workers. Run `ampd migrate --print-grants` again", 30)
+        running.says("permission denied for table workers. Run `ampd migrate --print-grants` again")
         assert grant(server, name) == ""
-        running.says("registered as 'w'", 30)
+        running.says("registered as 'w'")
 
 
 def test_no_way_in_without_the_password_or_the_right_certificate(server: SecurePostgres, tmp_path: Path) -> None:
@@ -296,7 +296,7 @@ def test_no_way_in_without_the_password_or_the_right_certificate(server: SecureP
 
 def test_row_level_security_is_mentioned(server: SecurePostgres, processes: Processes) -> None:
     with database(server) as name:
-        assert processes.ampd("migrate", database=server.of_superuser(name)).wait(30) == 0
+        assert processes.ampd("migrate", database=server.of_superuser(name)).wait() == 0
         with psycopg.connect(server.of_superuser(name), autocommit=True) as connection:
             connection.execute("ALTER TABLE workers ENABLE ROW LEVEL SECURITY")
             assert 'ALTER ROLE "amp_worker" BYPASSRLS; ALTER ROLE "amp_reader" BYPASSRLS;' in grant(server, name)

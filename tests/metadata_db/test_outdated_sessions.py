@@ -132,9 +132,9 @@ def test_admin_exporter_and_worker_go_on(database: str, processes: Processes, sq
     worker = processes.ampd("worker", "--node-id=w", database=database)
     for part, port in (("admin", admin), ("exporter", exporter)):
         processes.ampd(part, "--web.listen-address", f"127.0.0.1:{port}", database=database)
-    worker.says("registered as 'w'", 30)
+    worker.says("registered as 'w'")
     for port in (admin, exporter):
-        eventually(partial(get, f"http://127.0.0.1:{port}/-/ready"), 30)
+        eventually(partial(get, f"http://127.0.0.1:{port}/-/ready"))
     addresses = (f"http://127.0.0.1:{admin}/workers/w", f"http://127.0.0.1:{exporter}/metrics")
     for _ in range(12):
         for address in addresses:

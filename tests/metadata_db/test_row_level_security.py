@@ -79,7 +79,7 @@ def test_each_part_reports_it_and_recovers(restricted: str, sql: Sql, processes:
         for part, port in (("admin", admin), ("exporter", exporter))
     ]
     for port in (admin, exporter):
-        eventually(partial(get, f"http://127.0.0.1:{port}/-/healthy"), 30)
+        eventually(partial(get, f"http://127.0.0.1:{port}/-/healthy"))
     for _ in range(2):
         metrics = get(f"http://127.0.0.1:{exporter}/metrics")
         assert "amp_metadata_db_up 0.0" in metrics

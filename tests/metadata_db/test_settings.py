@@ -137,7 +137,7 @@ def test_the_commands_run_whatever_the_environment_sets(database: str, processes
     worker = processes.ampd("worker", "--node-id=w", database=database, env=environment)
     for part, port in (("admin", admin), ("exporter", exporter)):
         processes.ampd(part, "--web.listen-address", f"127.0.0.1:{port}", database=database, env=environment)
-    worker.says("registered as 'w'", 30)
+    worker.says("registered as 'w'")
     for port in (admin, exporter):
         eventually(lambda port=port: get(f"http://127.0.0.1:{port}/-/ready"), 30)  # type: ignore[misc]
     assert '"node_id":"w","state":"active"' in get(f"http://127.0.0.1:{admin}/workers")

@@ -162,8 +162,8 @@ def test_more_connections_than_there_are_files_for_do_not_end_it(clients: Client
     with ExitStack() as stack:
         for _ in range(250):
             stack.enter_context(socket.create_connection(("127.0.0.1", clients.served.port), timeout=30))
-        clients.served.process.says("a connection could not be accepted: Too many open files", 30)
-    eventually(lambda: clients.status("10.0.0.1") == 200, 30)
+        clients.served.process.says("a connection could not be accepted: Too many open files")
+    eventually(lambda: clients.status("10.0.0.1") == 200)
     assert clients.served.process.output.count("could not be accepted") < 60, "it tries again without a pause"
 
 
@@ -176,13 +176,13 @@ def test_a_stranger_with_the_name_stays_out(clients: Clients, tmp_path: Path) ->
 def test_the_list_is_read_again(clients: Clients) -> None:
     assert clients.status("new.example.org") == 0
     write(clients.file, allow("new.example.org"))
-    eventually(lambda: clients.status("new.example.org") == 200, 30)
+    eventually(lambda: clients.status("new.example.org") == 200)
     assert clients.status("prometheus.example.org") == 0
     write(clients.file, CLIENTS)
-    eventually(lambda: clients.status("prometheus.example.org") == 200, 30)
+    eventually(lambda: clients.status("prometheus.example.org") == 200)
     write(clients.file, allow("10.0.0.1"))
-    eventually(lambda: clients.status("prometheus.example.org") == 0, 30)
-    eventually(lambda: clients.status("10.0.0.1") == 200, 30)
+    eventually(lambda: clients.status("prometheus.example.org") == 0)
+    eventually(lambda: clients.status("10.0.0.1") == 200)
 
 
 def test_a_large_answer_arrives_whole(
@@ -214,5 +214,5 @@ def test_who_says_nothing_is_cut_off(clients: Clients, authority: Authority) -> 
         idle = [stack.enter_context(trusting.wrap_socket(each, server_hostname="localhost")) for each in silent[:20]]
         for connection in (*silent[20:], *idle):
             assert connection.recv(1) == b""  # a timeout, if it is not closed
-    eventually(lambda: serving.num_fds() <= files + 4, 30)
+    eventually(lambda: serving.num_fds() <= files + 4)
     assert "Traceback" not in clients.served.process.output

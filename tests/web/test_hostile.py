@@ -90,7 +90,7 @@ def nothing_piles_up(served: Served, mib: int = 32) -> Iterator[None]:
     yield
     assert healthy(served)
     assert served.serving() == process.pid, "it had to be started again"
-    eventually(lambda: process.num_fds() <= files + 8, 30)
+    eventually(lambda: process.num_fds() <= files + 8)
     assert process.num_threads() < 200
     assert process.memory_info().rss - memory < mib * MIB
     assert "Traceback" not in served.process.output
@@ -144,8 +144,8 @@ def test_more_greetings_than_there_are_files_for_do_not_end_it(
     with ExitStack() as stack:
         for _ in range(250):
             stack.enter_context(connect(served))
-        served.process.says("a connection could not be accepted: Too many open files", 30)
-        eventually(lambda: healthy(served), 30)
+        served.process.says("a connection could not be accepted: Too many open files")
+        eventually(lambda: healthy(served))
 
 
 @pytest.mark.parametrize("command", ["admin", "exporter"])

@@ -268,7 +268,7 @@ def test_running_responses_end_before_the_process_does(
         assert response.read() == b"127.0.0.1".ljust(2_000_000)
         assert response.headers["Connection"] == "close"
         # A response that does not end is cut, within the bound, and its thread does not delay the end.
-        assert served.process.wait(15) == 0
+        assert served.process.wait(30) == 0
         with pytest.raises((OSError, HTTPException)):
             endless.getresponse()
 
@@ -337,4 +337,4 @@ def test_prometheus_scrapes_over_tls_with_a_password(
         f"--web.listen-address=127.0.0.1:{port}",
     )
     query = f"http://127.0.0.1:{port}/api/v1/query?query=amp_metadata_db_up"
-    eventually(lambda: '"1"]' in get(query), 30)
+    eventually(lambda: '"1"]' in get(query))

@@ -88,11 +88,11 @@ def test_two_workers_of_either_kind_never_share_a_node_id(empty_database: str, p
             amps.beat()
             return refused.popen.poll() is not None
 
-        eventually(beat_until_refused, 30)
+        eventually(beat_until_refused)
         assert refused.wait() == 1
         assert "node id 'w' is held by another worker process" in refused.output
     worker = processes.ampd(*ours, database=empty_database)
-    worker.says("registered as 'w'", 30)
+    worker.says("registered as 'w'")
     with amp.AmpsWorker(empty_database, age, "w") as amps:
         assert not amps.lock()
         assert worker.stop() == 0

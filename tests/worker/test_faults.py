@@ -150,7 +150,7 @@ def test_a_network_that_swallows_what_comes_before_the_first_beat(
     worker.says("the metadata DB did not answer within 3.0 s")
     relay.open.set()
     # What was swallowed arrives after all, and may be a registration that nobody beats for.
-    worker.says("registered as 'w'", 30)
+    worker.says("registered as 'w'")
 
 
 def test_a_stop_does_not_wait_until_many_addresses_were_tried(processes: Processes) -> None:

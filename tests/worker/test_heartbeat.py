@@ -121,7 +121,7 @@ def test_a_node_id_whose_worker_is_gone_is_taken(
     """After watching it, whatever its age: the database's clock may have been set."""
     insert_worker("w", age)
     worker = start("w")
-    worker.says("registered", 30)
+    worker.says("registered")
     assert "taking it over after 5 s without a heartbeat" in worker.output
 
 

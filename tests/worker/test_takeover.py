@@ -165,7 +165,7 @@ def test_a_session_that_does_not_end_is_told_and_waited_for(processes: Processes
     freeze(session)
     try:
         second = processes.ampd("worker", "--node-id=w", database=database)
-        second.says(f"session {session}, which holds node id 'w', does not end", 30)
+        second.says(f"session {session}, which holds node id 'w', does not end")
     finally:
         os.kill(session, signal.SIGCONT)
     second.says("registered as 'w'")
@@ -235,7 +235,7 @@ class Rivals:
         self.started[0][0].says("registered")
         self.started[0][0].freeze()
         self.start()
-        self.started[1][0].says("registered", 30)
+        self.started[1][0].says("registered")
         self.started[0][0].signal(signal.SIGCONT)
         ends = time.monotonic() + seconds
         while time.monotonic() < ends:

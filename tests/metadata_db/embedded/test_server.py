@@ -118,9 +118,9 @@ def test_a_recovery_of_more_than_ten_seconds_is_waited_for(make_server: Callable
     said: list[str] = []
 
     def hold_back() -> None:
-        startup = eventually(lambda: suspended(recovering, "startup"), 30)
+        startup = eventually(lambda: suspended(recovering, "startup"))
         time.sleep(11)
-        eventually(lambda: any(waited(line) >= 10 for line in said), 30)
+        eventually(lambda: any(waited(line) >= 10 for line in said))
         startup.resume()
 
     holding = threading.Thread(target=hold_back)
@@ -149,7 +149,7 @@ def test_a_server_whose_parent_was_killed_ends(make_server: Callable[[], Embedde
         pid = int(parent.stdout.readline())
         assert psutil.pid_exists(pid)
         parent.kill()
-    eventually(lambda: not psutil.pid_exists(pid), 30)
+    eventually(lambda: not psutil.pid_exists(pid))
 
 
 def test_an_orphan_is_ended_and_its_data_used(make_server: Callable[[], EmbeddedPostgres]) -> None:
