@@ -35,7 +35,7 @@ def own_postgres(directory: Path) -> Iterator[EmbeddedPostgres]:
     try:
         with psycopg.connect(server.url, autocommit=True) as connection:
             # No test needs the data after a crash of the machine.
-            for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+            for setting in ("fsync", "full_page_writes"):
                 connection.execute(f"ALTER SYSTEM SET {setting} = off".encode())
             connection.execute("SELECT pg_reload_conf()")
         upgrade(MetadataDbUrl.parse(server.url))

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.processes import BIN, ROOT, clean_environment, eventually, free_port, get
+from tests.processes import BIN, PATIENCE_SECONDS, ROOT, clean_environment, eventually, free_port, get
 
 PIPE_BYTES = 4096
 
@@ -92,7 +92,7 @@ def test_a_worker_sends_heartbeats_and_records_its_stop(
 
         eventually(heartbeats)
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait() == (128 + signal.SIGTERM if program else 0)
+        assert worker.wait(PATIENCE_SECONDS) == (128 + signal.SIGTERM if program else 0)
     assert sql("SELECT info ? 'stopped_at' FROM workers WHERE node_id = 'w'") == [(True,)]
 
 
@@ -103,7 +103,7 @@ def test_a_server_answers_and_stops(command: str, database: str) -> None:
     with full_pipe() as stderr, started(arguments, stderr, {"AMP_METADATA_DB_URL": database}) as server:
         eventually(lambda: get(f"http://127.0.0.1:{port}/-/ready"))
         server.send_signal(signal.SIGTERM)
-        assert server.wait() == 0
+        assert server.wait(PATIENCE_SECONDS) == 0
 
 
 def test_solo_stops(open_directory: Path) -> None:
@@ -113,20 +113,20 @@ def test_solo_stops(open_directory: Path) -> None:
     with full_pipe() as stderr, started(arguments, stderr, {}) as solo:
         eventually(lambda: 'amp_workers{state="active"} 1.0' in get(f"http://{addresses[1]}/metrics"), 60)
         solo.send_signal(signal.SIGTERM)
-        assert solo.wait() == 0
+        assert solo.wait(PATIENCE_SECONDS) == 0
 
 
 @pytest.mark.parametrize("arguments", [["bogus"], ["worker"], ["migrate"]])
 def test_an_error_message_without_a_reader_does_not_block_the_exit(arguments: list[str]) -> None:
     with full_pipe() as stderr, started([str(BIN / "ampd"), *arguments], stderr, {}) as command:
-        assert command.wait() == 2
+        assert command.wait(PATIENCE_SECONDS) == 2
 
 
 def test_standard_error_may_be_closed(database: str, sql: Callable[..., list[Any]]) -> None:
     """Its number must not become the one of the session with the metadata DB."""
     command = ["sh", "-c", "exec ampd worker --node-id=w -- sleep 2 2>&- <&-"]
     with started(command, subprocess.DEVNULL, {"AMP_METADATA_DB_URL": database, "AMP_LOG": "debug"}) as worker:
-        assert worker.wait() == 0
+        assert worker.wait(PATIENCE_SECONDS) == 0
     assert sql("SELECT info ? 'stopped_at' FROM workers WHERE node_id = 'w'") == [(True,)]
 
 
