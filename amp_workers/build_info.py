@@ -80,7 +80,7 @@ def _stamp() -> dict[str, str]:
 
 
 def _checkout(root: Path) -> dict[str, str]:
-    # Only our own checkout counts: an installation may well lie inside somebody else's git tree.
+    # Only this project's checkout counts: an installation may be inside another git tree.
     if not (root / ".git").exists():
         return {}
     info = from_git(root)

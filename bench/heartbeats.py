@@ -79,7 +79,7 @@ CEILINGS = (
 def ceilings(rows: int, rounds: int, seconds: int) -> None:
     """Print how many heartbeats a second PostgreSQL takes of each kind."""
     print(f"\n(a) {rows:,} rows, pgbench with 8 clients, medians of {rounds} rounds of {seconds} s\n")
-    print("| heartbeat | beats/s | ÷ naive | HOT, % | WAL a beat, bytes |")
+    print("| heartbeat | heartbeats/s | ÷ naive | HOT, % | WAL per heartbeat, bytes |")
     print("| --- | ---: | ---: | ---: | ---: |")
     found: dict[str, list[tuple[float, float, float]]] = {each.name: [] for each in CEILINGS}
     with postgres() as (server, programs), connect(server) as connection:
@@ -257,7 +257,8 @@ def fleets(sizes: list[int], seconds: float) -> None:
     """Print how fleets of these sizes do, each way until one does not hold."""
     print(f"\n(b) simulated fleets, {seconds:.0f} s each; age of a heartbeat in seconds, CPU in cores\n")
     print(
-        "| way | workers | age, median | p99 | worst | ever stale | beats/s | CPU of workers | PgBouncer | PostgreSQL |"
+        "| connections | workers | age, s: median | p99 | worst | ever stale | heartbeats/s | CPU of workers "
+        "| PgBouncer | PostgreSQL |"
     )
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for pooled in (False, True):

@@ -21,11 +21,11 @@ class Worker:
 
     Entering returns once the worker has registered, however long the metadata DB is unavailable; `timeout` limits that,
     in seconds. Leaving records the stop; a stop that could not be recorded is logged as an error, and raises nothing.
-    The stop is on purpose if no exception leaves the block, or `KeyboardInterrupt`, or `SystemExit` with 0 or None;
-    any other exception is recorded as a failure, by its type alone, and `SystemExit` by its exit code.
-    `watchdog` is a promise to call `progress` at least every so many seconds: a worker that breaks it is `stuck`. It is
-    given on entering, and a promise of less than 5 s is broken by a heartbeat that is late. No signal handler is
-    installed. A `Worker` is entered once.
+    The stop is on purpose if no exception leaves the block, or `KeyboardInterrupt`, or `SystemExit` with 0 or None.
+    Any other exception is recorded as a failure: by its type, never its message; `SystemExit` by its exit code.
+    `watchdog` is a promise to call `progress` at least that often, in seconds: a worker that breaks it is `stuck`. The
+    promise begins on entering. One late heartbeat breaks a promise of less than 5 s. No signal handler is installed. A
+    `Worker` can be entered once.
 
     C code that holds the GIL delays the heartbeats: docs/performance.md has figures. A worker that runs its program in
     another process, as `ampd worker` does, has no such limit.
@@ -70,7 +70,7 @@ class Worker:
 
     @property
     def fenced(self) -> bool:
-        """Whether another process has the node id by now: the program is to stop what it does under it."""
+        """Whether another process has taken over the node id: the program should stop its work."""
         return isinstance(self._heartbeat.failure, FencedOut)
 
     def progress(self, text: str | None = None) -> None:
@@ -112,6 +112,6 @@ class Worker:
     def _end(self) -> None:
         failure = self._heartbeat.failure
         if failure is not None and self._settled.is_set():
-            # Leaving the block raises it, which may be hours away.
-            _log.error("'%s' beats no longer: %s", self._node_id, failure, extra={"node_id": self._node_id})
+            # Leaving the block raises it, possibly hours later.
+            _log.error("'%s' no longer sends heartbeats: %s", self._node_id, failure, extra={"node_id": self._node_id})
         self._settled.set()

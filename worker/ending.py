@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from amp_workers.metadata_db import ON_PURPOSE, Ending
 
 NOT_FOUND, CANNOT_RUN = 127, 126
-"""The exit codes of a shell for a program that is not there, and for one that cannot be run."""
+"""The exit codes of a shell for a program that was not found, and for one that cannot be run."""
 
 _ENDS_THE_PROGRAM = signal.SIGTERM
 _MAY_END_THE_PROGRAM = frozenset({signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
@@ -20,13 +20,13 @@ _RACE_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class ProgramEnd:
-    """How a program ended, whoever asked for it."""
+    """How a program ended, on purpose or not."""
 
     exit_code: int
     """As shells have it: 128 + N for signal N."""
 
     failure: str | None
-    """Its short text, unless the end was asked for; None for an exit code of 0."""
+    """The text of the failure, unless the end was on purpose; None for an exit code of 0."""
 
     signal: int | None
     """The signal that ended the program."""
@@ -54,7 +54,7 @@ class StopRequests:
         self._requests: deque[tuple[int, float]] = deque(maxlen=1000)
 
     def add(self, number: int, moment: float) -> None:
-        """Remember a signal that was passed on, if the program is not to ignore it, as `nohup` has it."""
+        """Remember a signal that was passed on, unless the program was started with it ignored, as by `nohup`."""
         may_end = number == _ENDS_THE_PROGRAM or number in _MAY_END_THE_PROGRAM
         if may_end and signal.getsignal(number) is not signal.SIG_IGN:
             self._requests.append((number, moment))
@@ -69,7 +69,7 @@ class StopRequests:
     def judge(self, end: ProgramEnd) -> Ending:
         """Return whether an end was on purpose: an exit code of 0, or what one of the signals asked for."""
         if end.moment >= self._watchdog_at:
-            # Not 0, even where the program handles SIGABRT: what runs the worker is to start it again.
+            # Not 0, even where the program handles SIGABRT: a supervisor must restart the worker.
             return Ending(end.exit_code or 128 + signal.SIGABRT, "watchdog")
         is_on_purpose = any(self._explains(number, moment, end) for number, moment in self._requests)
         return Ending(end.exit_code, None if is_on_purpose else end.failure)
@@ -84,14 +84,14 @@ class StopRequests:
 
 
 def ending_of_block(error: BaseException | None) -> Ending:
-    """Return how a `with` block ended that an exception left, or none."""
+    """Return how a `with` block ended, from the exception that left it or None."""
     if error is None or isinstance(error, KeyboardInterrupt):
         return ON_PURPOSE
     if isinstance(error, SystemExit):
         # The exit code as the operating system has it: Python exits with 1 for a text, and with the last eight bits.
         code = 0 if error.code is None else error.code if isinstance(error.code, int) else 1
         return Ending(code & 0xFF, None if code & 0xFF == 0 else f"exit code {code & 0xFF}")
-    # The type alone: a message can hold secrets.
+    # Only the type: a message can contain secrets.
     return Ending(failure=f"raised {type(error).__name__}")
 
 

@@ -1,4 +1,4 @@
-"""The heartbeat of one worker: registered under a lock, renewed every second, through whatever the database does."""
+"""The heartbeat of one worker: registers under a lock, sends a heartbeat every second, and survives outages."""
 
 import logging
 import math
@@ -34,13 +34,13 @@ from amp_workers.worker.takeover import BEAT_TIMEOUT_SECONDS, NodeIdClaim
 INTERVAL_SECONDS = 1.0
 
 STOP_SECONDS = 4.0
-"""How long a stop may take to be recorded."""
+"""How long recording a stop may take."""
 
 _STOP_MARGIN_SECONDS = 0.5
 """Before the end of STOP_SECONDS, in which no further attempt begins."""
 
 BACKOFF_SECONDS = (0.2, 0.9)
-"""The first wait and the longest one before another try to connect, each cut by a random part."""
+"""The shortest and the longest backoff before another connection attempt; jitter shortens each."""
 
 _POOLED = (
     "'%s' sends heartbeats through a connection pooler, which may give each transaction another session: the lock on "
@@ -58,7 +58,7 @@ class AmpDatabaseRefused(AmpError):
 class Heartbeat:
     """Keeps one worker's row alive, from a thread of its own. It is started once.
 
-    It waits for a database that is unavailable, for ever if necessary.
+    While the database is unavailable, it retries without limit.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Heartbeat:
         stopping: Callable[[], None] = lambda: None,
     ) -> None:
         """join_amp_fleet: register even in a database that is Amp's own.
-        progress: what the worker reports of its work, which travels with the heartbeats; None where it reports nothing.
+        progress: what the worker reports about its work, written with the heartbeats; None where it reports nothing.
         turned: called from the thread after each heartbeat, and with the error after each attempt that failed.
         stopping: called when a stop is about to be recorded, or when the heartbeat has failed.
         """
@@ -110,7 +110,7 @@ class Heartbeat:
         self._thread.start()
 
     def stop(self) -> None:
-        """Have the thread stop, and wait for nothing. It may be called before `start` returns."""
+        """Make the thread stop, without waiting for it. Safe to call before `start` returns."""
         self._stop_ends = time.monotonic() + STOP_SECONDS - _STOP_MARGIN_SECONDS
         self._stop.set()
 
@@ -133,7 +133,7 @@ class Heartbeat:
             _log.error("'%s' failed: %s", self._node_id, ending.failure, extra=fields)
         if self._thread.is_alive():
             self._stopping()
-        # No other way leaves a resolver that hangs.
+        # A name resolution that hangs cannot be interrupted in another way.
         self._thread.join(STOP_SECONDS)
         if self.failure is not None:
             raise self.failure
@@ -150,7 +150,7 @@ class Heartbeat:
         signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
         try:
             self._is_recorded = self._beat_until_stopped(registered)
-        except BaseException as failure:  # noqa: BLE001 - raised by `finish`, in a thread where somebody catches it
+        except BaseException as failure:  # noqa: BLE001 - `finish` raises it, in the caller's thread
             self.failure = failure
             self._stopping()
         finally:
@@ -212,7 +212,7 @@ class Heartbeat:
         while not self._stop.wait(max(0.0, due - time.monotonic())):
             if not self._claim.beat(connection) and not self._claim.take(connection, self._stop):
                 return
-            _log.debug("'%s' beats", self._node_id)
+            _log.debug("'%s' sent a heartbeat", self._node_id)
             self._turned(None)
             due = next_due(due, time.monotonic())
 
@@ -225,7 +225,7 @@ class Heartbeat:
         return False
 
     def _record_late_stop(self) -> bool:
-        """Record a stop that arrived in an outage: as often as there is time. The fencing token needs no lock."""
+        """Record a stop during an outage: retry until time is up. The fencing token needs no lock."""
         if self._claim.registered_at is None:
             return True
         backoff = Backoff(*BACKOFF_SECONDS)
@@ -247,34 +247,39 @@ class Heartbeat:
             return
         self._unrecorded_logged = True
         fields = {"node_id": self._node_id, "reason": reason}
-        _log.error("'%s' stops, which could not be recorded: %s", self._node_id, reason, extra=fields)
+        _log.error("the stop of '%s' could not be recorded: %s", self._node_id, reason, extra=fields)
 
     def _log_trouble(self, error: MetadataDbError) -> None:
-        """Log each kind of trouble once in an outage, not once for each attempt."""
+        """Log each reason once in an outage, not once for each attempt."""
         if self._silent_since is None:
             self._silent_since = time.monotonic()
         if error.reason not in self._troubles:
             self._troubles.add(error.reason)
             fields = {"node_id": self._node_id, "reason": error.reason}
-            _log.warning("'%s' cannot beat and keeps trying: %s", self._node_id, error, extra=fields)
+            _log.warning("'%s' cannot send heartbeats, and retries: %s", self._node_id, error, extra=fields)
 
     def _log_recovery(self) -> None:
         if self._silent_since is not None:
             silent = time.monotonic() - self._silent_since
-            # At the level of the trouble: a log of warnings shows the end of each outage as well.
-            _log.warning("'%s' beats after %.1f s without", self._node_id, silent, extra={"node_id": self._node_id})
+            # A warning, as the outage was: a log of warnings shows the end of each outage as well.
+            _log.warning(
+                "'%s' sends heartbeats again, after %.1f s without",
+                self._node_id,
+                silent,
+                extra={"node_id": self._node_id},
+            )
         self._silent_since = None
         self._troubles.clear()
         self._turned(None)
 
 
 def next_due(due: float, now: float) -> float:
-    """Return when to beat next: on the schedule that `due` is on, after `now`, with no beat made up for."""
+    """Return the time of the next heartbeat: after `now`, on the schedule of `due`. Missed ones are skipped."""
     return due + INTERVAL_SECONDS * (math.floor((now - due) / INTERVAL_SECONDS) + 1)
 
 
 class Backoff:
-    """Waits that double, and differ from one process to the next: a fleet must not come back in one instant."""
+    """Exponential backoff with jitter: a fleet must not reconnect in one instant."""
 
     def __init__(self, first: float, longest: float) -> None:
         self._first, self._longest = first, longest

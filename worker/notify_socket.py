@@ -34,7 +34,7 @@ _MOST_DESCRIPTORS = 253
 _ANCILLARY_BYTES = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(_MOST_DESCRIPTORS * 4)
 
 _BATCH, _PAUSE_SECONDS = 100, 0.1
-"""So many datagrams are read at once; then comes a pause. A sender that floods the socket waits, or loses datagrams."""
+"""How many datagrams are read before a pause. A sender that floods the socket blocks, or loses datagrams."""
 
 _LOOK_SECONDS = 0.2
 
@@ -59,7 +59,7 @@ class NotifySocket:
         self._ignored: dict[str, int] = {}
 
     def listen(self, on_stuck: Callable[[], None] | None) -> None:
-        """Receive reports from now on. on_stuck: called once, from the thread, when the promise is broken."""
+        """Start to receive reports. on_stuck: called once, from the thread, when the promise is broken."""
         self._thread = threading.Thread(target=self._run, args=(on_stuck,), name="notifications", daemon=True)
         self._thread.start()
 
@@ -157,7 +157,7 @@ class NotifySocket:
 def _parents(environ: Mapping[str, str]) -> list[Path]:
     """Return where the socket may be: systemd's RUNTIME_DIRECTORY, which can be several, and TMPDIR."""
     runtime = [each for each in environ.get("RUNTIME_DIRECTORY", "").split(":") if each]
-    return [Path(each).absolute() for each in (*runtime, environ.get("TMPDIR") or "/tmp")]  # noqa: S108 - what is made there has a random name, and is the owner's alone
+    return [Path(each).absolute() for each in (*runtime, environ.get("TMPDIR") or "/tmp")]  # noqa: S108 - the directory made there has a random name, and only its owner can enter it
 
 
 def _bind_below(parent: Path, bound: socket.socket) -> Path:
@@ -180,7 +180,7 @@ def _bind_below(parent: Path, bound: socket.socket) -> Path:
 
 
 def _remove_leftovers(parent: Path) -> None:
-    """Remove the sockets of workers that were killed: nobody receives there."""
+    """Remove the sockets of workers that were killed."""
     with os.scandir(parent) as entries:
         found = [Path(entry.path) for entry in entries if entry.name.startswith(_PREFIX)]
     for directory in found:

@@ -1,4 +1,4 @@
-"""The processes below this one, those included whose own parents are gone."""
+"""The descendants of this process, including orphans, which it adopts as their subreaper."""
 
 import ctypes
 import os
@@ -12,17 +12,17 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def adopt_orphans() -> None:
-    """Have every process below this one become its child when its own parent ends: none can hide from it."""
+    """Become the subreaper: a descendant whose parent ends becomes a child of this process."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def signal_with_parent(number: int) -> None:
-    """Have the kernel send this process a signal when its parent's thread that started it ends."""
+    """Make the kernel send this process a signal when the parent's thread that started it ends."""
     _prctl(_PR_SET_PDEATHSIG, number)
 
 
 def signal_all(number: int) -> list[str]:
-    """Send a signal to every process below this one; return the names of those that it went to."""
+    """Send a signal to every descendant; return the names of those that received it."""
     signalled = []
     for process in psutil.Process().children(recursive=True):
         try:

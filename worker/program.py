@@ -1,4 +1,4 @@
-"""The extraction program that a worker runs: started once the worker has registered, and never seen to outlive it."""
+"""The extraction program that a worker runs. It starts after the worker has registered, and does not outlive it."""
 
 import json
 import logging
@@ -36,8 +36,8 @@ class Program:
     changes the signal mask.
 
     command: the program and its arguments. environment: all of the program's, but for what the socket adds.
-    stop_timeout: the seconds that it has to end after SIGTERM. progress: takes its reports. ends_stuck: whether a
-    program that breaks its promise to report is ended.
+    stop_timeout: seconds from SIGTERM to SIGKILL. progress: receives its reports. ends_stuck: whether to end a program
+    that breaks its promise to report.
     """
 
     def __init__(
@@ -49,10 +49,10 @@ class Program:
         *,
         ends_stuck: bool = False,
     ) -> None:
-        # Ignored, as a parent may have left it, it would have the kernel throw exit codes away.
+        # If a parent left it ignored, the kernel would discard exit codes.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         program_mask = signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
-        # The guard may be killed, too: what it guarded comes to this process then.
+        # The guard can be killed, too: its descendants then become children of this process.
         adopt_orphans()
         self._command, self._ends_stuck = command, ends_stuck
         self._progress = progress
@@ -71,10 +71,10 @@ class Program:
             os.close(self._orders)
             os.close(self._report)
             self._socket.forget()
-            # Neither name nor arguments of the worker or the program: whoever kills those by what `ps` shows is to
-            # leave the one that cleans up after them.
+            # Without the name and arguments of worker and program, so that `pkill -f` with those does not kill
+            # the guard, which cleans up after them.
             setproctitle(f"amp-guard of pid {worker}")
-            _be(Guard(command, environment, stop_timeout, worker, orders, program_mask), report)
+            _run_guard(Guard(command, environment, stop_timeout, worker, orders, program_mask), report)
         os.close(orders)
         os.close(report)
 
@@ -102,14 +102,14 @@ class Program:
 
     def _end_stuck(self) -> None:
         if self._requests.add_watchdog(time.monotonic()):
-            _log.error("'%s' is stuck, and is ended", self._command[0], extra={"reason": "watchdog"})
+            _log.error("'%s' is stuck: ending it", self._command[0], extra={"reason": "watchdog"})
             self._order(END_STUCK)
 
     def _stop(self) -> None:
         self._order(END)
 
     def _order(self, order: int) -> None:
-        """Tell the guard, from any thread, and have it listen. One that is gone is told nothing."""
+        """Send an order to the guard, from any thread, and wake it up. Do nothing if the guard has ended."""
         with suppress(BrokenPipeError):
             os.write(self._orders, bytes([order]))
         with self._lock:
@@ -123,7 +123,7 @@ class Program:
             is_from_terminal = received.si_code == _SI_KERNEL and number in _OF_TERMINALS
             if number == signal.SIGCHLD:
                 self._reap()
-            elif received.si_pid != os.getpid():  # as SIGPIPE is, of an order to a guard that is gone
+            elif received.si_pid != os.getpid():  # as SIGPIPE is, from an order to a guard that has ended
                 self._requests.add(number, time.monotonic())
                 self._order(number | (FROM_TERMINAL if is_from_terminal else 0))
             if number == signal.SIGTSTP and is_from_terminal:
@@ -137,7 +137,7 @@ class Program:
                 self._end = self._reported() or ProgramEnd.of_status(ended[self._guard], time.monotonic())
         if self._end is None or not any_left:
             return
-        _log.error("the guard of the program was killed: the program is, too")
+        _log.error("the guard of the program was killed, so the program is killed, too")
         patience_ends = time.monotonic() + KILL_PATIENCE_SECONDS
         while any_left and time.monotonic() < patience_ends:
             signal_all(signal.SIGKILL)
@@ -150,8 +150,8 @@ class Program:
         return ProgramEnd(**json.loads(written)) if written else None
 
 
-def _be(guard: Guard, report: int) -> NoReturn:
-    """Be nothing but the guard from here on; write the program's end to a pipe."""
+def _run_guard(guard: Guard, report: int) -> NoReturn:
+    """Become the guard; write the program's end to a pipe. This does not return."""
     code = 1
     try:
         try:
@@ -160,7 +160,7 @@ def _be(guard: Guard, report: int) -> NoReturn:
             code = end.exit_code
         except BaseException:  # noqa: BLE001 - of this process, nothing above may run
             _log.exception("the guard of the program failed")
-        logging.shutdown()  # as Python's own end does, which writes what is still queued
+        logging.shutdown()  # as Python's own exit does, which flushes the queued log lines
     finally:
         os._exit(code)
 

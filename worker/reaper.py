@@ -1,11 +1,11 @@
-"""The process between a worker and its program: it starts the program, passes signals on, and lets none outlive it.
+"""The process between a worker and its program. It starts the program, passes signals on, and ends all descendants.
 
-It is a process of its own so that the program cannot outlive a worker that is killed: a kernel that ends with a
-parent knows of its children alone, and the program may be the grandchild of a shell. It is forked before there is
-a second thread, needs nothing of the worker but its orders, and reports how the program ended.
+It is a separate process, so that the program cannot outlive a worker that is killed: the kernel's parent-death signal
+reaches only children, and the program may be the grandchild of a shell. It is forked before there is a second thread,
+needs only orders from the worker, and reports how the program ended.
 
-Orders come through a pipe, one byte each, and SIGCHLD after each of them. A signal alone could not bring them: one that
-is pending from somebody else, who signals the whole process group, takes in the worker's, and hides who sent it.
+Orders come through a pipe, one byte each, and SIGCHLD after each of them. A signal alone could not carry them: it
+merges with a pending signal of another sender, such as one to the whole process group, and the sender is lost.
 """
 
 import logging
@@ -20,10 +20,10 @@ from amp_workers.worker.ending import CANNOT_RUN, NOT_FOUND, ProgramEnd
 from amp_workers.worker.process_tree import adopt_orphans, reap, signal_all, signal_with_parent
 
 START = 0
-"""The order to start the program, given once the worker has registered. That to pass a signal on is its number."""
+"""The order to start the program, sent when the worker has registered. The order to pass a signal on is its number."""
 
 END = 0x7F
-"""The order to end, running or not: the worker beats no longer. No signal has this number, and none can be ignored."""
+"""The order to end the program, sent when the worker no longer sends heartbeats. No signal has this number."""
 
 END_STUCK = signal.SIGABRT
 """The order to end a program that is stuck, as systemd's watchdog does. SIGABRT is never passed on."""
@@ -39,7 +39,7 @@ _OF_A_FAULT = (
 _KEPT = (*_OF_A_FAULT, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCHLD, signal.SIGKILL, signal.SIGSTOP)
 
 PASSED_ON = frozenset(signal.valid_signals()) - frozenset(_KEPT)
-"""The signals that the program gets when the worker is sent them: all but those that are about the worker itself."""
+"""The signals that the worker passes on to the program: all but those that concern the worker itself."""
 
 HEARD = PASSED_ON | {signal.SIGCHLD}
 """The signals that the worker waits for, and the guard for SIGCHLD. They are blocked in both, so that none is lost."""
@@ -48,12 +48,12 @@ _END_A_WAIT = (
     *(signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGPWR),
     *(signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGXCPU),
 )
-"""The signals after which no program is started. All others are for one that runs, and would tell it of something."""
+"""The signals after which no program is started. All others are notifications for a program that runs."""
 
 _LONGEST_WAIT_SECONDS = 3600.0
 _KILL_AGAIN_SECONDS = 0.1
 KILL_PATIENCE_SECONDS = 5.0
-"""How long a process may take to die of SIGKILL. One that hangs in the kernel is left to it then."""
+"""How long a process may take to die of SIGKILL. After that, a process that hangs in the kernel is left behind."""
 
 _log = logging.getLogger("amp_workers.worker")
 
@@ -143,7 +143,7 @@ class Guard:
 
     def _start(self) -> ProgramEnd | None:
         try:
-            # Kept, and asked nothing: it would reap the program, when collected as well, before `reap` sees its end.
+            # Kept, but never polled: it would reap the program before `reap` sees its end, even when garbage-collected.
             self._program = subprocess.Popen(
                 self._command,
                 env=self._environment,
@@ -155,7 +155,7 @@ class Guard:
             is_missing = isinstance(error, FileNotFoundError)
             code, failure = (NOT_FOUND, "not found") if is_missing else (CANNOT_RUN, "cannot be run")
             return ProgramEnd(code, failure, None, time.monotonic())
-        _log.info("runs '%s', pid %d", self._command[0], self._program.pid, extra={"pid": self._program.pid})
+        _log.info("started '%s', pid %d", self._command[0], self._program.pid, extra={"pid": self._program.pid})
         return None
 
     def _become_program(self) -> None:
@@ -176,17 +176,17 @@ class Guard:
             signal_all(signal.SIGCONT)
             self._kill_within_stop_timeout()
             return
-        # Not reaped before `_look_after_processes`, so that its pid is nobody else's.
+        # Not reaped before `_look_after_processes`, so its pid cannot be another process's.
         pid, number = self._program.pid, signal.SIGTERM if order == END else order & ~FROM_TERMINAL
         if order & FROM_TERMINAL and os.getpgid(pid) == os.getpgrp():
             return  # the program has it
         os.kill(pid, number)
         if number == signal.SIGTERM:
-            os.kill(pid, signal.SIGCONT)  # one that is suspended must hear of it, too
+            os.kill(pid, signal.SIGCONT)  # a suspended process must receive it, too
             self._kill_within_stop_timeout()
 
     def _look_after_processes(self) -> ProgramEnd | None:
-        """Reap, end and kill; return the program's end when nothing is left to be done."""
+        """Reap, end and kill descendants; return the program's end when none is left."""
         assert self._program is not None
         ended, any_left = reap()
         if self._program.pid in ended:
@@ -208,13 +208,13 @@ class Guard:
         killed = signal_all(signal.SIGKILL)
         if killed and not self._told_of_killing:
             self._told_of_killing = True
-            _log.warning("killed, since they did not end in time: %s", ", ".join(killed))
+            _log.warning("killed processes that did not end in time: %s", ", ".join(killed))
 
     def _end_the_rest(self) -> None:
         rest = signal_all(signal.SIGTERM)
         signal_all(signal.SIGCONT)
         if rest:
-            _log.warning("'%s' left processes behind, which are ended: %s", self._command[0], ", ".join(rest))
+            _log.warning("'%s' left processes behind; ending them: %s", self._command[0], ", ".join(rest))
         self._kill_within_stop_timeout()
 
     def _kill_within_stop_timeout(self) -> None:

@@ -36,21 +36,21 @@ from amp_workers.worker.progress import ProgressReports
 
 BEAT_TIMEOUT_SECONDS = 3.0
 """After which a statement is given up and the connection with it: there is still time for a new connection before the
-worker counts as stale. Sooner would be worse: on a busy server a new connection costs far more than the beat."""
+worker counts as stale. Sooner would be worse: on a busy server a new connection costs far more than the heartbeat."""
 
 SILENT_SECONDS = 5.0
-"""A worker that is watched for so long without a heartbeat gives way to another process that wants its node id."""
+"""A worker that sends no heartbeat for this long, while watched, gives way to another process with its node id."""
 
 _LOOK_SECONDS = 0.1
 
 LONGEST_LOOK_SECONDS = 1.0
-"""What one look counts for at most. While this process is frozen, it does not watch, and what it watches may be frozen
-as well: `docker compose pause` stops both."""
+"""The longest time that one observation counts for. While this process is frozen, it does not watch, and the watched
+process may be frozen as well: `docker compose pause` stops both."""
 
 _ENDING_SECONDS = 3.0
 
 _REPEAT_SECONDS = 60.0
-"""At least so long between two warnings that another process replaces the registration again and again."""
+"""The shortest time between two warnings that another process keeps replacing the registration."""
 
 _log = logging.getLogger("amp_workers.worker")
 
@@ -146,7 +146,7 @@ class Watch:
         self._watched = 0.0
 
     def see(self, found: Registration | None, now: float) -> Life:
-        """Return what the row shows at a moment of the monotonic clock. The first look shows nothing yet."""
+        """Return what the row shows at a time of the monotonic clock. The first observation shows nothing yet."""
         before, looked_at = self._before, self._looked_at
         self._before, self._looked_at = found, now
         if looked_at is None:
@@ -267,7 +267,7 @@ class NodeIdClaim:
     def _lock(self, holder: LockHolder | None, pooled: bool) -> Lock:
         if holder is None:
             return Lock.FREE
-        if holder.is_this_session and not pooled:  # a pooler's session is anybody's
+        if holder.is_this_session and not pooled:  # a pooler's session belongs to no client
             return Lock.OURS
         return Lock.OUR_OLD_SESSIONS if holder.session_id in self._sessions else Lock.ANOTHERS
 
@@ -322,7 +322,7 @@ class NodeIdClaim:
         if not self._waited:
             self._waited = True
             _log.info(
-                "node id '%s' is another worker's since %s: taking it over after %.0f s without a heartbeat",
+                "node id '%s' belongs to another process since %s: taking over if no heartbeat arrives within %.0f s",
                 self._node_id,
                 _iso(found.registered_at),
                 SILENT_SECONDS,

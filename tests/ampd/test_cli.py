@@ -148,7 +148,7 @@ def test_an_unknown_level_is_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_known_level_is_used(processes: Processes, database: str, sql: Callable[..., list[Any]]) -> None:
     quiet = processes.ampd("worker", "--node-id=quiet", database=database, env={"AMP_LOG": "error"})
     loud = processes.ampd("worker", "--node-id=loud", database=database, env={"AMP_LOG": "debug"})
-    loud.says("'loud' beats", times=2)
+    loud.says("'loud' sent a heartbeat", times=2)
     eventually(lambda: sql("SELECT node_id FROM workers WHERE node_id = 'quiet'"))  # it says nothing of it
     assert (quiet.stop(), quiet.output) == (0, "")
 

@@ -221,7 +221,7 @@ def test_a_manager_that_hangs_blocks_no_heartbeat(processes: Processes, database
             peer.sendto(b"x", full.environment["NOTIFY_SOCKET"])
     env = {**full.environment, "AMP_LOG": "debug"}
     worker = processes.ampd("worker", "--node-id=w", database=database, env=env)
-    worker.says("'w' beats", times=2)
+    worker.says("'w' sent a heartbeat", times=2)
     full.forget()
     full.hears("READY=1")
     assert worker.stop() == 0

@@ -9,6 +9,7 @@ A comment in the line above a block says how it is run, if not by the rule for i
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import dedent
 
 from tests.processes import ROOT
 
@@ -21,7 +22,10 @@ PAGES = sorted(
 
 RUNBOOKS = ROOT / "docs" / "runbooks"
 
-_BLOCK = re.compile(r"(?:^<!-- (?P<mark>.+?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
+_BLOCK = re.compile(
+    r"(?:^ *<!-- (?P<mark>[^>\n]+) -->\n)?^(?P<indent> *)```(?P<language>\w*)\n(?P<text>.*?)^(?P=indent)```$",
+    re.M | re.S,
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ def blocks(*languages: str) -> list[Block]:
         text = page.read_text()
         for match in _BLOCK.finditer(text):
             line = text.count("\n", 0, match.start("language")) + 1
-            block = Block(name(page), line, match["language"], match["mark"] or "", match["text"])
+            block = Block(name(page), line, match["language"], match["mark"] or "", dedent(match["text"]))
             if block.language in languages:
                 found.append(block)
     return found

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from tests.conftest import Witnessed
+from tests.docs.pages import blocks_run_by
 from tests.metadata_db import amp
 from tests.processes import BIN, ROOT, Processes, eventually, free_port, get, run
 from tests.secure_postgres import DEBIANS, SecurePostgres, secure_postgres
@@ -41,33 +42,42 @@ def server(cluster: SecurePostgres) -> Iterator[SecurePostgres]:
 
 
 def test_the_page_runs_as_printed(server: SecurePostgres, processes: Processes, witnessed: Witnessed) -> None:
-    """But for the places where the servers of the test listen."""
+    """But for the places where the servers of the test listen. README.md and docs/operations.md show a part of it."""
     amp.register(server.of_superuser("amp"), amp.TODAYS, "indexer-node-1")
     before = dump(server)
     admin, exporter = free_port(), free_port()
+    elsewhere = free_port()
     here = {
         "postgresql://postgres@db.example.org:5432/amp": server.of_superuser("amp"),
         "postgresql://amp_reader:secret@db.example.org:5432/amp": server.of("amp_reader", "secret", "amp"),
-        "ampd admin": f"ampd admin --web.listen-address 127.0.0.1:{admin}",
-        "ampd exporter": f"ampd exporter --web.listen-address 127.0.0.1:{exporter}",
+        "ampd admin\n": f"ampd admin --web.listen-address 127.0.0.1:{admin}\n",
+        "ampd exporter\n": f"ampd exporter --web.listen-address 127.0.0.1:{exporter}\n",
+        "127.0.0.1:1611": f"127.0.0.1:{elsewhere}",
     }
-    blocks = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.M | re.S)
+    blocks = blocks_run_by(__file__, "docs/amp.md")
     for printed, ours in here.items():
         assert any(printed in block for block in blocks)
         blocks = [block.replace(printed, ours) for block in blocks]
-    grants, serve_api, serve_metrics, look = blocks
+    grants, serve_api, serve_metrics, look, serve_elsewhere, look_there = blocks
     environment = {"PATH": f"{BIN}:{server.programs}:/usr/bin:/bin"}
     done = run("bash", "-euo", "pipefail", "-c", grants, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
-    for block in (serve_api, serve_metrics):
-        processes.start("bash", "-euo", "pipefail", "-c", block, env=environment)
-    for port in (admin, exporter):
+    reader = {"AMP_METADATA_DB_URL": server.of("amp_reader", "secret", "amp")}
+    for block in (serve_api, serve_metrics, serve_elsewhere):
+        processes.start("bash", "-euo", "pipefail", "-c", block, env=environment | reader)
+    for port in (admin, exporter, elsewhere):
         eventually(lambda port=port: get(f"http://127.0.0.1:{port}/-/ready"), 30)  # type: ignore[misc]
     api = {"AMP_ADMIN_URL": f"http://127.0.0.1:{witnessed(admin)}"}
-    seen = run("bash", "-euo", "pipefail", "-c", look, env=environment | api)
-    assert re.fullmatch(r"indexer-node-1 \(last heartbeat: \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\)\n", seen.stdout), seen
+    for block in (look, look_there.replace("localhost:1611", f"127.0.0.1:{witnessed(elsewhere)}")):
+        seen = run("bash", "-euo", "pipefail", "-c", block, env=environment | api)
+        assert re.fullmatch(r"indexer-node-1 \(last heartbeat: \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\)\n", seen.stdout), seen
     assert 'amp_worker_info{node_id="indexer-node-1"' in get(f"http://127.0.0.1:{exporter}/metrics")
     assert dump(server) == before
+    (attach,) = blocks_run_by(__file__, "README.md")
+    (grant,) = blocks_run_by(__file__, "docs/operations.md")
+    printed = "".join(blocks_run_by(__file__, "docs/amp.md"))
+    assert set(attach.replace(" &\n", "\n").splitlines()) <= set(printed.splitlines())
+    assert grant in printed
 
 
 def test_workers_are_removed_as_the_page_says(

@@ -125,12 +125,12 @@ def test_processes_of_amps_that_are_refused_in_an_outage_end_nothing(start: Star
     """PostgreSQL has not noticed the outage: the old session holds the lock, while the worker connects anew."""
     worker = start(f"postgresql://postgres@127.0.0.1:{relay.port}/{name_of(amps)}")
     relay.open.clear()
-    worker.says("cannot beat")
+    worker.says("cannot send heartbeats")
     for _ in range(3):
         refused_process(amps)
     relay.forsake()
     is_our_row_again(worker, amps)
-    worker.says("'w' beats after")
+    worker.says("'w' sends heartbeats again")
     stops(worker, amps)
 
 

@@ -66,7 +66,7 @@ def test_the_documented_example_stops_when_it_is_fenced_out(example: Process, sq
     assert example.wait() == 1
     assert "FencedOut: node id 'extractor-01' was taken over by another worker process" in example.output
     # Told at once, and not only at the end.
-    assert example.output.index("'extractor-01' beats no longer") < example.output.index("Traceback")
+    assert example.output.index("'extractor-01' no longer sends heartbeats") < example.output.index("Traceback")
 
 
 def test_beats_while_the_block_runs_and_records_the_stop(database: str, sql: Sql) -> None:
@@ -93,7 +93,7 @@ def test_a_node_id_that_is_held_raises_on_entering(database: str, caplog: pytest
     ):
         pytest.fail("two workers under one node id")
     assert not second.fenced
-    assert "beats no longer" not in caplog.text
+    assert "no longer sends heartbeats" not in caplog.text
 
 
 @pytest.mark.parametrize("end", [None, SystemExit(0), ZeroDivisionError()])
@@ -122,7 +122,7 @@ def test_a_stop_that_finds_no_row_is_told(
     monkeypatch.setattr("amp_workers.worker.heartbeat.INTERVAL_SECONDS", 3600.0)  # a beat would register it again
     with Worker(node_id="w", metadata_db_url=database):
         sql("DELETE FROM workers")
-    assert "'w' stops, which could not be recorded: its row was deleted" in caplog.text
+    assert "the stop of 'w' could not be recorded: its row was deleted" in caplog.text
 
 
 def test_entering_waits_for_the_database(empty_database: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -222,11 +222,11 @@ def test_a_stop_that_cannot_be_recorded_is_told_and_raises_nothing(start: Start,
     program = start(f"with worker:\n print('inside', flush=True)\n {WAIT}\nprint('after')")
     program.says("inside")
     sql("ALTER TABLE workers RENAME TO gone")
-    program.says("cannot beat")
+    program.says("cannot send heartbeats")
     (tmp_path / "leave").touch()
     assert program.wait() == 0
     assert "after" in program.output
-    assert "which could not be recorded" in program.output
+    assert "could not be recorded" in program.output
 
 
 @pytest.mark.slow
@@ -262,7 +262,7 @@ def test_a_forked_process_has_no_part_in_it(start: Start, sql: Sql, tmp_path: Pa
     (tmp_path / "leave").touch()
     assert program.wait() == 0
     assert stopped(sql)
-    assert "cannot beat" not in program.output
+    assert "cannot send heartbeats" not in program.output
 
 
 def test_a_forked_process_is_not_told_that_its_parent_is_fenced_out(start: Start, sql: Sql) -> None:

@@ -243,6 +243,6 @@ def test_a_failure_that_could_not_be_recorded_is_no_stop(
     sql("ALTER TABLE workers RENAME TO gone")
     (tmp_path / "end").touch()
     assert worker.wait() == 7
-    assert "which could not be recorded: " in worker.output
+    assert "could not be recorded: " in worker.output
     sql("ALTER TABLE gone RENAME TO workers")
     assert sql(ENDINGS) == [(None, None, False)]

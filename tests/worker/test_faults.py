@@ -56,18 +56,18 @@ def start_behind(relay: Relay, processes: Processes, database: str) -> Process:
 
 def beats(worker: Process, url: str) -> None:
     """Wait until it beats, and hold it to one warning and one line that it is over."""
-    worker.says("'w' beats after")
+    worker.says("'w' sends heartbeats again")
     with psycopg.connect(url, autocommit=True) as connection:
         heartbeats = "SELECT heartbeat_at FROM workers"
         [last] = connection.execute(heartbeats)
         eventually(lambda: connection.execute(heartbeats).fetchall() > [last])
     assert worker.popen.poll() is None
-    assert worker.output.count("'w' beats after") == 1, worker.output
+    assert worker.output.count("'w' sends heartbeats again") == 1, worker.output
 
 
 def is_told_once(worker: Process) -> None:
     """Hold it to one warning, and one more where the machine was too busy for an answer in time: each kind once."""
-    warnings = re.findall(r"level=warn (?!.* beats after ).*", worker.output)
+    warnings = re.findall(r"level=warn (?!.* sends heartbeats again, after ).*", worker.output)
     late = [each for each in warnings if "did not answer within" in each]
     assert len(late) <= 1, worker.output
     assert len(warnings) - len(late) == 1, worker.output
@@ -79,7 +79,7 @@ def test_a_server_that_is_gone_for_a_while(processes: Processes, make_server: Ma
     worker = processes.ampd("worker", "--node-id=w", database=server.url)
     worker.says("registered")
     server.stop(5)
-    worker.says("cannot beat")
+    worker.says("cannot send heartbeats")
     time.sleep(4)
     server.launch()
     beats(worker, server.url)
@@ -101,7 +101,7 @@ def test_a_failover_to_another_server_on_the_same_address(processes: Processes, 
         with psycopg.connect(second.url) as connection:
             registered_at = connection.execute("SELECT registered_at FROM workers").fetchone()
         relay.reset()
-        worker.says("'w' beats after", times=2)
+        worker.says("'w' sends heartbeats again", times=2)
         with psycopg.connect(second.url) as connection:
             assert connection.execute("SELECT registered_at FROM workers").fetchone() == registered_at
     finally:
@@ -170,7 +170,7 @@ def test_a_stop_while_the_network_swallows_everything(processes: Processes, data
     relay.open.clear()
     time.sleep(1.5)  # in the middle of a beat
     assert worker.stop() == 1
-    assert worker.output.count("'w' stops, which could not be recorded") == 1
+    assert worker.output.count("the stop of 'w' could not be recorded") == 1
 
 
 @pytest.mark.slow
@@ -181,7 +181,7 @@ def test_a_stop_that_was_given_up_is_not_told_again(
     with Worker(node_id="w", metadata_db_url=behind(relay, database)):
         relay.open.clear()
         time.sleep(1.5)  # in the middle of a beat
-    told = "'w' stops, which could not be recorded"
+    told = "the stop of 'w' could not be recorded"
     assert caplog.text.count(told) == 1
     eventually(lambda: "heartbeat" not in [thread.name for thread in threading.enumerate()])
     assert caplog.text.count(told) == 1
@@ -192,7 +192,7 @@ def test_a_stop_while_the_database_is_back_is_recorded(processes: Processes, mak
     worker = processes.ampd("worker", "--node-id=w", database=server.url)
     worker.says("registered")
     server.stop(5)
-    worker.says("cannot beat")
+    worker.says("cannot send heartbeats")
     server.start(lambda _: None)
     assert worker.stop() == 0
     with psycopg.connect(server.url) as connection:
@@ -229,11 +229,11 @@ def test_the_workers_own_clock_changes_nothing(processes: Processes, database: s
         database=database,
         env=clock.environment | {"AMP_LOG": "debug"},
     )
-    worker.says("'w' beats\"", times=3)
+    worker.says("'w' sent a heartbeat\"", times=3)
     clock.step("-1d")
-    worker.says("'w' beats\"", times=6)
+    worker.says("'w' sent a heartbeat\"", times=6)
     sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ampd worker w'")
-    worker.says("'w' beats after")
+    worker.says("'w' sends heartbeats again")
     assert worker.stop() == 0
     # The clock that its log shows did jump.
     logged = [datetime.fromisoformat(line[3:27]) for line in worker.output.splitlines()]

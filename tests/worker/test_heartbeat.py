@@ -122,7 +122,7 @@ def test_a_node_id_whose_worker_is_gone_is_taken(
     insert_worker("w", age)
     worker = start("w")
     worker.says("registered")
-    assert "taking it over after 5 s without a heartbeat" in worker.output
+    assert "taking over if no heartbeat arrives within 5 s" in worker.output
 
 
 def test_a_node_id_is_free_again_at_once_after_a_stop(start: Callable[..., Process], sql: Sql) -> None:
@@ -131,7 +131,7 @@ def test_a_node_id_is_free_again_at_once_after_a_stop(start: Callable[..., Proce
     assert first.stop() == 0
     second = start("w")
     second.says("registered")
-    assert "taking it over" not in second.output
+    assert "taking over if" not in second.output
 
 
 def test_a_second_sigterm_does_not_hold_up_the_first(start: Callable[..., Process]) -> None:
@@ -173,7 +173,7 @@ def test_another_registration_after_a_lost_session_does_not_count_without_lock_o
         sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ampd worker w'")
         sql("UPDATE workers SET registered_at = now(), heartbeat_at = now(), info = %s", info)
     worker.says("and does not hold its lock: registered again")
-    worker.says("'w' beats after")
+    worker.says("'w' sends heartbeats again")
     assert worker.stop() == 0
 
 
@@ -236,7 +236,7 @@ def test_a_step_of_the_databases_clock_ends_no_live_workers_session(
     # And its own next session takes its own registration for what it is.
     sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ampd worker w'")
     sql("UPDATE clock SET step = step + make_interval(secs => %s)", seconds)
-    first.says("'w' beats after")
+    first.says("'w' sends heartbeats again")
     assert "registered again" not in first.output
     assert first.stop() == 0
 
@@ -255,11 +255,11 @@ def test_an_ended_session_is_replaced(start: Callable[..., Process], sql: Sql) -
     registered_at = sql("SELECT registered_at FROM workers")
     last = beats(sql)
     sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ampd worker w'")
-    worker.says("'w' beats after")
+    worker.says("'w' sends heartbeats again")
     # And has beaten by then.
     assert beats(sql) > last
     assert sql("SELECT registered_at FROM workers") == registered_at
-    assert worker.output.count("cannot beat") == 1
+    assert worker.output.count("cannot send heartbeats") == 1
 
 
 @pytest.mark.slow
@@ -272,8 +272,8 @@ def test_each_outage_is_told_with_its_own_length(start: Callable[..., Process], 
         began = time.monotonic()
         eventually(lambda: beats(sql) > last)
         sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ampd worker w'")
-        worker.says("'w' beats after", times=number)
-        told = re.findall(r"'w' beats after (\d+\.\d) s without", worker.output)
+        worker.says("'w' sends heartbeats again", times=number)
+        told = re.findall(r"'w' sends heartbeats again, after (\d+\.\d) s without", worker.output)
         assert float(told[-1]) < time.monotonic() - began + 0.1
 
     outage(1)
@@ -287,7 +287,7 @@ def test_a_database_that_is_not_there_at_the_start_is_waited_for(processes: Proc
     worker = processes.ampd("worker", "--node-id=w", database=empty_database)
     worker.says("run `ampd migrate`")
     time.sleep(3)
-    assert worker.output.count("cannot beat") == 1
+    assert worker.output.count("cannot send heartbeats") == 1
     upgrade(MetadataDbUrl.parse(empty_database))
     worker.says("registered as 'w'")
     with psycopg.connect(empty_database) as connection:
@@ -298,9 +298,9 @@ def test_a_stop_that_cannot_be_recorded_is_told(start: Callable[..., Process], s
     worker = start("w")
     worker.says("registered")
     sql("ALTER TABLE workers RENAME TO gone")
-    worker.says("cannot beat")
+    worker.says("cannot send heartbeats")
     assert worker.stop() == 1
-    assert "which could not be recorded" in worker.output
+    assert "could not be recorded" in worker.output
 
 
 def test_a_worker_that_never_registered_has_nothing_to_record(processes: Processes) -> None:

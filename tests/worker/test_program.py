@@ -288,7 +288,7 @@ def test_a_program_that_ignores_sigterm_is_killed(start: Start, is_stopped: Call
     eventually(ask_until_it_ends)
     assert worker.wait() == 137
     assert worker.output.count("ignored") > 1
-    assert "killed, since they did not end in time: sh (" in worker.output
+    assert "killed processes that did not end in time: sh (" in worker.output
     assert is_stopped()
 
 
@@ -332,8 +332,8 @@ def test_what_the_program_leaves_behind_is_ended(start: Start, tmp_path: Path, i
     worker = start("sh", "-c", script, "sh", polite, deaf, stop_timeout=5)
     assert worker.wait() == 5
     assert "polite" in worker.output
-    assert "left processes behind, which are ended: " in worker.output
-    assert worker.output.count("killed, since they did not end in time") == 1
+    assert "left processes behind; ending them: " in worker.output
+    assert worker.output.count("killed processes that did not end in time") == 1
     assert not alive(*pids_in(tmp_path / "pids", 2))
     assert is_stopped()
 
@@ -471,9 +471,9 @@ def test_a_stop_that_cannot_be_recorded_does_not_change_the_exit_code(start: Sta
     worker = start("sh", "-c", f"trap 'exit 9' TERM; echo ready; {FOREVER}")
     worker.says("ready")
     sql("ALTER TABLE workers RENAME TO gone")
-    worker.says("cannot beat")
+    worker.says("cannot send heartbeats")
     assert worker.stop() == 9
-    assert "which could not be recorded" in worker.output
+    assert "could not be recorded" in worker.output
 
 
 class Terminal:

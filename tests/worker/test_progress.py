@@ -348,7 +348,7 @@ def test_a_stuck_program_is_ended_where_that_is_asked_for(
     worker = start("--watchdog=1", "--on-stuck=kill", "--", "sh", "-c", HANGS)
     assert worker.wait() == 128 + signal.SIGABRT
     assert "aborted" in worker.output
-    assert "'sh' is stuck, and is ended" in worker.output
+    assert "'sh' is stuck: ending it" in worker.output
     assert "'w' failed: watchdog" in worker.output
     assert sql("SELECT info ->> 'failure', info ->> 'exit_code' FROM workers") == [("watchdog", "134")]
     assert state(database) == "failed"

@@ -91,7 +91,7 @@ def test_a_worker_that_is_cut_off_gives_way(
     relay.open.clear()
     second = processes.ampd("worker", "--node-id=w", database=database, env={"PGAPPNAME": "second"})
     second.says("registered as 'w'")
-    first.says("'w' cannot beat and keeps trying")
+    first.says("'w' cannot send heartbeats, and retries")
     relay.open.set()
     assert first.wait() == 3
     assert reigns(sql, "w") == ["first", "second"]
@@ -106,11 +106,11 @@ def test_a_worker_whose_network_returns_ends_its_own_old_session(
     worker = processes.ampd("worker", "--node-id=w", database=url)
     worker.says("registered")
     relay.open.clear()
-    worker.says("cannot beat")
+    worker.says("cannot send heartbeats")
     # PostgreSQL does not hear of the end of the old session, which holds the lock.
     relay.forsake()
     worker.says(", which holds node id 'w': it is an old one of this worker")
-    worker.says("'w' beats after")
+    worker.says("'w' sends heartbeats again")
     held = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'ampd worker w'"
     eventually(lambda: sql(held) == [(1,)])
 
@@ -210,12 +210,12 @@ def test_one_that_lost_its_session_keeps_its_node_id(processes: Processes, datab
     first.freeze()
     sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'first'")
     second = processes.ampd("worker", "--node-id=w", database=database, env={"PGAPPNAME": "second"})
-    second.says("taking it over after 5 s without a heartbeat")
+    second.says("taking over if no heartbeat arrives within 5 s")
     first.signal(signal.SIGCONT)
     assert second.wait() == 1
     assert "node id 'w' is held by another worker process" in second.output
-    assert second.output.count("taking it over") == 1
-    first.says("'w' beats after")
+    assert second.output.count("taking over if") == 1
+    first.says("'w' sends heartbeats again")
     assert reigns(sql, "w") == ["first"]
 
 
