@@ -1,4 +1,4 @@
-"""The Admin API: what the fleet's operators and their scripts ask over HTTP."""
+"""The Admin API: the fleet over HTTP, for operators and their scripts."""
 
 from amp_workers.admin.app import create_app
 

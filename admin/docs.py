@@ -18,19 +18,19 @@ _SERVER = "http://localhost:1610"
 
 
 class Operation(NamedTuple):
-    """One thing that a client can ask for."""
+    """One operation of the API."""
 
     method: str
     path: str
-    told: dict[str, Any]
-    """As the document has it."""
+    described: dict[str, Any]
+    """Its object in the document."""
 
     parameters: list[dict[str, Any]]
     curl: str
 
 
 def docs() -> Blueprint:
-    """Return the route of the page. It needs nothing beside itself: no script, no file, no other host."""
+    """Return the route of the page. The page loads no other resource."""
     document = json.loads(DOCUMENT)
     environment = Environment(
         loader=PackageLoader("amp_workers.admin"),
@@ -67,12 +67,12 @@ def _operations(document: dict[str, Any]) -> Iterator[Operation]:
         shared = methods.get("parameters", [])
         for method in ("get", "delete"):
             if method in methods:
-                told = methods[method]
-                parameters = shared + told.get("parameters", [])
-                yield Operation(method.upper(), path, told, parameters, _curl(method, path, told, parameters))
+                described = methods[method]
+                parameters = shared + described.get("parameters", [])
+                yield Operation(method.upper(), path, described, parameters, _curl(method, path, described, parameters))
 
 
-def _curl(method: str, path: str, told: dict[str, Any], parameters: list[dict[str, Any]]) -> str:
+def _curl(method: str, path: str, described: dict[str, Any], parameters: list[dict[str, Any]]) -> str:
     query = {}
     for parameter in parameters:
         if "example" not in parameter:
@@ -84,7 +84,7 @@ def _curl(method: str, path: str, told: dict[str, Any], parameters: list[dict[st
         else:
             query[parameter["name"]] = text
     url = f"{_SERVER}{path}" + (f"?{urlencode(query, safe=',')}" if query else "")
-    needs_user = "security" in told and told["security"] != []
+    needs_user = "security" in described and described["security"] != []
     return " ".join(
         ["curl"]
         + (["-X", method.upper()] if method != "get" else [])
@@ -94,7 +94,7 @@ def _curl(method: str, path: str, told: dict[str, Any], parameters: list[dict[st
 
 
 def _resolved(document: dict[str, Any], value: dict[str, Any]) -> dict[str, Any]:
-    """Return what a value refers to, or the value itself."""
+    """Return the target of a reference, or the value itself."""
     if "$ref" not in value:
         return value
     found: Any = document

@@ -24,13 +24,13 @@ _JOB_ID = re.compile(r"[0-9]{1,18}")
 
 
 def jobs(reader: Reader, thresholds: Thresholds, timeout_seconds: float, jobs_log: JobsLog) -> Blueprint:
-    """Return the route of a worker's jobs; the metadata DB has so many seconds for each request."""
+    """Return the route of a worker's jobs. timeout_seconds: of the metadata DB, for each request."""
     blueprint = Blueprint("jobs", __name__)
 
     @blueprint.get("/workers/<node_id>/jobs")
     def list_some(node_id: str) -> Response:
         if "%2F" in request.environ.get("REQUEST_URI", "").upper():
-            # The server decodes %2F, so that the node id `a/jobs` looks like the jobs of `a`.
+            # The server decodes %2F, so that the path of the node id `a/jobs` looks like that of the jobs of `a`.
             check_node_id(f"{node_id}/jobs")
         check_node_id(node_id)
         check_names(request.args, ("status", "limit", "after"))
@@ -40,7 +40,7 @@ def jobs(reader: Reader, thresholds: Thresholds, timeout_seconds: float, jobs_lo
         def read(connection: Connection) -> list[Job] | None:
             found = None
             with jobs_log.suppressing():
-                # One more than asked for, which says whether there is another page.
+                # One more than the limit shows whether another page follows.
                 most = None if limit is None else limit + 1
                 found = list_jobs(connection, node_id, statuses=statuses, after=after, limit=most)
             if not found and get_worker(connection, node_id, thresholds) is None:
@@ -60,8 +60,8 @@ def _statuses(values: Mapping[str, str]) -> list[str]:
         return []
     if not _STATUSES.fullmatch(values["status"]):
         raise InvalidParameter(
-            f"parameter status: {shown(values['status'])} is not allowed; statuses are written as Amp does, such as "
-            "RUNNING, several with commas"
+            f"parameter status: {shown(values['status'])} is invalid; expected Amp's statuses, such as "
+            "RUNNING, separated by commas"
         )
     return values["status"].split(",")
 
@@ -70,5 +70,5 @@ def _after(values: Mapping[str, str]) -> int:
     if "after" not in values:
         return 0
     if not _JOB_ID.fullmatch(values["after"]):
-        raise InvalidParameter(f"parameter after: {shown(values['after'])} is not allowed; the id of a job is")
+        raise InvalidParameter(f"parameter after: {shown(values['after'])} is invalid; expected the id of a job")
     return int(values["after"])

@@ -25,10 +25,10 @@ def no_parameters(given: MultiDict[str, str]) -> None:
 
 
 def selection(given: MultiDict[str, str]) -> Selection:
-    """Return what the parameters of `GET /workers` ask for.
+    """Return the selection that the parameters of `GET /workers` describe.
 
     Raises:
-        InvalidParameter: of the first that is not valid.
+        InvalidParameter: for the first invalid parameter.
     """
     check_names(given, ("state", "node_id", "version", "sort", "limit", "after"))
     values = given.to_dict()
@@ -62,7 +62,7 @@ def _states(values: Mapping[str, str]) -> tuple[State, ...]:
     for name in names:
         if name not in STATES:
             raise InvalidParameter(
-                f"parameter state: {shown(name)} is no state; allowed are {', '.join(STATES)}, several with commas"
+                f"parameter state: {shown(name)} is not a state; allowed are {', '.join(STATES)}, separated by commas"
             )
     return tuple(State(name) for name in names)
 
@@ -70,7 +70,7 @@ def _states(values: Mapping[str, str]) -> tuple[State, ...]:
 def _order(values: Mapping[str, str]) -> Order:
     name = values.get("sort", Order.NODE_ID)
     if name not in ORDERS:
-        raise InvalidParameter(f"parameter sort: {shown(name)} is not allowed; allowed are {', '.join(ORDERS)}")
+        raise InvalidParameter(f"parameter sort: {shown(name)} is invalid; allowed are {', '.join(ORDERS)}")
     return Order(name)
 
 
@@ -86,7 +86,7 @@ def _after(values: Mapping[str, str], order: Order) -> tuple[State | None, str |
     state, _, node_id = after.partition(":")
     if state not in STATES or not node_id:
         raise InvalidParameter(
-            f"parameter after: {shown(after)} is not allowed with sort=state; <state>:<node_id> is, such as the "
+            f"parameter after: {shown(after)} is invalid with sort=state; expected <state>:<node_id>, such as the "
             "`next` of the page before"
         )
     return State(state), node_id
@@ -97,7 +97,7 @@ def _globs(values: Mapping[str, str], name: str) -> tuple[str, ...]:
     globs = () if text is None else tuple(text.split(","))
     if len(globs) > MAX_GLOBS or not all(globs):
         raise InvalidParameter(
-            f"parameter {name}: {shown(values[name])} is not allowed; 1 to {MAX_GLOBS} globs with commas are"
+            f"parameter {name}: {shown(values[name])} is invalid; expected 1 to {MAX_GLOBS} globs, separated by commas"
         )
     return globs
 
@@ -108,7 +108,7 @@ def limit_of(values: Mapping[str, str]) -> int | None:
         return None
     if not _LIMIT.fullmatch(values["limit"]) or int(values["limit"]) > MAX_LIMIT:
         raise InvalidParameter(
-            f"parameter limit: {shown(values['limit'])} is not allowed; a whole number from 1 to {MAX_LIMIT} is"
+            f"parameter limit: {shown(values['limit'])} is invalid; expected a whole number from 1 to {MAX_LIMIT}"
         )
     return int(values["limit"])
 
@@ -118,7 +118,7 @@ def _text(values: Mapping[str, str], name: str) -> str | None:
     if name not in values:
         return None
     if not values[name] or "\0" in values[name]:
-        raise InvalidParameter(f"parameter {name}: {shown(values[name])} is not allowed; text without NUL is")
+        raise InvalidParameter(f"parameter {name}: {shown(values[name])} is invalid; expected text without NUL")
     return values[name]
 
 

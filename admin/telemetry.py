@@ -47,7 +47,7 @@ def telemetry(app: Flask, thresholds: Thresholds, registry: CollectorRegistry) -
 
     @app.after_request
     def count(response: Response) -> Response:
-        # The route and not the path, and no method that nobody defined: a client must not be able to make series.
+        # The route instead of the path, and only known methods: a client must not be able to create series.
         route = _VARIABLE.sub("{id}", request.url_rule.rule) if request.url_rule is not None else "none"
         method = request.method if request.method in {"GET", "HEAD", "DELETE"} else "other"
         requests.labels(route, method, str(response.status_code)).inc()

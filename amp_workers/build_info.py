@@ -80,13 +80,13 @@ def _stamp() -> dict[str, str]:
 
 
 def _checkout(root: Path) -> dict[str, str]:
-    # Only this project's checkout counts: an installation may be inside another git tree.
+    # Only our own checkout counts: an installation may be inside another git tree.
     if not (root / ".git").exists():
         return {}
     info = from_git(root)
     if info:
-        # Nothing was built, and the time of the start would make every restart look like another build. The time of
-        # the newest source file is the same for all workers of a machine.
+        # Nothing was built, and the start time would make every restart look like another build. The newest source
+        # file is the same for all workers of a machine.
         newest = max(source.stat().st_mtime for source in root.glob("*/*.py"))
         info["build_date"] = _iso(datetime.fromtimestamp(newest, UTC))
     return info
@@ -104,8 +104,9 @@ def _describe(root: Path, sha: str) -> str:
 
 def _git(root: Path, *arguments: str) -> str | None:
     """Return what git prints, or None where there is no git, no repository or no commit."""
-    # git refuses a checkout that belongs to another user (a root shell, a bind mount), because its hooks could run.
-    # The code of this checkout runs already. An index.lock would disturb other programs that use the checkout.
+    # git refuses a checkout that belongs to another user (a root shell, a bind mount), because its hooks may be
+    # hostile. The code of this one runs already.
+    # Without optional locks: an index.lock would block a person who works in the checkout.
     command = ["git", "--no-optional-locks", "-c", "safe.directory=*", "-C", str(root), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_GIT_TIMEOUT_SECONDS)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from amp_workers.ampd.command import command
+from amp_workers.ampd.listen_address import ListenAddress
 from amp_workers.ampd.options import (
     listen_option,
     metadata_db_option,
@@ -15,7 +17,6 @@ from amp_workers.ampd.options import (
     web_config_option,
 )
 from amp_workers.metadata_db import MetadataDbUrl
-from amp_workers.web import ListenAddress
 
 DEFAULT_LISTEN_ADDRESS = "127.0.0.1:1610"
 
@@ -25,7 +26,7 @@ _THREADS = 4
 """As many as the API has connections to the metadata DB: more would contend for the interpreter."""
 
 
-@click.command()
+@command()
 @metadata_db_option
 @listen_option("--web.listen-address", DEFAULT_LISTEN_ADDRESS)
 @web_config_option
@@ -39,7 +40,7 @@ _THREADS = 4
 @threshold_options
 def admin(
     metadata_db_url: MetadataDbUrl,
-    listen_address: ListenAddress,
+    listen_addresses: tuple[ListenAddress, ...],
     web_config_file: Path | None,
     auth_token_file: Path | None,
     stale_after: float,
@@ -48,7 +49,7 @@ def admin(
 ) -> None:
     """Serve the Admin API, which ampctl uses.
 
-    It also starts while the metadata DB is unavailable: until it is available, requests get status 503.
+    It also starts while the metadata DB is unavailable. Until that is available, requests get status 503.
 
     \b
     Example:
@@ -60,4 +61,4 @@ def admin(
 
     rules = policy(web_config_file, auth_token_file, os.environ.get(TOKEN_ENVIRONMENT))
     create = partial(create_app, metadata_db_url, thresholds(stale_after, lost_after, forget_after))
-    run_server(create, [listen_address], rules, name="ampd admin", threads=_THREADS)
+    run_server(create, listen_addresses, rules, name="ampd admin", threads=_THREADS)

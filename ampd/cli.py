@@ -8,7 +8,7 @@ from types import FrameType
 
 import click
 
-from amp_workers.ampd.logs import configure_logs, never_block_standard_error
+from amp_workers.ampd.logs import never_block_standard_error
 from amp_workers.ampd.process_title import hide_secrets_in_process_title
 from amp_workers.ampd.signals import stop_signals
 from amp_workers.version_option import version_option
@@ -56,10 +56,9 @@ def ampd() -> None:
       ampd admin
       ampd exporter
 
-    AMP_LOG sets the log level: error, warn, info (the default), debug or trace.
+    AMP_LOG, or --log.level of a command, sets the log level: error, warn, info (the default), debug or trace.
     """
     hide_secrets_in_process_title(sys.argv)
-    configure_logs()
 
 
 def _exit(_signal: int, _frame: FrameType | None) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from amp_workers.ampd.command import command
+from amp_workers.ampd.listen_address import ListenAddress
 from amp_workers.ampd.options import (
     listen_option,
     metadata_db_option,
@@ -17,8 +19,6 @@ from amp_workers.ampd.options import (
 )
 from amp_workers.build_info import version
 from amp_workers.metadata_db import MetadataDbUrl
-from amp_workers.version_option import version_option
-from amp_workers.web import ListenAddress
 
 DEFAULT_LISTEN_ADDRESS = "127.0.0.1:9610"
 
@@ -29,7 +29,7 @@ _THREADS = 32
 with fewer threads, further scrapes would wait for a second query, beyond their own timeout."""
 
 
-@click.command()
+@command()
 @metadata_db_option
 @listen_option("--web.listen-address", DEFAULT_LISTEN_ADDRESS)
 @click.option(
@@ -51,10 +51,9 @@ with fewer threads, further scrapes would wait for a second query, beyond their 
 )
 @web_config_option
 @threshold_options
-@version_option("ampd exporter")
 def exporter(
     metadata_db_url: MetadataDbUrl,
-    listen_address: ListenAddress,
+    listen_addresses: tuple[ListenAddress, ...],
     web_config_file: Path | None,
     telemetry_path: str,
     collect_workers: str,
@@ -86,4 +85,4 @@ def exporter(
         telemetry_path,
         version(os.environ),
     )
-    run_server(create, [listen_address], rules, name="ampd exporter", threads=_THREADS)
+    run_server(create, listen_addresses, rules, name="ampd exporter", threads=_THREADS)

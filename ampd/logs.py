@@ -1,4 +1,4 @@
-"""Logging of every `ampd` process: logfmt on standard error, one line per event."""
+"""Logging of every `ampd` process: logfmt or JSON on standard error, one line per event."""
 
 import json
 import logging
@@ -16,6 +16,10 @@ from amp_workers.ampd.output import drain, unblocked
 ENVIRONMENT = "AMP_LOG"
 
 DEFAULT_LEVEL = "info"
+DEFAULT_FORMAT = "logfmt"
+
+LEVELS = ("debug", "info", "warn", "error")
+"""Those of `--log.level`, as the Prometheus exporters have them."""
 
 _LEVELS = {
     "off": logging.CRITICAL,
@@ -45,18 +49,20 @@ def never_block_standard_error() -> None:
     sys.stderr = unblocked(sys.__stderr__.fileno() if sys.__stderr__ else 2, _dropped)
 
 
-def configure_logs() -> None:
-    """Set up logging for this process, at the level that AMP_LOG asks for.
+def configure_logs(level: str | None = None, log_format: str = DEFAULT_FORMAT) -> None:
+    """Set up logging for this process. level: one of LEVELS, by default that of AMP_LOG.
 
     Raises:
         click.UsageError: AMP_LOG is not a level.
     """
     name, ignored = log_level(os.environ)
+    if level is not None:
+        name, ignored = level, []
     handler = _Handler(sys.stderr)
-    handler.setFormatter(Logfmt())
+    handler.setFormatter(FORMATS[log_format]())
     logging.basicConfig(level=_LEVELS[name], handlers=[handler], force=True)
-    for library, level in _LIBRARIES.items():
-        logging.getLogger(library).setLevel(max(level, _LEVELS[name]))
+    for library, lowest in _LIBRARIES.items():
+        logging.getLogger(library).setLevel(max(lowest, _LEVELS[name]))
     if ignored:
         fields = {"ignored": ",".join(ignored)}
         _log.warning("%s: directives for targets are ignored; the level is %s", ENVIRONMENT, name, extra=fields)
@@ -109,29 +115,41 @@ class Logfmt(logging.Formatter):
         message = record.getMessage()
         if record.exc_info:
             message = f"{message}: {self.formatException(record.exc_info)}"
-        extra = {name: value for name, value in vars(record).items() if name not in _STANDARD_ATTRIBUTES}
-        fields = {
+        line: dict[str, object] = {
             "ts": moment.replace("+00:00", "Z"),
             "level": "warn" if record.levelno == logging.WARNING else record.levelname.lower(),
             "component": record.name.removeprefix("amp_workers.").lstrip("_"),
+            "msg": message,
         }
-        line = [f"{name}={_value(value)}" for name, value in fields.items()]
-        line.append(f"msg={_quoted(message)}")
-        line += [f"{name}={_value(value)}" for name, value in (self.fields | extra).items() if value is not None]
-        return " ".join(line)
+        extra = {name: value for name, value in vars(record).items() if name not in _STANDARD_ATTRIBUTES}
+        line |= {name: value for name, value in (self.fields | extra).items() if value is not None}
+        return self.render(line)
+
+    def render(self, line: Mapping[str, object]) -> str:
+        """Return the text of one line."""
+        return " ".join(f"{name}={_value(value, quoted=name == 'msg')}" for name, value in line.items())
 
 
-def _value(value: object) -> str:
+class JsonLines(Logfmt):
+    """`{"ts": "2025-01-15T17:20:15.123Z", "level": "info", "component": "worker", "msg": "registered"}`: the fields of
+    Logfmt."""
+
+    def render(self, line: Mapping[str, object]) -> str:
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+FORMATS = {DEFAULT_FORMAT: Logfmt, "json": JsonLines}
+
+
+def _value(value: object, *, quoted: bool) -> str:
     text = str(value)
-    return text if _BARE.fullmatch(text) else _quoted(text)
-
-
-def _quoted(text: str) -> str:
-    """Quote a text with the escapes of JSON, which parsers of logfmt read."""
-    return json.dumps(text, ensure_ascii=False)
+    # Parsers of logfmt read the escapes of JSON.
+    return text if _BARE.fullmatch(text) and not quoted else json.dumps(text, ensure_ascii=False)
 
 
 def _dropped(lines: int) -> str:
     text = "1 line" if lines == 1 else f"{lines} lines"
     message = f"{text} dropped: standard error was not read, or is closed"
-    return Logfmt().format(logging.LogRecord(_log.name, logging.WARNING, "", 0, message, None, None))
+    record = logging.LogRecord(_log.name, logging.WARNING, "", 0, message, None, None)
+    formatters = (handler.formatter for handler in logging.getLogger().handlers)
+    return next(filter(None, formatters), Logfmt()).format(record)

@@ -2,6 +2,7 @@
 
 import click
 
+from amp_workers.ampd.command import command
 from amp_workers.ampd.options import DurationType, metadata_db_option
 from amp_workers.metadata_db import MetadataDbError, MetadataDbUrl
 
@@ -14,7 +15,7 @@ def _print_grants(context: click.Context, _parameter: click.Parameter, asked: bo
         context.exit()
 
 
-@click.command()
+@command()
 @metadata_db_option
 @click.option(
     "--print-grants",

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from amp_workers.ampd.listen_address import ListenAddress
 from amp_workers.ampd.url_file import url_file_option
 from amp_workers.metadata_db import DEFAULT_THRESHOLDS, ENVIRONMENT, InvalidMetadataDbUrl, MetadataDbUrl, Thresholds
 
 if TYPE_CHECKING:
-    from amp_workers.web import ListenAddress, Policy
+    from amp_workers.web import Policy
 
 _BARE_NUMBER = re.compile(r"\d{1,9}(?:\.\d{1,9})?", re.ASCII)
 _UNITS = (86_400, 3_600, 60, 1)
@@ -57,17 +58,13 @@ class DurationType(click.ParamType[float]):
         parts = _DURATION.fullmatch(value)
         if not value or parts is None:
             self.fail(f"{value!r} is not a duration (examples: 5s, 1m30s, 24h, 30d).", param, ctx)
-        return sum(
-            float(number or 0) * unit for number, unit in zip(parts.groups(), (86_400, 3_600, 60, 1), strict=True)
-        )
+        return sum(float(number or 0) * unit for number, unit in zip(parts.groups(), _UNITS, strict=True))
 
 
-class _ListenAddressType(click.ParamType["ListenAddress"]):
+class _ListenAddressType(click.ParamType[ListenAddress]):
     name = "host:port"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "ListenAddress":
-        from amp_workers.web import ListenAddress
-
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ListenAddress:
         try:
             return ListenAddress.parse(value)
         except ValueError as error:
@@ -88,16 +85,18 @@ def metadata_db_option(command: Command) -> Command:
     )(url_file_option(command))
 
 
-def listen_option(name: str, default: str, parameter: str = "listen_address") -> Callable[[Command], Command]:
-    """The address on which a server listens."""
+def listen_option(name: str, default: str, parameter: str = "listen_addresses") -> Callable[[Command], Command]:
+    """The addresses on which a server listens."""
     return click.option(
         name,
         parameter,
         type=_ListenAddressType(),
-        default=default,
+        default=[default],
         show_default=True,
+        multiple=True,
         metavar="HOST:PORT",
-        help="Address on which to serve HTTP. :PORT is every address of the machine.",
+        help="Address on which to serve HTTP; repeat the option for several. :PORT is every IPv4 address of the "
+        "machine, [::]:PORT every address.",
     )
 
 
@@ -121,11 +120,11 @@ def policy(
     Raises:
         click.ClickException: a file, or the token, cannot be used.
     """
-    from amp_workers.web import Policy, PolicyError
+    from amp_workers.web import ConfigError, Policy
 
     try:
         return Policy(web_config_file, auth_token_file, auth_token)
-    except PolicyError as error:
+    except ConfigError as error:
         raise click.ClickException(str(error)) from error
 
 
@@ -139,8 +138,8 @@ def threshold_options(command: Command) -> Command:
         option = click.option(
             name,
             type=DurationType(),
-            default=default,
-            show_default=f"{default / 3600:g}h" if default >= 3600 else f"{default:g}s",
+            default=f"{default / 3600:g}h" if default >= 3600 else f"{default:g}s",
+            show_default=True,
             metavar="DURATION",
             help=f"After how long {text}.",
         )

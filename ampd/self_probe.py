@@ -3,7 +3,7 @@
 import socket
 import ssl
 
-from amp_workers.web import ListenAddress
+from amp_workers.ampd.listen_address import ListenAddress
 
 _REQUEST = b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 

@@ -15,8 +15,10 @@ from typing import NoReturn
 import click
 
 from amp_workers.ampd.admin import DEFAULT_LISTEN_ADDRESS as ADMIN_ADDRESS
+from amp_workers.ampd.command import command, log_arguments
 from amp_workers.ampd.data_directory import DataDirectoryError, data_directory
 from amp_workers.ampd.exporter import DEFAULT_LISTEN_ADDRESS as EXPORTER_ADDRESS
+from amp_workers.ampd.listen_address import ListenAddress
 from amp_workers.ampd.logs import ENVIRONMENT as LOG_ENVIRONMENT
 from amp_workers.ampd.logs import log_level
 from amp_workers.ampd.options import listen_option
@@ -27,7 +29,11 @@ from amp_workers.ampd.systemd import ENVIRONMENT as SERVICE_MANAGER_ENVIRONMENT
 from amp_workers.ampd.url_file import ENVIRONMENT as URL_FILE_ENVIRONMENT
 from amp_workers.metadata_db import ENVIRONMENT as URL_ENVIRONMENT
 from amp_workers.metadata_db import MetadataDbError, MetadataDbUrl
-from amp_workers.web import AddressInUse, ListenAddress
+from amp_workers.prctl import with_parent
+
+Addresses = tuple[ListenAddress, ...]
+
+_ADMIN_OPTION, _EXPORTER_OPTION = "--admin.listen-address", "--exporter.listen-address"
 
 _STOP_SECONDS = 3.4
 _STOP_POSTGRES_SECONDS = 1.5
@@ -50,7 +56,7 @@ class _Interrupted(BaseException):
     """Raised by the signal handler, at any point of the program."""
 
 
-@click.command()
+@command()
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path, file_okay=False),
@@ -65,9 +71,9 @@ class _Interrupted(BaseException):
     show_default=True,
     help="How many workers to run: worker-01, worker-02 and so on.",
 )
-@listen_option("--admin.listen-address", ADMIN_ADDRESS, "admin_address")
-@listen_option("--exporter.listen-address", EXPORTER_ADDRESS, "exporter_address")
-def solo(data_dir: Path, workers: int, admin_address: ListenAddress, exporter_address: ListenAddress) -> None:
+@listen_option(_ADMIN_OPTION, ADMIN_ADDRESS, "admin_addresses")
+@listen_option(_EXPORTER_OPTION, EXPORTER_ADDRESS, "exporter_addresses")
+def solo(data_dir: Path, workers: int, admin_addresses: Addresses, exporter_addresses: Addresses) -> None:
     """Run a small fleet on this machine: metadata DB, workers, Admin API and exporter.
 
     It includes a PostgreSQL, which listens on no network. A process that exits is restarted. Ctrl-C stops
@@ -78,21 +84,21 @@ def solo(data_dir: Path, workers: int, admin_address: ListenAddress, exporter_ad
       ampd solo --workers 3
       ampctl worker list
     """
-    if admin_address == exporter_address:
-        raise click.UsageError(f"--admin.listen-address and --exporter.listen-address are both {admin_address}.")
+    for address in set(admin_addresses).intersection(exporter_addresses):
+        raise click.UsageError(f"{_ADMIN_OPTION} and {_EXPORTER_OPTION} are both {address}.")
     sys.stdout = unblocked(sys.stdout.fileno(), lambda lines: f"({lines} lines dropped)") if sys.stdout else sys.stdout
     for signal_number in stop_signals():
         signal.signal(signal_number, _interrupt)
     try:
         with data_directory(data_dir.absolute()) as directory:
-            _run(directory, workers, admin_address, exporter_address)
+            _run(directory, workers, admin_addresses, exporter_addresses)
     except DataDirectoryError as error:
         raise click.ClickException(str(error)) from error
     except _Interrupted:
         sys.exit(0)
 
 
-def _run(directory: Path, workers: int, admin_address: ListenAddress, exporter_address: ListenAddress) -> None:
+def _run(directory: Path, workers: int, admin_addresses: Addresses, exporter_addresses: Addresses) -> None:
     from amp_workers.metadata_db.embedded import (
         EmbeddedPostgres,
         EmbeddedPostgresError,
@@ -102,7 +108,7 @@ def _run(directory: Path, workers: int, admin_address: ListenAddress, exporter_a
     )
     from amp_workers.metadata_db.migrate import upgrade
 
-    _await_free({"--admin.listen-address": admin_address, "--exporter.listen-address": exporter_address})
+    _await_free({_ADMIN_OPTION: admin_addresses, _EXPORTER_OPTION: exporter_addresses})
     ignore_libpq_environment(os.environ)
     children: list[Command] = []
     try:
@@ -118,15 +124,15 @@ def _run(directory: Path, workers: int, admin_address: ListenAddress, exporter_a
         postgres.start(_say)
         upgrade(MetadataDbUrl.parse(postgres.url))
         _say(f"starting {workers} workers, the Admin API and the exporter")
-        children = _children(postgres.url, workers, admin_address, exporter_address)
+        children = _children(postgres.url, workers, admin_addresses, exporter_addresses)
         for child in children:
             child.launch()
         supervisor = Supervisor([postgres, *children], _say)
-        for address in (admin_address, exporter_address):
+        for address in (*admin_addresses, *exporter_addresses):
             while not _serves(address):
                 supervisor.tick()
                 time.sleep(_TICK_SECONDS)
-        click.echo(_screen(directory, postgres.url, workers, admin_address, exporter_address))
+        click.echo(_screen(directory, postgres.url, workers, admin_addresses[0], exporter_addresses[0]))
         while True:
             supervisor.tick()
             time.sleep(_TICK_SECONDS)
@@ -146,57 +152,45 @@ def _run(directory: Path, workers: int, admin_address: ListenAddress, exporter_a
         _say("stopped")
 
 
-def _children(url: str, workers: int, admin_address: ListenAddress, exporter_address: ListenAddress) -> list[Command]:
-    from amp_workers.metadata_db.embedded import signal_with_parent
-
+def _children(url: str, workers: int, admin_addresses: Addresses, exporter_addresses: Addresses) -> list[Command]:
     inherited = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_CHILDREN}
     environment = inherited | {LOG_ENVIRONMENT: log_level(os.environ, default="warn")[0], URL_ENVIRONMENT[0]: url}
     # -P: Python must not import modules from the current directory.
-    ampd = [*signal_with_parent("TERM"), sys.executable, "-P", "-m", "amp_workers.ampd"]
+    ampd = [*with_parent(signal.SIGTERM), sys.executable, "-P", "-m", "amp_workers.ampd"]
     commands = [
-        ("the Admin API", ["admin", "--web.listen-address", str(admin_address)]),
-        ("the exporter", ["exporter", "--web.listen-address", str(exporter_address)]),
+        ("the Admin API", ["admin", *(f"--web.listen-address={address}" for address in admin_addresses)]),
+        ("the exporter", ["exporter", *(f"--web.listen-address={address}" for address in exporter_addresses)]),
         *((node_id, ["worker", "--node-id", node_id]) for node_id in _node_ids(workers)),
     ]
-    return [Command(name, [*ampd, *arguments], environment) for name, arguments in commands]
+    return [Command(name, [*ampd, *arguments, *log_arguments()], environment) for name, arguments in commands]
 
 
 def _node_ids(workers: int) -> list[str]:
     return [f"worker-{number:02}" for number in range(1, workers + 1)]
 
 
-def _await_free(addresses: Mapping[str, ListenAddress]) -> None:
+def _await_free(addresses: Mapping[str, Addresses]) -> None:
     """Wait until nothing listens on the addresses, which are given by their options."""
+    options = {address: option for option, several in addresses.items() for address in several}
     patience_ends = time.monotonic() + _PORT_PATIENCE_SECONDS
-    while refused := {option: error for option, address in addresses.items() if (error := _refusal(address))}:
+    while refusals := {address: refusal for address in options if (refusal := address.refusal())}:
         if time.monotonic() >= patience_ends:
-            reasons = "; ".join(str(error) for error in refused.values())
-            raise click.ClickException(f"{reasons}. Choose another address: {_free_addresses(addresses, refused)}")
+            others = _free_addresses(options, refusals)
+            raise click.ClickException(f"{'; '.join(refusals.values())}. Choose another address: {others}")
         time.sleep(_TICK_SECONDS)
 
 
-def _refusal(address: ListenAddress) -> AddressInUse | None:
-    """Return why nothing can listen on an address, or None."""
-    try:
-        address.listen().close()
-    except AddressInUse as error:
-        return error
-    return None
-
-
-def _free_addresses(addresses: Mapping[str, ListenAddress], refused: Iterable[str]) -> str:
+def _free_addresses(options: Mapping[ListenAddress, str], refused: Iterable[ListenAddress]) -> str:
     """Return options to type instead of those that were refused, with the next free port of the same host."""
-    taken = set(addresses.values())
-    options = []
-    for option in refused:
-        address = addresses[option]
+    taken = set(options)
+    typed = []
+    for address in refused:
         ports = range(address.port + 1, min(address.port + _PORTS_TRIED, 65_535) + 1)
-        candidates = {replace(address, port=port) for port in ports} - taken
-        ordered = sorted(candidates, key=lambda each: each.port)
-        free = next((each for each in ordered if _refusal(each) is None), None)
+        candidates = (replace(address, port=port) for port in ports)
+        free = next((each for each in candidates if each not in taken and each.refusal() is None), None)
         taken |= {free} if free else set()
-        options.append(f"{option} {free or 'HOST:PORT'}")
-    return " ".join(options)
+        typed.append(f"{options[address]} {free or 'HOST:PORT'}")
+    return " ".join(typed)
 
 
 def _serves(address: ListenAddress) -> bool:

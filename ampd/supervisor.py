@@ -5,11 +5,13 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
-FIRST_BACKOFF_SECONDS = 1.0
-LONGEST_BACKOFF_SECONDS = 30.0
+from amp_workers.worker import Backoff
+
+BACKOFF_SECONDS = (1.0, 30.0)
+"""The first wait and the longest one before a restart, each cut by a random part."""
 
 _STEADY_SECONDS = 60.0
 """The backoff of a child that ran for so long starts from the beginning."""
@@ -69,7 +71,7 @@ class Command:
 class _Watched:
     child: Child
     launched_at: float
-    backoff: float = FIRST_BACKOFF_SECONDS
+    backoff: Backoff = field(default_factory=lambda: Backoff(*BACKOFF_SECONDS))
     restart_at: float | None = None
 
 
@@ -95,10 +97,10 @@ class Supervisor:
 
     def _schedule(self, watched: _Watched, status: int, now: float) -> None:
         if now - watched.launched_at >= _STEADY_SECONDS:
-            watched.backoff = FIRST_BACKOFF_SECONDS
-        self._say(f"{watched.child.name} {ending(status)}; restarting it in {watched.backoff:.0f} s")
-        watched.restart_at = now + watched.backoff
-        watched.backoff = min(watched.backoff * 2, LONGEST_BACKOFF_SECONDS)
+            watched.backoff.reset()
+        wait = watched.backoff.next()
+        self._say(f"{watched.child.name} {ending(status)}; restarting it in {wait:.1f} s")
+        watched.restart_at = now + wait
 
 
 def ending(status: int) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from amp_workers.ampd.command import command as ampd_command
 from amp_workers.ampd.logs import add_log_fields
 from amp_workers.ampd.options import DurationType, metadata_db_option
 from amp_workers.ampd.signals import stop_signals
@@ -23,9 +24,6 @@ NODE_ID_ENVIRONMENT = "AMP_NODE_ID"
 
 _VARIABLE = click.core.ParameterSource.ENVIRONMENT
 
-DEFAULT_STOP_TIMEOUT_SECONDS = 8
-"""Docker kills a container 10 s after SIGTERM: the stop must be recorded by then."""
-
 
 class _NodeIdType(click.ParamType[str]):
     name = "node id"
@@ -40,7 +38,7 @@ class _NodeIdType(click.ParamType[str]):
 
 
 # Options after the program's name belong to the program.
-@click.command(context_settings={"allow_interspersed_args": False})
+@ampd_command(context_settings={"allow_interspersed_args": False})
 @metadata_db_option
 @click.option(
     "--node-id",
@@ -53,23 +51,24 @@ class _NodeIdType(click.ParamType[str]):
 )
 @click.option(
     "--stop-timeout",
-    type=click.IntRange(min=0),
-    default=DEFAULT_STOP_TIMEOUT_SECONDS,
+    type=DurationType(),
+    default="8s",
     show_default=True,
-    metavar="SECONDS",
+    metavar="DURATION",
+    # Docker kills a container 10 s after SIGTERM: the stop must be recorded by then.
     help="How long COMMAND has to end after SIGTERM, and the processes that it leaves behind; then they are killed.",
 )
 @click.option(
     "--watchdog",
     type=DurationType(),
-    metavar="SECONDS",
+    metavar="DURATION",
     help="COMMAND promises to report progress at least this often, in systemd's protocol: WATCHDOG=1 to NOTIFY_SOCKET. "
     "If it does not, the worker is stuck. Under 5 s, a late heartbeat is enough for that.",
 )
 @click.option(
     "--on-stuck",
     type=click.Choice(["report", "kill"]),
-    help="What to do about a COMMAND that is stuck. report: nothing but record it. kill: end it with SIGABRT, after "
+    help="What to do about a COMMAND that is stuck. report: only record it. kill: end it with SIGABRT, after "
     "--stop-timeout with SIGKILL, and record the failure 'watchdog'.  [default: report]",
 )
 @click.option(
@@ -82,7 +81,7 @@ class _NodeIdType(click.ParamType[str]):
 def worker(
     metadata_db_url: MetadataDbUrl,
     node_id: str,
-    stop_timeout: int,
+    stop_timeout: float,
     watchdog: float | None,
     on_stuck: str | None,
     join_amp_fleet: bool,
@@ -93,17 +92,17 @@ def worker(
     The worker retries while the metadata DB is unavailable. Without COMMAND, SIGTERM, SIGINT (Ctrl-C) and SIGHUP record
     that the worker stopped on purpose.
 
-    COMMAND, an extraction program in any language, is started once the worker has registered, with AMP_NODE_ID in its
-    environment and without the metadata DB's URL. It gets the signals that the worker gets. When it has ended, the
-    processes that it left behind are ended, the stop is recorded, and the worker exits with its exit code. If the
-    worker is killed, so is COMMAND, and its amp-guard process kills all that COMMAND has started.
+    COMMAND, an extraction program in any language, starts once the worker has registered, with AMP_NODE_ID in its
+    environment and without the metadata DB's URL. The worker forwards its signals to COMMAND. When COMMAND ends, the
+    worker ends the processes that COMMAND left behind, records the stop, and exits with the exit code of COMMAND. If
+    the worker is killed, COMMAND is killed as well, and the amp-guard process kills all that COMMAND has started.
 
     COMMAND may report progress to NOTIFY_SOCKET, in systemd's protocol: STATUS=text is recorded beside the heartbeat,
     and WATCHDOG=1 keeps the promise of --watchdog.
 
     The stop is on purpose if COMMAND exited with 0, or ended after SIGTERM, or within --stop-timeout after SIGINT,
     SIGHUP or SIGQUIT, or later by that very signal. Every other end is recorded as a failure: another exit code, a
-    signal that nobody asked for, a COMMAND that cannot be run, or one that --on-stuck kill ended.
+    signal from elsewhere, a COMMAND that cannot be run, or one that --on-stuck kill ended.
 
     \b
     Exit codes:
@@ -116,8 +115,8 @@ def worker(
       N        COMMAND exited with N
       126      COMMAND cannot be run
       127      COMMAND was not found
-      128 + N  COMMAND died of signal N, or the worker got it before COMMAND was started; 134
-               where COMMAND exited with 0 after --on-stuck kill ended it
+      128 + N  signal N ended COMMAND, or the worker before COMMAND was started; 134 where COMMAND
+               exited with 0 after --on-stuck kill
 
     \b
     Examples:

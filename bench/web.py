@@ -9,6 +9,7 @@ import http.client
 import os
 import platform
 import resource
+import socket
 import ssl
 import statistics
 import subprocess
@@ -20,6 +21,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from itertools import cycle
+from multiprocessing import get_context
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import psutil
@@ -35,6 +38,9 @@ Connection = psycopg.Connection[tuple[object, ...]]
 
 IDLE = 2_000
 """Connections, all made within the 10 s after which the server closes those that send nothing."""
+
+HELD = 10_000
+"""TLS connections at once."""
 
 PATIENT = {"X-Prometheus-Scrape-Timeout-Seconds": "100"}
 
@@ -191,6 +197,43 @@ def idle_kilobytes(ampd: str, url: str, tls: Path | None) -> float:
         return 1000 * (resident(server) - before) / IDLE
 
 
+def hold(port: int, number: int, ready: Event, end: Event) -> None:
+    """Shake hands on so many connections, without a check of the certificate, and keep them until the end."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    connections = [context.wrap_socket(socket.create_connection(("localhost", port))) for _ in range(number)]
+    ready.set()
+    end.wait()
+    for connection in connections:
+        connection.close()
+
+
+def held(ampd: str, url: str, tls: Path) -> tuple[int, float, float]:
+    """How many of HELD connections with TLS a server has at once, its memory in MB, and how many ms a new client takes.
+
+    The server closes a connection that has sent no request for 10 s: on a slow machine, the first before the last.
+    """
+    context = get_context("spawn")
+    with served(ampd, "exporter", url, tls) as server:
+        files = sum(each.num_fds() for each in server.family)
+        end = context.Event()
+        ready = [context.Event() for _ in range(2)]
+        clients = [context.Process(target=hold, args=(server.port, HELD // 2, each, end)) for each in ready]
+        for client in clients:
+            client.start()
+        for each in ready:
+            each.wait(120)
+        found = sum(each.num_fds() for each in server.family) - files
+        started = time.perf_counter()
+        get(server.connect(), "/-/healthy")
+        milliseconds = 1000 * (time.perf_counter() - started)
+        megabytes = resident(server)
+        end.set()
+        for client in clients:
+            client.join()
+        return found, megabytes, milliseconds
+
+
 def rows(
     ampd: str, server: EmbeddedPostgres, connection: psycopg.Connection[tuple[object, ...]], seconds: float
 ) -> dict[str, str]:
@@ -211,8 +254,12 @@ def rows(
         tls = certificates(Path(directory))
         milliseconds, size = transfer_milliseconds(ampd, server.url, tls)
         idle = [idle_kilobytes(ampd, server.url, each) for each in (None, tls)]
+        number, megabytes, new_client = held(ampd, server.url, tls)
     found["a scrape of 100,000 workers over TLS, first byte to last, ms"] = f"{milliseconds:.0f} ({size:.0f} MB)"
     found["an idle connection, plain / TLS, KB"] = f"{idle[0]:.0f} / {idle[1]:.0f}"
+    found[f"{HELD:,} TLS connections: held at once"] = f"{number:,}"
+    found[f"{HELD:,} TLS connections: resident, MB"] = f"{megabytes:.0f}"
+    found[f"{HELD:,} TLS connections: a new client, ms"] = f"{new_client:.0f}"
     return found
 
 
@@ -225,7 +272,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0)
     arguments = parser.parse_args()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, IDLE + 256)), hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, HELD)), hard))
     peers = dict(each.split("=", 1) for each in arguments.ampd) | {"now": str(Path(sys.executable).with_name("ampd"))}
     with postgres() as (server, _), connect(server) as connection:
         found = {name: rows(ampd, server, connection, arguments.seconds) for name, ampd in peers.items()}

@@ -14,7 +14,7 @@ from amp_workers.ctl.polling import poll
 Worker = dict[str, Any]
 
 _COMPARED = ("state", "registered_at", "stopped_at", "exit_code", "failure")
-"""What is a change of a worker: a heartbeat and progress are none."""
+"""The fields of which a new value is a change: heartbeats and progress are not among them."""
 
 
 def print_changes(
@@ -52,7 +52,7 @@ def _compared(worker: Worker | None) -> list[Any] | None:
 def _line(node_id: str, state_before: str | None, state_after: str | None, worker: Worker | None) -> str:
     from datetime import UTC, datetime
 
-    # This machine's clock: the moment is that of the look, and no worker's.
+    # This machine's clock: it is the time of the look.
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     change = {"time": now, "node_id": node_id, "state_before": state_before, "state_after": state_after}
     return json.dumps(change | {"worker": worker})

@@ -14,13 +14,13 @@ from amp_workers.ctl.options import complete_context
 from amp_workers.version_option import version_option
 
 _UNKNOWN = 3
-"""The exit code of a Nagios plugin that knows nothing."""
+"""The exit code UNKNOWN of a Nagios plugin."""
 
 click.Context.formatter_class = WholeWords
 
 
 class _AliasGroup(click.Group):
-    """A group whose commands can have short names, which are not listed."""
+    """A group whose commands have aliases, which `--help` does not list."""
 
     aliases: ClassVar[dict[str, str]] = {}
 
@@ -107,7 +107,7 @@ class _RootGroup(_AliasGroup):
 @click.option(
     "--insecure",
     is_flag=True,
-    help="Send the token over plain HTTP to another machine, where anybody on the way can read it.",
+    help="Send the token over plain HTTP to another machine, where others on the network can read it.",
 )
 @version_option("ampctl")
 def ampctl(**_: object) -> None:
@@ -163,7 +163,7 @@ def main() -> None:
         import amp_workers.ctl.shells  # noqa: F401 - registers itself
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # None where it was closed before the start
-            stream.reconfigure(errors="backslashreplace")  # a version may have letters that this terminal has not
+            stream.reconfigure(errors="backslashreplace")  # not every encoding has a version's letters
     try:
         try:
             sys.exit(_run())
@@ -171,9 +171,9 @@ def main() -> None:
             if sys.stdout:
                 sys.stdout.flush()
     except OSError as error:
-        # A full disk, say. What is still in the buffer must not be tried again when Python exits.
+        # For example, the disk is full. Python must not write the rest of the buffer again when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):  # the reader has read enough: `| head -1`
+        if isinstance(error, BrokenPipeError):  # the reader has ended: `| head -1`
             sys.exit(1)
         sys.exit(f"Error: cannot write the output: {error.strerror}")
 

@@ -1,4 +1,4 @@
-"""The Admin API's endpoints as methods. Each answer is checked before a command sees it."""
+"""The Admin API's endpoints as methods. Each response is validated before a command uses it."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ MOST_A_PAGE = 10_000
 """The API's highest `limit`. Without a limit it returns all workers in one answer."""
 
 Worker = dict[str, Any]
-"""One worker as the API returns it. Only `node_id` and `heartbeat_at` are there in every case."""
+"""One worker as the API returns it. Only `node_id` and `heartbeat_at` are always present."""
 
 _NEEDED_TEXTS = ("node_id", "heartbeat_at")
 _TEXTS = ("state", "created_at", "registered_at")
@@ -49,7 +49,7 @@ class AdminApi:
         ids that come after this one. need_states: whether workers without a state are useless.
 
         Raises:
-            AmpsOwnApi: states or a version are needed, and the answer has none.
+            AmpsOwnApi: states or versions are needed, and the response has none.
         """
         order = "state" if problems else order
         wanted = {"state": ",".join(states), "node_id": ",".join(node_ids), "version": version}
@@ -89,7 +89,7 @@ class AdminApi:
                 last = chosen[limit - 1]
                 next_after = last["node_id"] if order == "node_id" else f"{last['state']}:{last['node_id']}"
                 return page | {"workers": chosen[:limit], "next": next_after}
-            if not isinstance(token, str) or token in tokens:  # it would never end
+            if not isinstance(token, str) or token in tokens:  # or the loop would not end
                 raise self._unexpected(path)
             tokens.add(token)
 
@@ -97,7 +97,7 @@ class AdminApi:
         """Return one worker.
 
         Raises:
-            AmpsOwnApi: its state is needed, and the answer has none.
+            AmpsOwnApi: its state is needed, and the response has none.
         """
         path = f"/workers/{quote(node_id, safe='')}"
         answer = self._connection.request("GET", path)
@@ -130,7 +130,7 @@ class AdminApi:
         """Return the counts of the whole fleet.
 
         Raises:
-            AmpsOwnApi: Amp's own API has none.
+            AmpsOwnApi: Amp's own API has no such endpoint.
         """
         answer = self._get_ours("/fleet")
         if not _is_fleet(answer):
@@ -141,7 +141,7 @@ class AdminApi:
         """Return the version of the API.
 
         Raises:
-            AmpsOwnApi: Amp's own API does not say its version.
+            AmpsOwnApi: Amp's own API does not have its version.
         """
         answer = self._get_ours("/openapi.json")
         info = answer.get("info")
@@ -150,11 +150,11 @@ class AdminApi:
         return str(info["version"])
 
     def _get_ours(self, path: str) -> dict[str, Any]:
-        """Return what an endpoint answers that Amp's own API does not have."""
+        """Return the response of an endpoint that Amp's own API does not have."""
         try:
             return self._connection.request("GET", path)
         except ApiError as error:
-            # This project's API answers 404 as JSON.
+            # This project's API returns 404 as JSON.
             if error.status == 404 and error.code is None and self._has_workers():
                 raise AmpsOwnApi(self.url) from error
             raise

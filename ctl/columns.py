@@ -1,4 +1,4 @@
-"""The columns of the table and of CSV: what a person reads, and the value that a program reads."""
+"""The columns of the table and of CSV: a text for people, and a value for programs."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,14 +16,14 @@ class Column(NamedTuple):
 
     heading: str
     field: str
-    """Its name in CSV, which is the API's where the API has the field."""
+    """Its name in CSV: the API's where the API has the field."""
 
     text: Callable[[Worker], str]
     value: Callable[[Worker], Any]
     """None where there is none."""
 
     shortened: str = ""
-    """Where a text gives way on a narrow terminal: in the `middle`, at the `end`, or not at all."""
+    """Where a text is cut on a narrow terminal: in the `middle`, at the `end`, or not at all."""
 
 
 def age_text(worker: Worker) -> str:

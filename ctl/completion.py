@@ -12,8 +12,8 @@ VARIABLE = "_AMPCTL_COMPLETE"
 def print_completion(context: click.Context, shell: str) -> None:
     """Print a shell's completion script.
 
-    With it, the shell completes commands, options, states and node ids. Those are the API's; where it does not answer
-    within a second, there are none.
+    The script completes commands, options, states and node ids. Node ids come from the API; if it does not respond
+    within a second, none are completed.
 
     \b
     Examples:

@@ -13,7 +13,7 @@ from amp_workers.ctl.errors import ApiError, InvalidAdminUrl, InvalidCredentials
 from amp_workers.ctl.render import shown
 
 TIMEOUT_SECONDS = 10.0
-"""Longer than the Admin API's own limit for a query (5 s), so that its error arrives, and not a timeout here."""
+"""Longer than the Admin API's own timeout of a query (5 s), so that its error arrives before this timeout."""
 
 NOT_AN_ADMIN_API = "this is not a response of an Admin API; check the address"
 """The cause in an error about a response of another shape."""
@@ -46,10 +46,10 @@ class Connection:
         over plain HTTP to any address.
 
         Raises:
-            InvalidAdminUrl: it is no http:// or https:// URL.
+            InvalidAdminUrl: the URL is not an http:// or https:// URL.
             InvalidCredentials: the token is malformed, or must not be sent to that URL.
         """
-        if "@" in url:  # the URL is not shown: what is before the @ is a secret
+        if "@" in url:  # the URL is not shown: the part before the @ is a secret
             raise InvalidAdminUrl(
                 "a user and a password cannot be in the URL of the Admin API: set AMP_AUTH_TOKEN to user:password"
             )
@@ -75,7 +75,7 @@ class Connection:
         if auth_token is not None:
             if not (self._secure or insecure or is_loopback(self._host)):
                 raise InvalidCredentials(
-                    f"the token is not sent over plain HTTP to {self._host}, where anybody on the way can read it: "
+                    f"the token is not sent over plain HTTP to {self._host}, where others on the network can read it: "
                     "use https://, or --insecure if you trust the network"
                 )
             header = authorization(auth_token, token_source)
@@ -83,17 +83,17 @@ class Connection:
             self._secrets = [header.partition(" ")[2], auth_token.strip("\r\n")]
 
     def request(self, method: str, path: str) -> dict[str, Any]:
-        """Return the JSON object of the answer; an empty one for 204.
+        """Return the JSON object of the response; an empty one for 204.
 
         Raises:
-            ApiError: no answer, or an error.
+            ApiError: no response, or an error.
         """
         connection = self._connect()
         try:
             connection.request(method, self._prefix + path, headers=self._headers)
             response = connection.getresponse()
             body = response.read()
-        except (OSError, http.client.HTTPException, UnicodeError) as error:  # the last one from a host that cannot be
+        except (OSError, http.client.HTTPException, UnicodeError) as error:  # UnicodeError: the host name is invalid
             reason = _reason(error)
             if self._secure and self._client_cert is None and _hangs_up(error):
                 reason += "; if the server requires a client certificate, give --client-cert and --client-key"
@@ -143,7 +143,7 @@ class Connection:
             code = str(document.get("error_code"))
             cause = f"{document['error_message']} ({code})"
         elif 300 <= response.status < 400:
-            # Not followed: a token is for the address that it was given for.
+            # Not followed: a token is for one address.
             location = response.getheader("Location") or "an unknown address"
             cause = f"HTTP {response.status} redirects to {location}; if that is the Admin API, use its address"
         else:

@@ -35,7 +35,7 @@ def all_contexts() -> dict[str, dict[str, str]]:
     """Return the settings of each context by its name; none where there is no configuration.
 
     Raises:
-        InvalidContext: the configuration cannot be read, or has something unknown in it.
+        InvalidContext: the configuration cannot be read, or has an unknown key.
     """
     path = directory() / "config.toml"
     try:
@@ -63,7 +63,7 @@ def context_named(name: str) -> dict[str, str]:
     """Return the settings of a context.
 
     Raises:
-        InvalidContext: there is none of this name.
+        InvalidContext: no context has this name.
     """
     found = all_contexts()
     if name not in found:
@@ -74,7 +74,7 @@ def context_named(name: str) -> dict[str, str]:
 
 
 def current_context() -> str | None:
-    """Return the context that `ampctl context use` chose; None where it chose none."""
+    """Return the context that `ampctl context use` has set; None without one."""
     try:
         return (directory() / "current-context").read_text().strip() or None
     except (OSError, UnicodeDecodeError):
@@ -85,7 +85,7 @@ def use_context(name: str) -> None:
     """Make a context the current one.
 
     Raises:
-        InvalidContext: there is none of this name, or the choice cannot be written.
+        InvalidContext: no context has this name, or the choice cannot be written.
     """
     context_named(name)
     path = directory() / "current-context"
@@ -96,10 +96,10 @@ def use_context(name: str) -> None:
 
 
 def token_in(path: str) -> str:
-    """Return the token in a file that nobody else can read.
+    """Return the token in a file that other users cannot read.
 
     Raises:
-        InvalidContext: others can read it, or it is not there.
+        InvalidContext: other users can read the file, or it cannot be read.
     """
     try:
         with Path(path).open("rb") as file:
@@ -107,7 +107,7 @@ def token_in(path: str) -> str:
             content = file.read(65_536)
     except OSError as error:
         raise InvalidContext(f"cannot read auth_token_file {path}: {error.strerror}.") from error
-    # As ssh does: the owner has to close a file to the group; of another owner's file, the group may be meant.
+    # As ssh does: the owner's file must exclude the group; another owner's file can be meant for the group.
     others = 0o077 if status.st_uid == os.geteuid() else 0o007
     if stat.S_ISREG(status.st_mode) and status.st_mode & others:
         mode = stat.S_IMODE(status.st_mode)

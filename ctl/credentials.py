@@ -14,10 +14,10 @@ _TOKEN = re.compile(r"[!-~]+")
 def authorization(auth_token: str, source: str) -> str:
     """Return the header's value. Newlines around the token are removed: files and `echo` add them.
 
-    source: what the token came from, for the message.
+    source: of the token, for the message.
 
     Raises:
-        InvalidCredentials: no client can send this.
+        InvalidCredentials: HTTP cannot carry this token.
     """
     token = auth_token.strip("\r\n")
     if token.startswith(_BYTE_ORDER_MARKS):
@@ -29,17 +29,17 @@ def authorization(auth_token: str, source: str) -> str:
     # RFC 6750 allows no colon in a bearer token.
     if ":" in token:
         if not token.isprintable():
-            raise InvalidCredentials(f"{source} is user:password, with a character that cannot be sent")
+            raise InvalidCredentials(f"{source} is user:password, with a character that HTTP cannot carry")
         import base64
 
         return f"Basic {base64.b64encode(token.encode()).decode()}"
     if not _TOKEN.fullmatch(token):
-        raise InvalidCredentials(f"{source} has a character that no token has, such as a space inside it")
+        raise InvalidCredentials(f"{source} has a character that is invalid in a token, such as a space")
     return f"Bearer {token}"
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether what is sent to a host stays on this machine."""
+    """Return whether a host is this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

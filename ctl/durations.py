@@ -11,14 +11,14 @@ _BARE = re.compile(r"\d{1,9}(?:\.\d{1,9})?", re.ASCII)
 
 
 class InvalidDuration(AmpError, ValueError):
-    """The text is no duration. The message shows what one is."""
+    """The text is not a duration. The message has examples."""
 
 
 def parse_duration(text: str) -> float:
     """Return a duration in seconds. A bare number is seconds.
 
     Raises:
-        InvalidDuration: the text is none.
+        InvalidDuration: the text is not a duration.
     """
     if _BARE.fullmatch(text):
         return float(text)

@@ -1,4 +1,4 @@
-"""What can go wrong between `ampctl` and an Admin API."""
+"""Errors between `ampctl` and an Admin API."""
 
 import click
 
@@ -26,7 +26,7 @@ class ApiError(AmpError, click.ClickException):
 
 
 class AmpsOwnApi(ApiError):
-    """The address is that of Amp's own Admin API, which does not have what the command needs."""
+    """The URL is that of Amp's own Admin API, which does not have what the command needs."""
 
     def __init__(self, url: str) -> None:
         cause = (

@@ -1,4 +1,4 @@
-"""A worker's fields. What an API does not send is unknown."""
+"""A worker's fields. A field that the API does not send is unknown."""
 
 from datetime import datetime
 from typing import Any
@@ -28,12 +28,12 @@ def info_of(worker: dict[str, Any], key: str) -> str:
 
 
 def severity_of(state: str) -> float:
-    """Return the place of a state in a list with the worst first. One that this version does not have is unhealthy."""
+    """Return the place of a state in a list with the worst first. An unknown state counts as unhealthy."""
     return STATES.index(state) if state in STATES else STATES.index("active") - 0.5
 
 
 def is_unhealthy(state: str) -> bool:
-    """Return whether a state is a problem. One that this version does not have is."""
+    """Return whether a state is unhealthy, as every unknown state is."""
     return state not in _HEALTHY_OR_ENDED
 
 
@@ -49,7 +49,7 @@ def uptime_seconds(worker: dict[str, Any]) -> float | None:
         registered, heartbeat = (_moment(worker.get(name, UNKNOWN)) for name in ("registered_at", "heartbeat_at"))
     except ValueError:
         return None
-    # The API's moments are in whole seconds, so that a worker that has only just started may seem to start later.
+    # The API's timestamps are in whole seconds: a worker that has just started can seem to start later.
     return max((heartbeat - registered).total_seconds() + age, 0.0)
 
 
@@ -66,4 +66,4 @@ def progress_age(worker: dict[str, Any]) -> float | None:
 def _moment(text: str) -> datetime:
     if not text.endswith("Z"):
         raise ValueError(text)
-    return datetime.fromisoformat(text)  # strptime would take 5 ms to import
+    return datetime.fromisoformat(text)  # strptime takes 5 ms to import

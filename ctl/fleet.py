@@ -55,7 +55,7 @@ def _lines(answer: dict[str, Any]) -> list[str]:
 
 
 def _jobs(jobs: dict[str, Any] | None) -> list[str]:
-    """Return the jobs that are there, stranded ones last; no database but Amp's own has any."""
+    """Return the jobs by status, and the stranded ones. Only Amp's own database has jobs."""
     if jobs is None:
         return ["Jobs: unknown"]
     lines = [f"{number:>7}  {shown(status)}" for status, number in jobs["status"].items() if number]

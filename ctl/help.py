@@ -2,7 +2,7 @@
 
 import click
 
-# textwrap breaks words at hyphens. This one looks the same, and it does not know it.
+# textwrap breaks words at hyphens, but not at this one, which looks the same.
 _UNBROKEN = "\u2011"
 
 

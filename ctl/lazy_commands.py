@@ -1,4 +1,4 @@
-"""Commands that are imported when they are used: `ampctl` runs in shell loops, and needs one command at a time."""
+"""Commands whose modules are imported on use: `ampctl` runs in shell loops, and one run needs one command."""
 
 from collections.abc import Iterator, MutableMapping
 from importlib import import_module

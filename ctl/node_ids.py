@@ -1,4 +1,4 @@
-"""Node ids on the command line: their rule, which ones a shell can complete, and which one was meant."""
+"""Node ids on the command line: their syntax, their completion, and suggestions for unknown ones."""
 
 import re
 import time
@@ -13,18 +13,18 @@ from amp_workers.ctl.options import admin_api
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-# The API's rule, kept here as well: a mistyped node id is refused without a round trip.
+# The API's rule, kept here as well, to refuse an invalid node id without a round trip.
 NODE_ID = re.compile(r"[a-zA-Z][a-zA-Z0-9_\-.]{0,254}")
 
 _GLOB = re.compile(r"[a-zA-Z0-9_\-.*?]{1,255}")
 
 COMPLETION_SECONDS = 1.0
-"""The Tab key waits for the API no longer than this."""
+"""The longest time that completion waits for the API."""
 
 COMPLETED_AT_MOST = 200
 
 SUGGESTION_SECONDS = 2.0
-"""The search for the node id that was meant reads no more pages after this."""
+"""The search for a similar node id reads no page after this time."""
 
 _KNOWN = "amp_workers.ctl.node_ids"
 
@@ -50,7 +50,7 @@ class NodeIdType(click.ParamType[str]):
         param: click.Parameter,  # noqa: ARG002 - Click's signature
         incomplete: str,
     ) -> "list[CompletionItem]":
-        """Return those that the API knows; none if it does not answer."""
+        """Return the node ids that the API has; none if it does not respond."""
         from click.shell_completion import CompletionItem
 
         if incomplete and not NODE_ID.fullmatch(incomplete):
@@ -78,10 +78,10 @@ class GlobType(NodeIdType):
 
 
 def _beginning_with(text: str, api: AdminApi) -> list[str]:
-    # What begins with a text comes right after it, so that one page is enough of a fleet of any size.
+    # In this order, the node ids that begin with a text follow it: one page is enough.
     workers = api.workers(limit=COMPLETED_AT_MOST, after=text or None)["workers"]
     found = [worker["node_id"] for worker in workers if worker["node_id"].startswith(text)]
-    # The shell puts them into the command line as they are: nothing else may get there.
+    # The shell inserts them as they are: other characters must not get into the command line.
     found = [node_id for node_id in found if NODE_ID.fullmatch(node_id)]
     try:
         return [text, *found] if text and api.worker(text) else found
@@ -94,16 +94,16 @@ def unknown_worker(context: click.Context, node_id: str, error: ApiError) -> Api
     from amp_workers.ctl.suggestions import did_you_mean
 
     try:
-        if _KNOWN not in context.meta:  # once, however many are unknown
+        if _KNOWN not in context.meta:  # once per command
             context.meta[_KNOWN] = _all_node_ids(admin_api(context, SUGGESTION_SECONDS))
-    except ApiError:  # unavailable by now: the first error is reported
+    except ApiError:  # unavailable meanwhile: the first error is reported
         return error
     hint = did_you_mean(node_id, context.meta[_KNOWN])
     return ApiError(f"{error.message}.{hint}", code=error.code) if hint else error
 
 
 def _all_node_ids(api: AdminApi) -> list[str]:
-    """Return none where all are too many: the one that was meant may be among those that were not read."""
+    """Return all node ids; none where they are too many to read in time, as the similar one could be missing."""
     ends = time.monotonic() + SUGGESTION_SECONDS
     found: list[str] = []
     after = None

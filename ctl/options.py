@@ -1,4 +1,4 @@
-"""Options and arguments that more than one command has, and what they become."""
+"""Options and arguments of more than one command, and their types."""
 
 from collections.abc import Callable
 from functools import partial
@@ -24,7 +24,7 @@ def admin_api(context: click.Context, timeout_seconds: float = TIMEOUT_SECONDS) 
     """Return the API that the options of `ampctl` name.
 
     Raises:
-        click.UsageError: they name none that can be used.
+        click.UsageError: the options are invalid.
     """
     root = context.find_root()
     found = settings(root)
@@ -52,7 +52,7 @@ class ListType(click.ParamType[tuple[str, ...]]):
         self._words = words
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        if isinstance(value, tuple):  # Click may convert what is converted
+        if isinstance(value, tuple):  # Click can convert a value twice
             return value
         given = str(value).split(",")
         for word in given:
@@ -94,7 +94,7 @@ class DurationType(click.ParamType[float]):
         self._at_least = at_least
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, float):  # Click may convert what is converted
+        if isinstance(value, float):  # Click can convert a value twice
             return value
         try:
             seconds = parse_duration(value)
@@ -113,7 +113,7 @@ class RangeType(click.ParamType["Range"]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Range":
         from amp_workers.ctl.ranges import InvalidRange, Range
 
-        if isinstance(value, Range):  # Click may convert what is converted
+        if isinstance(value, Range):  # Click can convert a value twice
             return value
         try:
             return Range.parse(value)
@@ -139,21 +139,21 @@ _FORMATS = {"text", "wide", "json", "jsonl", "csv", "name"}
 
 
 class _FormatOption(click.Option):
-    """One of the ways to name an output format. Two different ones on a line are an error, and none silently wins."""
+    """One of the options for the output format. Two different formats on a command line are an error."""
 
     def add_to_parser(self, parser: Any, ctx: click.Context) -> None:  # noqa: ARG002 - Click's signature
         action = "append_const" if self.is_flag else "append"
         parser.add_option(self, self.opts, dest=self.name, action=action, const=self.flag_value)
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
-        # Of all commands, but not every command has every format.
+        # The variable is for all commands, and not every command has every format.
         value = super().resolve_envvar_value(ctx)
         if value in _FORMATS and isinstance(self.type, click.Choice) and value not in self.type.choices:
             return None
         return value
 
     def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
-        formats = dict.fromkeys(value if isinstance(value, list) else [value])  # the default comes alone
+        formats = dict.fromkeys(value if isinstance(value, list) else [value])  # the default is not a list
         if len(formats) > 1:
             first, second, *_ = formats
             raise click.UsageError(

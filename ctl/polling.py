@@ -1,4 +1,4 @@
-"""Looking again and again, through outages of the Admin API."""
+"""Repeated reads that continue after outages of the Admin API."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,10 +12,10 @@ Found = TypeVar("Found")
 
 
 def poll(look: Callable[[], Found], interval_seconds: float) -> Iterator[Found]:
-    """Yield what `look` returns, for ever. The start and the end of an outage are reported on stderr.
+    """Yield the results of `look`, without end. The start and the end of an outage are reported on stderr.
 
     Raises:
-        AmpsOwnApi: the API does not have what is looked for.
+        AmpsOwnApi: the API does not have what the command needs.
     """
     failing = False
     while True:
@@ -25,11 +25,11 @@ def poll(look: Callable[[], Found], interval_seconds: float) -> Iterator[Found]:
             raise
         except ApiError as error:
             if not failing:
-                click.echo(f"{error}; trying again every {interval_seconds:g}s", err=True)
+                click.echo(f"{error}; retrying every {interval_seconds:g}s", err=True)
             failing = True
         else:
             if failing:
-                click.echo("the Admin API answers again", err=True)
+                click.echo("the Admin API is available again", err=True)
             failing = False
             yield found
         time.sleep(interval_seconds)

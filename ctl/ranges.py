@@ -10,7 +10,7 @@ _RANGE = re.compile(rf"(@)?(?:(~|{_NUMBER})?:)?({_NUMBER})?", re.ASCII)
 
 
 class InvalidRange(AmpError, ValueError):
-    """The text is no range. The message shows what one is."""
+    """The text is not a range. The message has examples."""
 
 
 class Range(NamedTuple):

@@ -1,6 +1,6 @@
 """docs/ampctl.md, made from what `--help` prints: `python -m amp_workers.ctl.reference` writes it.
 
-The file is committed, for those who read before they install; a test fails when it is not what this makes.
+The file is committed, for readers who have not installed it; a test compares it with the output.
 """
 
 from collections.abc import Iterator

@@ -20,7 +20,7 @@ def terminal_columns() -> int | None:
 
 
 def shown(text: Any) -> str:
-    """Return a text that is safe for a terminal: what a worker says of itself is anybody's to write."""
+    """Return a text, safe for a terminal. A worker's texts are untrusted: any writer of the table can set them."""
     plain = str(text)
     if plain.isprintable():
         return plain

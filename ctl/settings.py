@@ -16,7 +16,7 @@ _OPTIONS = {
 
 
 class Setting(NamedTuple):
-    """One value and what it came from."""
+    """One value and its source."""
 
     value: str | None
     source: str
@@ -26,8 +26,8 @@ def settings(root: click.Context) -> dict[str, Setting]:
     """Return the settings by the names of the root command's parameters.
 
     The order is: option, environment, context. A context that is named by an option comes before the environment, as
-    that option is more explicit. Credentials of a context go to no other URL than the one that it has, unless both are
-    named by options.
+    that option is more explicit. The credentials of a context are sent to its own URL only, unless options name
+    both the context and another URL.
 
     Raises:
         InvalidContext: the context cannot be used.

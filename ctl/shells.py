@@ -1,4 +1,4 @@
-"""Completion in bash, zsh and fish, where Click's own breaks at `--state=`, a URL's colons and a list's commas."""
+"""Completion in bash, zsh and fish. Click's own fails at `--state=`, at a URL's colons and at a list's commas."""
 
 import os
 from typing import ClassVar
@@ -16,7 +16,7 @@ from click.shell_completion import (
 
 @add_completion_class
 class WholeLineBash(BashComplete):
-    """Gets the line as it was typed: bash's own words end at colons and equals signs, those of `http://` too."""
+    """Reads the line as it was typed: bash's own words end at colons, as in `http://`, and at equals signs."""
 
     source_template: ClassVar[str] = """\
 %(complete_func)s() {
@@ -34,21 +34,21 @@ complete -o nosort -F %(complete_func)s %(prog_name)s
 """
 
     def source(self) -> str:
-        """Return the script, without asking the machine's bash for its version as Click does."""
+        """Return the script. Click would run bash to read its version."""
         return self.source_template % self.source_vars()
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        """Return the words before the one that is being typed, and what there is of that."""
+        """Return the words before the incomplete one, and that one."""
         line = os.environ["COMP_WORDS"]
         _, *words = split_arg_string(line)
         return (words[:-1], words[-1]) if words and not line[-1].isspace() else (words, "")
 
 
 class _WholeWords(ShellComplete):
-    """For shells to which `--state=lost` is one word: they replace all of it, so that an item has to have all of it."""
+    """For shells in which `--state=lost` is one word: they replace the whole word."""
 
     def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem[str]]:
-        """Return what the word that is being typed may become."""
+        """Return the completions of the incomplete word."""
         items = super().get_completions(args, incomplete)
         option, equals, _ = incomplete.partition("=")
         if equals and option.startswith("-"):  # Click completes the value alone
@@ -59,12 +59,12 @@ class _WholeWords(ShellComplete):
 
 @add_completion_class
 class WholeWordZsh(_WholeWords, ZshComplete):
-    """Has Click's own script, whose words end at spaces alone."""
+    """Uses Click's own script, in which words end at spaces only."""
 
 
 @add_completion_class
 class WholeItemFish(_WholeWords, FishComplete):
-    """Takes all after the first comma of an item: a value or its description may have commas of its own."""
+    """Splits an item at its first comma: a value can have commas of its own."""
 
     source_template: ClassVar[str] = """\
 function %(complete_func)s

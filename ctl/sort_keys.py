@@ -10,7 +10,7 @@ _AFTER_ALL = float("inf")
 
 
 def _version(worker: dict[str, Any]) -> tuple[bool, list[tuple[int, str]]]:
-    """v0.0.9 before v0.0.10, and unknown at the end."""
+    """Order v0.0.9 before v0.0.10, and unknown last."""
     version = info_of(worker, "version")
     parts = re.findall(r"(\d{1,18})|(\D+|\d+)", version, re.ASCII)
     return version == UNKNOWN, [(int(number or 0), text) for number, text in parts]
@@ -27,7 +27,7 @@ def _created(worker: dict[str, Any]) -> tuple[bool, str]:
 
 
 def _last_seen(worker: dict[str, Any]) -> tuple[bool, float, str]:
-    # By distance: a heartbeat from the future is no proof of life. Amp's own API has the moment alone.
+    # By distance: a heartbeat from the future is no proof of life. Amp's own API has only the timestamp.
     age = age_of(worker)
     return age is None, 0.0 if age is None else -abs(age), worker["heartbeat_at"]
 

@@ -14,16 +14,16 @@ COLOURS = {"failed": 31, "lost": 31, "stale": 33, "stuck": 33, "active": 32, "st
 _GAP = "  "
 
 _SHORTEST = 8
-"""Cells: a text that is shortened further says nothing."""
+"""Cells: the shortest text that is still useful."""
 
 _YIELDING = ("version", "commit", "commit-timestamp", "build-date")
 """Columns that are shortened first, because which worker has which trouble matters more."""
 
 _PREFERRED = 36
-"""Cells: the other texts get so many before these columns get more than the shortest."""
+"""Cells: the room of the other texts before these columns get more than the shortest."""
 
 _GIVEN_UP_FIRST = ("uptime", "jobs", "version", "status", "last-seen")
-"""Columns that a terminal of under 70 cells has no room for."""
+"""Columns that a terminal of less than 70 cells omits, the first one first."""
 
 
 def table(

@@ -31,7 +31,7 @@ _UP, _DOWN, _PAGE_UP, _PAGE_DOWN, _TOP, _BOTTOM = ("A", "k"), ("B", "j"), ("5", 
 
 
 class Frame(NamedTuple):
-    """What one look found."""
+    """The result of one look."""
 
     summary: str
     url: str
@@ -47,7 +47,7 @@ Look = Callable[[], Frame]
 
 
 def watch(look: Look, interval_seconds: float) -> None:
-    """Show what `look` returns every so many seconds, until SIGINT, SIGTERM or q, which is an exit with 0."""
+    """Show the frames that `look` returns, one per interval; SIGINT, SIGTERM and q exit with 0."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _quit)
     if sys.stdout and sys.stdout.isatty():
@@ -56,7 +56,7 @@ def watch(look: Look, interval_seconds: float) -> None:
 
 
 def _quit(_number: int, _frame: FrameType | None) -> NoReturn:
-    for number in (signal.SIGINT, signal.SIGTERM):  # a second Ctrl-C must not leave the terminal as it is
+    for number in (signal.SIGINT, signal.SIGTERM):  # a second Ctrl-C must not interrupt the restoring of the terminal
         signal.signal(number, signal.SIG_IGN)
     sys.exit(0)
 
@@ -91,7 +91,7 @@ class _Screen:
                 os.kill(os.getpid(), signal.SIGSTOP)
         finally:
             with suppress(OSError):  # the terminal has been closed
-                # What was on the screen stays in the terminal's own scrollback.
+                # The last frame stays in the terminal's scrollback.
                 _write(_LEAVE + "".join(f"{line}\n" for line in self._lines))
 
     def _refresh_until_suspended(self, keys: int | None) -> None:
@@ -159,7 +159,7 @@ class _Screen:
         else:
             self._offset = self._last_offset = 0
         self._lines = (head + body + foot)[: max(rows, 1)]
-        # A line is erased before it is written: after it, the cursor may still be on its last cell.
+        # A line is erased before it is written: afterwards, the cursor can still be on its last cell.
         _write("\x1b[H" + "\n".join(f"\x1b[2K{line}" for line in self._lines) + "\x1b[J")
 
     def _head(self, columns: int) -> list[str]:
@@ -176,7 +176,7 @@ class _Screen:
 
 @contextmanager
 def _single_keys() -> Iterator[int | None]:
-    """Have the terminal deliver each key at once, without echo; yield what it is read from, None where there is none.
+    """Have the terminal deliver each key at once, without echo; yield its descriptor, None without a terminal.
 
     Ctrl-C and Ctrl-Z keep their meaning.
     """

@@ -23,17 +23,17 @@ _EXIT_CODES = {"OK": 0, "FAILED": 1, "WARNING": 1, "CRITICAL": 2, "UNKNOWN": 3}
 
 
 class _Check(NamedTuple):
-    """What was found."""
+    """The result of a check."""
 
     counted: int
     failures: dict[str, str]
     """Why each failing worker fails, by node id."""
 
     states: dict[str, int]
-    """Of all workers that were looked at."""
+    """The number of workers in each state."""
 
     stranded: int | None
-    """How many jobs are stranded; None where they do not count, or are unknown."""
+    """The number of stranded jobs; None where they do not count, or are unknown."""
 
 
 @click.command("check")
@@ -162,7 +162,7 @@ def _check(
         found = {node_id: _named(api, node_id) for node_id in node_ids}
         workers = [worker for worker in found.values() if worker is not None]
     else:
-        # Without a filter: a state that this version does not know counts as well.
+        # Without a filter: an unknown state counts as well.
         workers = api.workers(need_states=True)["workers"]
         found = {
             each["node_id"]: each for each in workers if is_unhealthy(state_of(each)) or state_of(each) == "active"
@@ -174,7 +174,7 @@ def _check(
     states = dict.fromkeys((*STATES[4::-1], *STATES[5:]), 0)  # active first
     for state in sorted(map(state_of, workers), key=severity_of):
         states[state] = states.get(state, 0) + 1
-    # Each worker has a number of jobs where jobs are known: for others, another request is of no use.
+    # Where jobs are known, each worker has their number: otherwise a second request is useless.
     are_known = not workers or any(each.get("jobs") is not None for each in workers)
     stranded = None
     if max_stranded is not None or (not node_ids and are_known):
@@ -198,7 +198,7 @@ def _stranded(api: AdminApi, *, is_needed: bool) -> int | None:
 
 
 def _named(api: AdminApi, node_id: str) -> dict[str, Any] | None:
-    """Return one worker; None if there is none with this node id."""
+    """Return one worker; None if no worker has the node id."""
     try:
         return api.worker(node_id, need_state=True)
     except ApiError as error:
@@ -214,7 +214,7 @@ def _failure(worker: dict[str, Any], max_age: float | None, version: str | None)
     limit = _DEFAULT_MAX_AGE if max_age is None else max_age
     if state == "stopped":
         reasons.append(state)
-    # The distance: a heartbeat from the future is no proof of life.
+    # By distance: a heartbeat from the future is no proof of life.
     elif age is None or abs(age) > limit:
         reasons.append(f"{state}, last heartbeat {_when(age, limit)}")
     elif state not in _JUDGED_BY_AGE or (max_age is None and is_unhealthy(state)):
@@ -259,7 +259,7 @@ def _performance_data(check: _Check, warning: Range | None, critical: Range | No
 
 
 def _label(state: str) -> str:
-    # A state that this version does not know can be any text.
+    # An unknown state can be any text.
     plain = "".join(c if c.isascii() and c.isalnum() else "_" for c in state)
     return plain or "_"
 

@@ -18,9 +18,9 @@ _SAME_FOR_ALL = {
     "AUTHENTICATION_REQUIRED",
     "METADATA_DB_READ_ONLY",
     "METADATA_DB_UNAVAILABLE",
-    "METHOD_NOT_ALLOWED",  # an API of before it could remove workers
+    "METHOD_NOT_ALLOWED",  # of an API without this method
 }
-"""Error codes of which the next worker would get the same."""
+"""Error codes that apply to every worker alike."""
 
 
 @click.command("forget")
@@ -62,11 +62,11 @@ def forget_workers(
       2  wrong usage
     """
     if bool(node_ids) == bool(states):
-        raise click.UsageError("Name either workers or --state: which ones are to be removed?", context)
+        raise click.UsageError("give either node ids or --state.", context)
     if older_than is not None and not states:
-        raise click.UsageError("--older-than goes with --state; a worker that you name is removed at any age.", context)
+        raise click.UsageError("--older-than needs --state.", context)
     if not (yes or dry_run or (sys.stdin and sys.stdin.isatty())):
-        raise click.UsageError("No terminal for the confirmation: give --yes to remove them, or --dry-run.", context)
+        raise click.UsageError("no terminal for the confirmation: give --yes or --dry-run.", context)
     api = admin_api(context)
     workers, unknown = _named(context, api, node_ids) if node_ids else (_chosen(api, states, older_than), 0)
     if not workers:
@@ -83,7 +83,7 @@ def forget_workers(
 
 
 def _named(context: click.Context, api: AdminApi, node_ids: tuple[str, ...]) -> tuple[list[dict[str, Any]], int]:
-    """Return the workers, and how many node ids do not exist."""
+    """Return the workers, and the number of node ids that do not exist."""
     workers, unknown = [], 0
     for node_id in dict.fromkeys(node_ids):
         try:
@@ -102,7 +102,7 @@ def _chosen(api: AdminApi, states: tuple[str, ...], older_than: float | None) ->
 
 
 def _remove(api: AdminApi, node_ids: list[str]) -> int:
-    """Remove the workers, and return how many were refused."""
+    """Remove the workers, and return the number of refusals."""
     refused = 0
     for number, node_id in enumerate(node_ids):
         try:

@@ -33,7 +33,7 @@ class _Selection(NamedTuple):
     limit: int | None
 
     def described(self) -> str:
-        """Return the filter in words, to follow `No workers found`."""
+        """Return the filter in words, for the message `No workers found`."""
         filters = [f"node id {', '.join(self.node_ids)}"] if self.node_ids else []
         filters += [f"state {', '.join(self.states)}"] if self.states else []
         filters += [f"version {self.version}"] if self.version is not None else []
@@ -154,7 +154,7 @@ def list_workers(
             text = summary(workers) + (", and more" if _has_more(answer, limit) else "")
             click.echo("\n".join(wrapped(text, terminal_columns())))
     if not workers and output != "json":
-        # The documented plain listing prints it as its output.
+        # The documented plain listing prints it on stdout.
         click.echo(f"No workers found{selection.described()}", err=output != "text" or bool(selection.described()))
     if _has_more(answer, limit):
         click.echo(f"There are more workers: --limit is {limit}.", err=True)
@@ -162,12 +162,12 @@ def list_workers(
 
 def _look(context: click.Context, selection: _Selection) -> dict[str, Any]:
     order = None if selection.reverse else _API_ORDERS.get(selection.sort)
-    if selection.problems and order != "state":  # the API finds them in its order by state
+    if selection.problems and order != "state":  # the API has them in its order by state
         order = None
     answer = admin_api(context).workers(
         selection.states,
         selection.version,
-        # In an order that the API does not have, the first workers are known only when all are.
+        # In an order that the API does not have, the first workers are known only after all are read.
         selection.limit if order is not None else None,
         node_ids=selection.node_ids,
         order=order or "node_id",
@@ -183,7 +183,7 @@ def _watch(context: click.Context, selection: _Selection, view: _View, interval:
     if view.output == "jsonl":
         from amp_workers.ctl.changes import print_changes
 
-        # Without the filter by state: a worker that leaves it is a change.
+        # Not filtered by state: a worker that leaves a state is a change.
         unfiltered = selection._replace(states=(), problems=False, limit=None)
         print_changes(lambda: _look(context, unfiltered)["workers"], selection.states, selection.problems, interval)
         return

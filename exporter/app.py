@@ -4,20 +4,21 @@ import platform
 
 from flask import Flask, Response, request
 from prometheus_client import CollectorRegistry, Gauge
+from sqlalchemy import Connection
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from amp_workers.exporter.exposition import expose
-from amp_workers.exporter.families import AGE_BOUNDS, BUILD_INFO, THRESHOLD
+from amp_workers.exporter.families import BUILD_INFO, THRESHOLD
 from amp_workers.exporter.landing import landing
-from amp_workers.exporter.scrape import Known, Scraper
+from amp_workers.exporter.scrape import Fingerprints, Scraper
 from amp_workers.metadata_db import (
     UNHEALTHY,
     Fleet,
     JobsLog,
-    Learn,
     MetadataDbError,
     MetadataDbUrl,
+    OnGroupChanged,
     Reader,
     State,
     Thresholds,
@@ -69,12 +70,14 @@ def create_app(
 
     jobs_log = JobsLog()
 
-    def read(known: Known, learn: Learn, seconds: float) -> tuple[Fleet, float | None]:
-        # A read that is repeated has learnt something meanwhile.
-        fleet = reader.query(
-            lambda connection: read_fleet(connection, thresholds, AGE_BOUNDS, states, known(), learn, jobs_log), seconds
-        )
-        return fleet, reader.replay_lag.seconds
+    def read(
+        fingerprints: Fingerprints, on_group_changed: OnGroupChanged, seconds: float
+    ) -> tuple[Fleet, float | None]:
+        def run(connection: Connection) -> Fleet:
+            # Fingerprints are a function: when a read is repeated, the first attempt may have read some details.
+            return read_fleet(connection, thresholds, states, fingerprints(), on_group_changed, jobs_log)
+
+        return reader.query(run, seconds), reader.replay_lag.seconds
 
     scraper = Scraper(read, own)
     app = Flask("amp_workers.exporter", static_folder=None)

@@ -1,8 +1,8 @@
 """The fleet families of one scrape: always there, and no more of them for a larger fleet."""
 
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from itertools import accumulate
+from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client.core import GaugeHistogramMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -23,9 +23,7 @@ from amp_workers.exporter.families import (
     WORKERS_FAILED_RECENTLY,
     Family,
 )
-from amp_workers.metadata_db import Fleet, Jobs, State
-
-_EXPECTED = (State.ACTIVE, State.STUCK, State.STALE, State.LOST)
+from amp_workers.metadata_db import EXPECTED, Fleet, Jobs, State
 
 
 class FleetCollector(Collector):
@@ -37,6 +35,7 @@ class FleetCollector(Collector):
         self._jobs = fleet.jobs
         self._versions = versions
         self._replay_lag = replay_lag
+        self._ages = list(_heartbeat_ages([group.ages for group in fleet.groups if group.state in EXPECTED]))
 
     def collect(self) -> Iterator[Metric]:
         yield _gauge(METADATA_DB_UP, {(): 1})
@@ -47,22 +46,35 @@ class FleetCollector(Collector):
         yield _gauge(WORKERS, {(state,): counts[state] for state in State})
         yield _gauge(WORKERS_FAILED_RECENTLY, {(): sum(group.failed_recently for group in self._groups)})
         yield _gauge(WORKERS_BY_VERSION, {(version,): count for version, count in sorted(self._versions.items())})
-        yield from self._heartbeat_ages()
+        yield from self._ages
         if self._jobs is not None:
             yield from _jobs(self._jobs)
 
-    def _heartbeat_ages(self) -> Iterator[Metric]:
-        expected = [group for group in self._groups if group.state in _EXPECTED]
-        counts = [sum(group.buckets[index] for group in expected) for index in range(len(AGE_BOUNDS))]
-        buckets = [(f"{bound:g}.0", float(count)) for bound, count in zip(AGE_BOUNDS, accumulate(counts), strict=True)]
-        yield GaugeHistogramMetricFamily(
-            FLEET_HEARTBEAT_AGE.name,
-            FLEET_HEARTBEAT_AGE.help,
-            buckets=[*buckets, ("+Inf", float(sum(group.workers for group in expected)))],
-            gsum_value=sum(group.distance_sum for group in expected),
-        )
-        oldest = max((group.distance_max for group in expected), default=None)
-        yield _gauge(FLEET_OLDEST_HEARTBEAT_AGE, {} if oldest is None else {(): oldest})
+
+def _heartbeat_ages(ages: Sequence[Sequence[float]]) -> Iterator[Metric]:
+    distances = list(map(_distances, ages))
+    longest = list(map(max, distances))
+    counts = [0] * len(AGE_BOUNDS)
+    for each, most in zip(distances, longest, strict=True):
+        # Most groups have all their heartbeats within the first bound, and need no order.
+        ordered = each if most <= AGE_BOUNDS[0] else sorted(each)
+        counts = [
+            count + (len(each) if most <= bound else bisect_right(ordered, bound))
+            for count, bound in zip(counts, AGE_BOUNDS, strict=True)
+        ]
+    buckets = [(f"{bound:g}.0", float(count)) for bound, count in zip(AGE_BOUNDS, counts, strict=True)]
+    yield GaugeHistogramMetricFamily(
+        FLEET_HEARTBEAT_AGE.name,
+        FLEET_HEARTBEAT_AGE.help,
+        buckets=[*buckets, ("+Inf", float(sum(map(len, ages))))],
+        gsum_value=sum(map(sum, distances)),
+    )
+    yield _gauge(FLEET_OLDEST_HEARTBEAT_AGE, {(): max(longest)} if longest else {})
+
+
+def _distances(ages: Sequence[float]) -> Sequence[float]:
+    """Return the distances from now, so that heartbeats from the past and the future do not cancel each other out."""
+    return ages if min(ages) >= 0 else list(map(abs, ages))
 
 
 def _jobs(jobs: Jobs) -> Iterator[Metric]:

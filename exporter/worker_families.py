@@ -3,7 +3,7 @@
 prometheus-client would make six objects a worker first: 0.39 s for 10,000 workers, where this takes 0.03 s. Both
 of its formats write a gauge alike, so that one text serves both.
 
-Of 100,000 workers, only the two families of the heartbeat are new in a scrape. The text of the others is kept, by
+Only the families of the heartbeat, of progress and of jobs are new in a scrape. The text of the others is kept, by
 group, as long as the group's fingerprint stays the same. It is a cache and nothing else: without it, the next scrape
 is as right and takes longer.
 """
@@ -11,7 +11,9 @@ is as right and takes longer.
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, compress, repeat
+from itertools import compress
+
+import orjson
 
 from amp_workers.exporter.families import (
     WORKER,
@@ -55,11 +57,11 @@ class WorkerFamilies:
     def __init__(self) -> None:
         self._kept: dict[Key, _Kept] = {}
 
-    def known(self) -> Mapping[Key, str]:
-        """Return the fingerprints whose details are not needed any more."""
+    def fingerprints(self) -> Mapping[Key, str]:
+        """Return the fingerprint of each group whose details are kept."""
         return {key: kept.fingerprint for key, kept in self._kept.items()}
 
-    def learn(self, group: Group, details: Details) -> None:
+    def on_group_changed(self, group: Group, details: Details) -> None:
         """Keep what does not change from one heartbeat to the next."""
         self._kept[group.key] = _keep(group, details)
 
@@ -77,19 +79,27 @@ class WorkerFamilies:
                 versions.update(kept.versions)
             for family, text in kept.texts.items():
                 texts[family].append(text)
-            has_ended = group.state in _ENDED
-            changing = {
+            if not kept.labels:
+                continue
+            changing: dict[Family, Sequence[float | None]] = {
                 WORKER_HEARTBEAT_TIMESTAMP: group.heartbeats,
-                WORKER_HEARTBEAT_AGE: None if has_ended else group.ages,
-                WORKER_PROGRESS_AGE: None if has_ended else group.progress_ages,
+                WORKER_HEARTBEAT_AGE: group.ages,
+                WORKER_PROGRESS_AGE: [] if group.state in _ENDED else group.progress_ages,
             }
             for family, values in changing.items():
-                if values is not None:
-                    texts[family].append(_series(family, kept.labels, values.encode().split(b" ")))
-            if jobs is not None and kept.labels:
+                if values:
+                    texts[family].append(_series(family, kept.labels, _written(values)))
+            if jobs is not None:
                 counts = [jobs.get(each, b"0") for each in kept.labels]
                 texts[WORKER_JOBS].append(_series(WORKER_JOBS, kept.labels, counts))
         return texts, versions
+
+
+def _written(values: Sequence[float | None]) -> list[bytes]:
+    """Return each number as text, and an empty text for None."""
+    # Python itself takes eight times as long to write a float.
+    written = orjson.dumps(values)[1:-1]
+    return (written.replace(b"null", b"") if None in values else written).split(b",")
 
 
 def _by_labels(jobs: Jobs) -> dict[bytes, bytes]:
@@ -142,8 +152,8 @@ def _series(family: Family, labels: Sequence[bytes], values: Sequence[bytes]) ->
         labels, values = list(compress(labels, values)), list(filter(None, values))
     if not values:
         return b""
-    line_start = b"\n" + family.name.encode()
-    pieces = chain.from_iterable(zip(repeat(line_start, len(labels)), labels, values, strict=True))
+    pieces = [b"\n" + family.name.encode()] * (3 * len(labels))
+    pieces[1::3], pieces[2::3] = labels, values
     return b"".join(pieces)[1:] + b"\n"
 
 

@@ -11,8 +11,10 @@ from amp_workers.metadata_db.engine import (
     translate_errors,
 )
 from amp_workers.metadata_db.errors import REASONS, MetadataDbError, UnfitSchema
-from amp_workers.metadata_db.fleet import RUNNING, Details, Fleet, Group, Key, Learn, Members, read_fleet
+from amp_workers.metadata_db.fleet import Fleet, read_fleet
 from amp_workers.metadata_db.fleet_counts import FleetCounts, count_fleet
+from amp_workers.metadata_db.fleet_details import Details, Members, OnGroupChanged
+from amp_workers.metadata_db.fleet_groups import Group, Key
 from amp_workers.metadata_db.forget import Forgetter, NotWritable, WorkerAlive, WorkerInUse
 from amp_workers.metadata_db.jobs import (
     STRANDED_WORKER_STATES,
@@ -43,7 +45,9 @@ from amp_workers.metadata_db.registrations import (
 )
 from amp_workers.metadata_db.schema import (
     DEFAULT_THRESHOLDS,
+    EXPECTED,
     PROGRESS_LENGTH,
+    RUNNING,
     STATES,
     UNHEALTHY,
     UNKNOWN,
@@ -71,6 +75,7 @@ __all__ = [
     "DEFAULT_THRESHOLDS",
     "ENVIRONMENT",
     "EVERY_WORKER",
+    "EXPECTED",
     "ON_PURPOSE",
     "ORDERS",
     "PROGRESS_LENGTH",
@@ -94,13 +99,13 @@ __all__ = [
     "JobsLog",
     "JobsUnknown",
     "Key",
-    "Learn",
     "LockHolder",
     "Members",
     "MetadataDbError",
     "MetadataDbUrl",
     "NotInDatabase",
     "NotWritable",
+    "OnGroupChanged",
     "Order",
     "Progress",
     "Reader",

@@ -74,14 +74,18 @@ def through_pooler(connection: Connection) -> bool:
 
 
 @contextmanager
-def transaction(connection: Connection, begin: LiteralString) -> Iterator[None]:
-    """Run the block in one transaction, started by `begin`, with the settings of the engine, pooler or not."""
-    connection.exec_driver_sql((sql.SQL(begin) + session_of(connection).local_settings).as_string())
+def transaction(connection: Connection, begin: LiteralString, then: LiteralString = "") -> Iterator[None]:
+    """Run the block in one transaction, started by `begin`, with the settings of the engine, pooler or not.
+
+    then: statements without a result, which travel with `begin`.
+    """
+    started = sql.SQL(begin) + session_of(connection).local_settings + sql.SQL("; ") + sql.SQL(then)
     try:
+        connection.exec_driver_sql(started.as_string())
         yield
         connection.exec_driver_sql("COMMIT")
     except BaseException:
-        if not connection.invalidated:
+        if not connection.invalidated and in_transaction(connection):
             connection.exec_driver_sql("ROLLBACK")
         raise
 

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select, true
 
-from amp_workers.metadata_db.fleet import LABEL_LENGTH, RUNNING
+from amp_workers.metadata_db.fleet_details import LABEL_LENGTH
 from amp_workers.metadata_db.jobs import Jobs, JobsLog, read_jobs
 from amp_workers.metadata_db.schema import (
+    EXPECTED,
+    RUNNING,
     STATES,
-    State,
     Thresholds,
     clock_at,
     clock_of,
@@ -20,9 +21,6 @@ from amp_workers.metadata_db.schema import (
     state_number,
     workers,
 )
-
-_EXPECTED_TO_BEAT = (*RUNNING, State.LOST)
-"""The states of workers whose heartbeats are expected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +73,7 @@ def count_fleet(connection: Connection, thresholds: Thresholds, jobs_log: JobsLo
         states[its_state.value] += group.workers
         if its_state in RUNNING:
             versions[group.version] = versions.get(group.version, 0) + group.workers
-        if its_state in _EXPECTED_TO_BEAT:
+        if its_state in EXPECTED:
             ages += (group.youngest, group.oldest)
     by_count = sorted(versions.items(), key=lambda each: (-each[1], each[0]))
     # Last: where jobs cannot be read, the workers can.

@@ -12,14 +12,14 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import reduce
+from datetime import datetime
+from functools import cache, reduce
 from operator import add
 from typing import Any, TypedDict
 
 from sqlalchemy import (
     BigInteger,
     Column,
-    ColumnElement,
     Connection,
     DateTime,
     MetaData,
@@ -41,7 +41,8 @@ from amp_workers.errors import AmpError
 from amp_workers.metadata_db.amp_database import amp_database
 from amp_workers.metadata_db.engine import in_transaction, keep_session, transaction
 from amp_workers.metadata_db.errors import explain
-from amp_workers.metadata_db.schema import Clock, State, constant, epoch, moment, shown, state, workers
+from amp_workers.metadata_db.schema import BOUND_CLOCK, State, constant, epoch, moment, shown, state, workers
+from amp_workers.metadata_db.statement import Statement
 
 STATUSES = ("SCHEDULED", "RUNNING", "STOP_REQUESTED", "STOPPING", "ERROR")
 """The statuses of an unfinished job that Amp has today. Any other one counts as unfinished too, as OTHER."""
@@ -194,10 +195,10 @@ class Job(TypedDict):
     """`namespace/name`. None where no event of the job names it."""
 
 
-def read_jobs(connection: Connection, clock: Clock) -> Jobs | None:
+def read_jobs(connection: Connection, clock: Mapping[str, datetime]) -> Jobs | None:
     """Return the unfinished jobs of the fleet; None where the database is not Amp's own.
 
-    clock: the one by which the workers' states are computed.
+    clock: the parameters of BOUND_CLOCK, by which the workers' states are computed.
 
     Raises:
         JobsUnknown: Amp's tables or the right to read them are missing, or there was no answer in time.
@@ -210,19 +211,7 @@ def read_jobs(connection: Connection, clock: Clock) -> Jobs | None:
         fatal, last_fatal = connection.execute(
             select(func.count(), epoch(func.max(moment(jobs_status.c.updated_at)))).where(_has_status([FATAL]))
         ).one()
-        placed = _placed(clock, unfinished)
-        row: Sequence[Any] = connection.execute(
-            select(
-                _array(placed.c.node_id),
-                _array(placed.c.jobs),
-                *(
-                    _array(column).filter(placed.c.stranded > 0, placed.c.state.in_(STRANDED_WORKER_STATES))
-                    for column in (placed.c.node_id, placed.c.state, placed.c.stranded)
-                ),
-                epoch(clock.now - func.min(placed.c.scheduled_at).filter(placed.c.state == State.ACTIVE)),
-                *(cast(func.coalesce(func.sum(placed.c[name]), 0), BigInteger) for name in ("jobs", *STATUSES)),
-            )
-        ).one()
+        row: Sequence[Any] = _select_jobs().execute(connection, {**clock, "unfinished": unfinished}).one()
     node_ids, counts, stranded_ids, stranded_states, stranded_counts, oldest, unfinished_jobs, *numbers = row
     by_status = {status.lower(): number for status, number in zip(STATUSES, numbers, strict=True)}
     stranded = [
@@ -353,7 +342,24 @@ def _statuses_in_use(connection: Connection) -> list[str]:
     return list(connection.execute(_STATUSES_IN_USE).scalars())
 
 
-def _placed(clock: Clock, unfinished: Sequence[str]) -> Any:
+@cache
+def _select_jobs() -> Statement:
+    placed = _placed()
+    return Statement(
+        select(
+            func.array_agg(placed.c.node_id),
+            func.array_agg(placed.c.jobs),
+            *(
+                func.array_agg(column).filter(placed.c.stranded > 0, placed.c.state.in_(STRANDED_WORKER_STATES))
+                for column in (placed.c.node_id, placed.c.state, placed.c.stranded)
+            ),
+            epoch(BOUND_CLOCK.now - func.min(placed.c.scheduled_at).filter(placed.c.state == State.ACTIVE)),
+            *(cast(func.coalesce(func.sum(placed.c[name]), 0), BigInteger) for name in ("jobs", *STATUSES)),
+        )
+    )
+
+
+def _placed() -> Any:
     """A row for each worker that has unfinished jobs: their number, and the state of the worker."""
     of_worker = (
         select(
@@ -364,22 +370,17 @@ def _placed(clock: Clock, unfinished: Sequence[str]) -> Any:
             .filter(jobs_status.c.status == "SCHEDULED")
             .label("scheduled_at"),
         )
-        .where(_has_status(unfinished))
+        .where(jobs_status.c.status == any_(bindparam("unfinished", None, ARRAY(Text))))
         .group_by(jobs_status.c.node_id)
         .cte("of_worker")
     )
-    its_state = case((workers.c.node_id.is_(None), constant(MISSING)), else_=state(clock))
+    its_state = case((workers.c.node_id.is_(None), constant(MISSING)), else_=state(BOUND_CLOCK))
     return (
         select(*of_worker.c, its_state.label("state"))
         .add_columns(reduce(add, (of_worker.c[status] for status in _STRANDED_STATUSES)).label("stranded"))
         .select_from(of_worker.outerjoin(workers, workers.c.node_id == of_worker.c.node_id))
         .cte("placed")
     )
-
-
-def _array(values: ColumnElement[Any]) -> ColumnElement[Any]:
-    # Of one dimension, so that SQLAlchemy does not look at each element.
-    return func.array_agg(values, type_=ARRAY(values.type, dimensions=1))
 
 
 def _has_status(statuses: Collection[str]) -> Any:

@@ -20,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    bindparam,
     case,
     cast,
     extract,
@@ -27,6 +28,7 @@ from sqlalchemy import (
     func,
     literal,
     literal_column,
+    not_,
     or_,
     select,
     text,
@@ -58,6 +60,8 @@ _MOMENT = '.datetime() ? (@.type() starts with "timestamp" || @.type() == "date"
 # The form in which PostgreSQL writes a timestamp into jsonb: without a template, jsonpath tries one after the other.
 _MOMENT_OF_POSTGRESQL = r'.datetime("yyyy-mm-dd\\"T\\"HH24:MI:SS.USTZH:TZM")'
 
+PROGRESS_AT_LENGTH = len("2026-01-15T17:20:15.123456")
+
 PROGRESS_LENGTH = 200
 """Characters of `progress` and `failure` that are read: anybody may write `info`."""
 
@@ -78,6 +82,12 @@ class State(StrEnum):
 
 
 STATES = tuple(State)
+
+RUNNING = (State.ACTIVE, State.STUCK, State.STALE)
+"""The states of workers whose versions are counted."""
+
+EXPECTED = (*RUNNING, State.LOST)
+"""The states of workers from which a heartbeat is expected."""
 
 UNHEALTHY = (State.FAILED, State.LOST, State.STALE, State.STUCK)
 
@@ -129,10 +139,14 @@ def clock_of(statement: CTE) -> Clock:
     return Clock(**{field.name: statement.c[field.name] for field in fields(Clock)})
 
 
-def clock_at(now: datetime, thresholds: Thresholds) -> Clock:
-    """Return a clock that was read before, in the same snapshot: several statements then agree on it."""
-    moments = _moments(now, thresholds, timedelta(seconds=1))
-    return Clock(**{name: literal(moment, DateTime(timezone=True)) for name, moment in moments.items()})
+BOUND_CLOCK = Clock(**{field.name: bindparam(field.name, None, DateTime(timezone=True)) for field in fields(Clock)})
+"""A clock that was read before, in the same snapshot, so that several statements agree on it. `clock_at` returns its
+parameters."""
+
+
+def clock_at(now: datetime, thresholds: Thresholds) -> dict[str, datetime]:
+    """Return the parameters of BOUND_CLOCK for one reading of the database's clock."""
+    return _moments(now, thresholds, timedelta(seconds=1))
 
 
 def clock_reading(thresholds: Thresholds) -> CTE:
@@ -183,8 +197,13 @@ def state_number(clock: Clock) -> ColumnElement[int]:
 
 def _state(clock: Clock, written: Callable[[State], ColumnElement[Any]]) -> ColumnElement[Any]:
     """The only definition of the states; the first match wins."""
-    heartbeat_at = workers.c.heartbeat_at
+    active = written(State.ACTIVE)
     return case(
+        # Most workers have no such key: one test instead of two halves what their state costs.
+        (
+            not_(workers.c.info.has_any(text("'{stopped_at,watchdog_seconds,watchdog_triggered}'"))),
+            _state_by_heartbeat(clock, written, active),
+        ),
         (
             _is_stopped(),
             case(
@@ -193,10 +212,16 @@ def _state(clock: Clock, written: Callable[[State], ColumnElement[Any]]) -> Colu
                 else_=written(State.STOPPED),
             ),
         ),
-        (
-            heartbeat_at.between(clock.stale_before, clock.stale_after),
-            case((_is_stuck(clock), written(State.STUCK)), else_=written(State.ACTIVE)),
-        ),
+        else_=_state_by_heartbeat(clock, written, case((_is_stuck(clock), written(State.STUCK)), else_=active)),
+    )
+
+
+def _state_by_heartbeat(
+    clock: Clock, written: Callable[[State], ColumnElement[Any]], fresh: ColumnElement[Any]
+) -> ColumnElement[Any]:
+    heartbeat_at = workers.c.heartbeat_at
+    return case(
+        (heartbeat_at.between(clock.stale_before, clock.stale_after), fresh),
         (heartbeat_at.between(clock.lost_before, clock.lost_after), written(State.STALE)),
         (heartbeat_at >= clock.silent_forgotten_before, written(State.LOST)),
         else_=written(State.FORGOTTEN),
@@ -237,18 +262,25 @@ def progress_at() -> ColumnElement[datetime]:
     return _info_moment("progress_at")
 
 
-def progress_age(clock: Clock) -> ColumnElement[float]:
-    """Seconds since a worker reported progress last; null where it did not, negative where that lies in the future."""
-    # Few workers report progress: the cheap question that is false for the others comes first.
-    return case((_has_key("progress_at"), extract("epoch", clock.now - _written_moment("progress_at"))), else_=None)
+def progress_at_text() -> ColumnElement[str]:
+    """When a worker reported progress last, as `2026-01-15T17:20:15.123456` in UTC; null where it did not.
+
+    What looks like a timestamp of PostgreSQL's own is not parsed, which would take four times as long: it may have
+    other characters in place of digits, and is no timestamp then.
+    """
+    written = workers.c.info["progress_at"].astext
+    is_usual = written.like(text("'2___-__-__T__:__:__._%+00:00'"))
+    is_short = func.octet_length(written) <= constant(PROGRESS_AT_LENGTH + len("+00:00"))
+    usual = func.rpad(func.left(written, constant(-len("+00:00"))), constant(PROGRESS_AT_LENGTH), constant("0"))
+    parsed = func.to_char(func.timezone(text("'UTC'"), progress_at()), text("""'YYYY-MM-DD"T"HH24:MI:SS.US'"""))
+    return case((_has_key("progress_at"), case((and_(is_usual, is_short), usual), else_=parsed)), else_=None)
 
 
 def settled_info() -> ColumnElement[Any]:
     """`info` without what changes with every heartbeat of a worker that reports progress."""
     changing = text("'{progress,progress_at}'")
-    is_object = func.jsonb_typeof(workers.c.info) == text("'object'")
     return case(
-        (and_(workers.c.info.has_any(changing), is_object), workers.c.info.op("-")(cast(changing, ARRAY(Text)))),
+        (_has_key("progress_at"), workers.c.info.op("-")(cast(changing, ARRAY(Text)))),
         else_=workers.c.info,
     )
 
@@ -300,12 +332,10 @@ def _has_key(key: LiteralString) -> ColumnElement[bool]:
 
 
 def _is_stuck(clock: Clock) -> ColumnElement[bool]:
-    # Most workers give no promise: again the cheap question first.
-    has_promise = workers.c.info.has_any(text("'{watchdog_seconds,watchdog_triggered}'"))
     is_triggered = workers.c.info["watchdog_triggered"] == text("jsonb 'true'")
     distance = func.abs(epoch(clock.now - _written_moment("progress_at")))
     is_broken = func.coalesce(distance > watchdog_seconds(), watchdog_seconds().is_not(None))
-    return case((has_promise, or_(func.coalesce(is_triggered, false()), is_broken)), else_=false())
+    return or_(func.coalesce(is_triggered, false()), is_broken)
 
 
 def _info_moment(key: LiteralString) -> ColumnElement[datetime]:

@@ -4,11 +4,26 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 from psycopg.errors import UntranslatableCharacter
-from sqlalchemy import CTE, Connection, Select, bindparam, func, literal, select, true, tuple_
+from psycopg.sql import Literal
+from sqlalchemy import (
+    CTE,
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Select,
+    bindparam,
+    func,
+    literal,
+    literal_column,
+    select,
+    true,
+    tuple_,
+)
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.sql.visitors import replacement_traverse
 
 from amp_workers.errors import AmpError
 from amp_workers.metadata_db.glob import matches_any
@@ -155,7 +170,17 @@ def get_worker(connection: Connection, node_id: str, thresholds: Thresholds) -> 
 @lru_cache
 def _select_worker(thresholds: Thresholds) -> Select[tuple[Any, ...]]:
     # Kept: to put the statement together takes longer than to run it.
-    return _select_workers(clock_reading(thresholds)).where(workers.c.node_id == bindparam("wanted"))
+    statement = _select_workers(clock_reading(thresholds)).where(workers.c.node_id == bindparam("wanted"))
+    # PostgreSQL plans a prepared statement of one parameter once. With the constants as parameters, 35 of them, it
+    # plans again for each execution, which takes 2.5 ms instead of 0.15 ms.
+    return cast("Select[tuple[Any, ...]]", replacement_traverse(statement, {}, _as_literal))
+
+
+def _as_literal(element: Any, **_: object) -> ColumnElement[Any] | None:
+    """Replace a parameter that has a value by that value."""
+    if isinstance(element, BindParameter) and not element.required:
+        return literal_column(Literal(element.value).as_string(None), element.type)
+    return None
 
 
 def _select_workers(reading: CTE) -> Select[tuple[Any, ...]]:
@@ -186,8 +211,8 @@ def _worker(row: Sequence[Any]) -> Worker:
         "heartbeat_at": heartbeat_at,
         "info": {"version": version, "commit_sha": sha, "commit_timestamp": committed, "build_date": built},
         "stopped_at": stopped,
-        "exit_code": code,
-        "failure": why,
+        "exit_code": None if stopped is None else code,
+        "failure": None if stopped is None else why,
         "progress": reported,
         "progress_at": reported_at,
         "jobs": None,

@@ -13,9 +13,9 @@ _MAX_AGE_SECONDS = 1.0
 
 
 def health(check: Callable[[], None], warning: Callable[[], str | None] = lambda: None) -> Blueprint:
-    """Return the two endpoints: `/-/healthy` answers as long as the process serves.
+    """Return the two endpoints. `/-/healthy` returns 200 as long as the process serves.
 
-    check: raises an error where the process could not do its work now; the application's own handler answers that. It
+    check: raises an error where the process cannot do its work now; the application's own handler responds to it. It
     runs once per second at most.
     warning: returns what `/-/ready` adds for a process that is ready.
     """

@@ -8,17 +8,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from amp_workers.web.auth.tokens import TokenError, check_token, digests, read_tokens
+from amp_workers.web.auth.tokens import check_token, digests, read_tokens
 from amp_workers.web.config.watched import ReadFile, Watched
-from amp_workers.web.config.web_config import WebConfig, WebConfigError, removed_protections
+from amp_workers.web.config.web_config import WebConfig
+from amp_workers.web.errors import ConfigError
 
 _RELOAD_SECONDS = 1.0
 
 _log = logging.getLogger("amp_workers.web")
-
-
-class PolicyError(Exception):
-    """A file, or the token, of a policy cannot be used; the message says which and why."""
 
 
 class Policy:
@@ -31,14 +28,11 @@ class Policy:
     def __init__(
         self, web_config_file: Path | None = None, token_file: Path | None = None, token: str | None = None
     ) -> None:
-        """token: one that needs no file. Raises PolicyError where a file, or the token, cannot be used."""
+        """token: one that needs no file. Raises ConfigError where a file, or the token, cannot be used."""
         self.exposed = False
         self._web_config_file, self._token_file, self._token = web_config_file, token_file, token
-        try:
-            self._tokens = Watched(self._read_tokens, TokenError)
-            self._config = Watched(self._read_config, WebConfigError, self._accept)
-        except (WebConfigError, TokenError) as error:
-            raise PolicyError(str(error)) from error
+        self._tokens = Watched(self._read_tokens)
+        self._config = Watched(self._read_config)
         self.last_reload_success = time.time()
         """A Unix time."""
 
@@ -54,7 +48,7 @@ class Policy:
 
     @property
     def last_reload_successful(self) -> bool:
-        return self._config.wrong is None and self._tokens.wrong is None
+        return self._config.error is None and self._tokens.error is None
 
     def reload(self) -> None:
         """Read the files again that changed."""
@@ -62,8 +56,9 @@ class Policy:
         if any([self._config.reload(), self._tokens.reload()]):
             if self.last_reload_successful:
                 self.last_reload_success = time.time()
-            for protection in removed_protections(before, self.config):
-                _log.warning("%s: %s no longer protects this server", self._web_config_file, protection)
+            for protection in before.protections:
+                if protection not in self.config.protections:
+                    _log.warning("%s: %s no longer protects this server", self._web_config_file, protection)
             self._warn_of_readable_secrets()
 
     def keep_reloading(self) -> None:
@@ -109,14 +104,17 @@ class Policy:
             return WebConfig()
         from amp_workers.web.config.reader import read_web_config  # loads PyYAML, 4 MB
 
-        return read_web_config(self._web_config_file, read_file)
+        config = read_web_config(self._web_config_file, read_file)
+        if self.exposed:
+            self._check_change(self.config, config)
+        return config
 
-    def _accept(self, before: WebConfig, now: WebConfig) -> None:
-        lost = ["TLS"] if before.tls is not None and now.tls is None else []
+    def _check_change(self, before: WebConfig, now: WebConfig) -> None:
+        removed = ["TLS"] if before.tls is not None and now.tls is None else []
         if before.authenticates and not (self.tokens or now.authenticates):
-            lost.append("all authentication")
-        if self.exposed and lost:
-            raise WebConfigError(
-                f"{self._web_config_file}: the change removes {' and '.join(lost)} from a server that other machines "
-                "can reach: restart it if that is intended"
+            removed.append("all authentication")
+        if removed:
+            raise ConfigError(
+                f"{self._web_config_file}: the change removes {' and '.join(removed)} from a server that other "
+                "machines can reach: restart it if that is intended"
             )

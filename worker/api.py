@@ -112,6 +112,6 @@ class Worker:
     def _end(self) -> None:
         failure = self._heartbeat.failure
         if failure is not None and self._settled.is_set():
-            # Leaving the block raises it, possibly hours later.
+            # Leaving the block raises it, perhaps hours later.
             _log.error("'%s' no longer sends heartbeats: %s", self._node_id, failure, extra={"node_id": self._node_id})
         self._settled.set()

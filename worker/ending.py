@@ -20,13 +20,13 @@ _RACE_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class ProgramEnd:
-    """How a program ended, on purpose or not."""
+    """How a program ended, with or without a request."""
 
     exit_code: int
     """As shells have it: 128 + N for signal N."""
 
     failure: str | None
-    """The text of the failure, unless the end was on purpose; None for an exit code of 0."""
+    """A short text, if the end was not requested; None for an exit code of 0."""
 
     signal: int | None
     """The signal that ended the program."""
@@ -43,7 +43,7 @@ class ProgramEnd:
 
 
 class StopRequests:
-    """The signals that asked a program to end.
+    """The signals that requested the end of a program.
 
     stop_timeout: seconds within which an end after SIGINT, SIGHUP or SIGQUIT is a consequence of it.
     """
@@ -54,20 +54,20 @@ class StopRequests:
         self._requests: deque[tuple[int, float]] = deque(maxlen=1000)
 
     def add(self, number: int, moment: float) -> None:
-        """Remember a signal that was passed on, unless the program was started with it ignored, as by `nohup`."""
+        """Record a signal that was forwarded, unless the program inherits it as ignored (`nohup`)."""
         may_end = number == _ENDS_THE_PROGRAM or number in _MAY_END_THE_PROGRAM
         if may_end and signal.getsignal(number) is not signal.SIG_IGN:
             self._requests.append((number, moment))
 
     def add_watchdog(self, moment: float) -> bool:
-        """Remember that the watchdog ends the program; False if SIGTERM has asked for that before."""
+        """Record that the watchdog ends the program. Return False if SIGTERM requested the end before."""
         if any(number == _ENDS_THE_PROGRAM for number, _ in self._requests):
             return False
         self._watchdog_at = moment
         return True
 
     def judge(self, end: ProgramEnd) -> Ending:
-        """Return whether an end was on purpose: an exit code of 0, or what one of the signals asked for."""
+        """Return the ending. It is on purpose after an exit code of 0, or if one of the signals requested it."""
         if end.moment >= self._watchdog_at:
             # Not 0, even where the program handles SIGABRT: a supervisor must restart the worker.
             return Ending(end.exit_code or 128 + signal.SIGABRT, "watchdog")

@@ -1,8 +1,7 @@
-"""The heartbeat of one worker: registers under a lock, sends a heartbeat every second, and survives outages."""
+"""The heartbeat of one worker: it is registered under a lock and sent every second, in spite of outages."""
 
 import logging
 import math
-import random
 import signal
 import threading
 import time
@@ -27,8 +26,9 @@ from amp_workers.metadata_db import (
     through_pooler,
     translate_errors,
 )
+from amp_workers.worker.backoff import Backoff
 from amp_workers.worker.progress import ProgressReports
-from amp_workers.worker.reaper import HEARD
+from amp_workers.worker.reaper import HANDLED
 from amp_workers.worker.takeover import BEAT_TIMEOUT_SECONDS, NodeIdClaim
 
 INTERVAL_SECONDS = 1.0
@@ -40,7 +40,7 @@ _STOP_MARGIN_SECONDS = 0.5
 """Before the end of STOP_SECONDS, in which no further attempt begins."""
 
 BACKOFF_SECONDS = (0.2, 0.9)
-"""The shortest and the longest backoff before another connection attempt; jitter shortens each."""
+"""The first wait and the longest one before the next attempt to connect, each cut by a random part."""
 
 _POOLED = (
     "'%s' sends heartbeats through a connection pooler, which may give each transaction another session: the lock on "
@@ -52,13 +52,13 @@ _log = logging.getLogger("amp_workers.worker")
 
 
 class AmpDatabaseRefused(AmpError):
-    """The metadata DB is Amp's own, and nothing says that this worker may join its fleet; the message explains."""
+    """The metadata DB is Amp's own, and the worker was not started with `join_amp_fleet`."""
 
 
 class Heartbeat:
-    """Keeps one worker's row alive, from a thread of its own. It is started once.
+    """Sends the heartbeats of one worker from a thread of its own. It is started once.
 
-    While the database is unavailable, it retries without limit.
+    It retries for as long as the database is unavailable.
     """
 
     def __init__(
@@ -147,10 +147,10 @@ class Heartbeat:
     def _run(self, registered: Callable[[], None], ended: Callable[[], None]) -> None:
         # A process that wakes from SIGSTOP may be given a signal in any thread, and the main one, which is to handle
         # it, would sleep on.
-        signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
+        signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
         try:
             self._is_recorded = self._beat_until_stopped(registered)
-        except BaseException as failure:  # noqa: BLE001 - `finish` raises it, in the caller's thread
+        except BaseException as failure:  # noqa: BLE001 - raised by `finish`, in a thread that can catch it
             self.failure = failure
             self._stopping()
         finally:
@@ -261,12 +261,9 @@ class Heartbeat:
     def _log_recovery(self) -> None:
         if self._silent_since is not None:
             silent = time.monotonic() - self._silent_since
-            # A warning, as the outage was: a log of warnings shows the end of each outage as well.
+            # At the level of the trouble: a log of warnings shows the end of each outage as well.
             _log.warning(
-                "'%s' sends heartbeats again, after %.1f s without",
-                self._node_id,
-                silent,
-                extra={"node_id": self._node_id},
+                "'%s' sends heartbeats again after %.1f s", self._node_id, silent, extra={"node_id": self._node_id}
             )
         self._silent_since = None
         self._troubles.clear()
@@ -274,20 +271,5 @@ class Heartbeat:
 
 
 def next_due(due: float, now: float) -> float:
-    """Return the time of the next heartbeat: after `now`, on the schedule of `due`. Missed ones are skipped."""
+    """Return when the next heartbeat is due: on the schedule of `due`, after `now`. Missed ones are not made up."""
     return due + INTERVAL_SECONDS * (math.floor((now - due) / INTERVAL_SECONDS) + 1)
-
-
-class Backoff:
-    """Exponential backoff with jitter: a fleet must not reconnect in one instant."""
-
-    def __init__(self, first: float, longest: float) -> None:
-        self._first, self._longest = first, longest
-        self._wait = first
-
-    def reset(self) -> None:
-        self._wait = self._first
-
-    def next(self) -> float:
-        wait, self._wait = self._wait, min(self._wait * 2, self._longest)
-        return wait * random.uniform(1 / 3, 1.0)  # noqa: S311 - to spread load, not to keep a secret

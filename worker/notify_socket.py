@@ -78,7 +78,7 @@ class NotifySocket:
             shutil.rmtree(self._directory, ignore_errors=True)
         for reason, number in self._ignored.items():
             if number > 1:
-                _log.warning("%d messages of the program were ignored: %s", number, reason, extra={"reason": reason})
+                _log.warning("ignored %d messages of the program: %s", number, reason, extra={"reason": reason})
 
     def _bind(self, environ: Mapping[str, str]) -> str:
         for parent in _parents(environ):
@@ -150,7 +150,7 @@ class NotifySocket:
 
     def _ignore(self, reason: str) -> None:
         if reason not in self._ignored:
-            _log.warning("a message of the program was ignored: %s", reason, extra={"reason": reason})
+            _log.warning("ignored a message of the program: %s", reason, extra={"reason": reason})
         self._ignored[reason] = self._ignored.get(reason, 0) + 1
 
 
@@ -180,7 +180,7 @@ def _bind_below(parent: Path, bound: socket.socket) -> Path:
 
 
 def _remove_leftovers(parent: Path) -> None:
-    """Remove the sockets of workers that were killed."""
+    """Remove the sockets of workers that were killed: no process receives there."""
     with os.scandir(parent) as entries:
         found = [Path(entry.path) for entry in entries if entry.name.startswith(_PREFIX)]
     for directory in found:

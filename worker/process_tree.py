@@ -1,24 +1,8 @@
 """The descendants of this process, including orphans, which it adopts as their subreaper."""
 
-import ctypes
 import os
 
 import psutil
-
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def adopt_orphans() -> None:
-    """Become the subreaper: a descendant whose parent ends becomes a child of this process."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-
-
-def signal_with_parent(number: int) -> None:
-    """Make the kernel send this process a signal when the parent's thread that started it ends."""
-    _prctl(_PR_SET_PDEATHSIG, number)
 
 
 def signal_all(number: int) -> list[str]:
@@ -48,9 +32,3 @@ def reap() -> tuple[dict[int, int], bool]:
         if pid == 0:
             return statuses, True
         statuses[pid] = os.waitstatus_to_exitcode(status)
-
-
-def _prctl(option: int, value: int) -> None:
-    if _libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))

@@ -1,4 +1,4 @@
-"""The extraction program that a worker runs. It starts after the worker has registered, and does not outlive it."""
+"""The extraction program that a worker runs. It starts once the worker has registered, and does not outlive it."""
 
 import json
 import logging
@@ -14,12 +14,13 @@ from typing import NoReturn
 
 from setproctitle import setproctitle
 
+from amp_workers.prctl import adopt_orphans
 from amp_workers.worker.ending import ProgramEnd, StopRequests
 from amp_workers.worker.heartbeat import Heartbeat
 from amp_workers.worker.notify_socket import NotifySocket
-from amp_workers.worker.process_tree import adopt_orphans, reap, signal_all
+from amp_workers.worker.process_tree import reap, signal_all
 from amp_workers.worker.progress import ProgressReports
-from amp_workers.worker.reaper import END, END_STUCK, FROM_TERMINAL, HEARD, KILL_PATIENCE_SECONDS, START, Guard
+from amp_workers.worker.reaper import END, END_STUCK, FROM_TERMINAL, HANDLED, KILL_PATIENCE_SECONDS, START, Guard
 
 _SI_KERNEL = 0x80
 """The `si_code` of a terminal's signals, and of those of a timer or a limit, which go to one process."""
@@ -32,7 +33,7 @@ _log = logging.getLogger("amp_workers.worker")
 class Program:
     """One program, its guard, and the socket on which it reports progress.
 
-    Make it in the main thread, before a thread that may hold a lock: a fork copies the lock and not the thread. It
+    Create it in the main thread, before any thread that may hold a lock: a fork copies the lock and not the thread. It
     changes the signal mask.
 
     command: the program and its arguments. environment: all of the program's, but for what the socket adds.
@@ -49,10 +50,10 @@ class Program:
         *,
         ends_stuck: bool = False,
     ) -> None:
-        # If a parent left it ignored, the kernel would discard exit codes.
+        # Where SIGCHLD is ignored, which a parent may have done, the kernel discards exit codes.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        program_mask = signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
-        # The guard can be killed, too: its descendants then become children of this process.
+        program_mask = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+        # If the guard is killed, its processes become children of this one.
         adopt_orphans()
         self._command, self._ends_stuck = command, ends_stuck
         self._progress = progress
@@ -71,8 +72,8 @@ class Program:
             os.close(self._orders)
             os.close(self._report)
             self._socket.forget()
-            # Without the name and arguments of worker and program, so that `pkill -f` with those does not kill
-            # the guard, which cleans up after them.
+            # Without the name and the arguments of the worker and the program: `pkill -f` for one of them must not end
+            # the process that cleans up after them.
             setproctitle(f"amp-guard of pid {worker}")
             _run_guard(Guard(command, environment, stop_timeout, worker, orders, program_mask), report)
         os.close(orders)
@@ -102,14 +103,14 @@ class Program:
 
     def _end_stuck(self) -> None:
         if self._requests.add_watchdog(time.monotonic()):
-            _log.error("'%s' is stuck: ending it", self._command[0], extra={"reason": "watchdog"})
+            _log.error("'%s' is stuck; ending it", self._command[0], extra={"reason": "watchdog"})
             self._order(END_STUCK)
 
     def _stop(self) -> None:
         self._order(END)
 
     def _order(self, order: int) -> None:
-        """Send an order to the guard, from any thread, and wake it up. Do nothing if the guard has ended."""
+        """Send an order to the guard, from any thread. Nothing happens where the guard has ended."""
         with suppress(BrokenPipeError):
             os.write(self._orders, bytes([order]))
         with self._lock:
@@ -118,12 +119,12 @@ class Program:
 
     def _wait(self) -> ProgramEnd:
         while self._end is None:
-            received = signal.sigwaitinfo(HEARD)
+            received = signal.sigwaitinfo(HANDLED)
             number = received.si_signo
             is_from_terminal = received.si_code == _SI_KERNEL and number in _OF_TERMINALS
             if number == signal.SIGCHLD:
                 self._reap()
-            elif received.si_pid != os.getpid():  # as SIGPIPE is, from an order to a guard that has ended
+            elif received.si_pid != os.getpid():  # as SIGPIPE does, after an order to a guard that has ended
                 self._requests.add(number, time.monotonic())
                 self._order(number | (FROM_TERMINAL if is_from_terminal else 0))
             if number == signal.SIGTSTP and is_from_terminal:
@@ -137,7 +138,7 @@ class Program:
                 self._end = self._reported() or ProgramEnd.of_status(ended[self._guard], time.monotonic())
         if self._end is None or not any_left:
             return
-        _log.error("the guard of the program was killed, so the program is killed, too")
+        _log.error("the guard of the program was killed; killing the program")
         patience_ends = time.monotonic() + KILL_PATIENCE_SECONDS
         while any_left and time.monotonic() < patience_ends:
             signal_all(signal.SIGKILL)
@@ -151,7 +152,7 @@ class Program:
 
 
 def _run_guard(guard: Guard, report: int) -> NoReturn:
-    """Become the guard; write the program's end to a pipe. This does not return."""
+    """Run the guard in this process, write the program's end to a pipe, and exit."""
     code = 1
     try:
         try:
@@ -160,13 +161,13 @@ def _run_guard(guard: Guard, report: int) -> NoReturn:
             code = end.exit_code
         except BaseException:  # noqa: BLE001 - of this process, nothing above may run
             _log.exception("the guard of the program failed")
-        logging.shutdown()  # as Python's own exit does, which flushes the queued log lines
+        logging.shutdown()  # as at the end of Python: it writes what is still queued
     finally:
         os._exit(code)
 
 
 def _suspend() -> None:
-    """Do what Ctrl-Z does to a process that does not wait for it, so that the shell sees the job suspended."""
+    """Suspend this process as Ctrl-Z does without a handler, so that the shell sees the job suspended."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTSTP])
     os.kill(os.getpid(), signal.SIGTSTP)
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTSTP])

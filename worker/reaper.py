@@ -1,11 +1,11 @@
-"""The process between a worker and its program. It starts the program, passes signals on, and ends all descendants.
+"""The process between a worker and its program. It starts the program, forwards signals, and ends what is left.
 
-It is a separate process, so that the program cannot outlive a worker that is killed: the kernel's parent-death signal
-reaches only children, and the program may be the grandchild of a shell. It is forked before there is a second thread,
-needs only orders from the worker, and reports how the program ended.
+It is a separate process so that the program cannot outlive a worker that is killed: the kernel signals only the
+children of a process that ends, and the program may be the grandchild of a shell. It is forked before there is a second
+thread, needs only the worker's orders, and reports how the program ended.
 
-Orders come through a pipe, one byte each, and SIGCHLD after each of them. A signal alone could not carry them: it
-merges with a pending signal of another sender, such as one to the whole process group, and the sender is lost.
+Orders arrive through a pipe, one byte each, followed by SIGCHLD. A signal alone is not enough: the kernel merges it
+with a pending one from another sender, such as a signal to the whole process group, and the sender is lost.
 """
 
 import logging
@@ -16,17 +16,18 @@ import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
+from amp_workers.prctl import adopt_orphans, signal_with_parent
 from amp_workers.worker.ending import CANNOT_RUN, NOT_FOUND, ProgramEnd
-from amp_workers.worker.process_tree import adopt_orphans, reap, signal_all, signal_with_parent
+from amp_workers.worker.process_tree import reap, signal_all
 
 START = 0
-"""The order to start the program, sent when the worker has registered. The order to pass a signal on is its number."""
+"""The order to start the program, sent once the worker has registered. The order to forward a signal is its number."""
 
 END = 0x7F
-"""The order to end the program, sent when the worker no longer sends heartbeats. No signal has this number."""
+"""The order to end the program, or not to start it: the worker sends no more heartbeats. No signal has this number."""
 
 END_STUCK = signal.SIGABRT
-"""The order to end a program that is stuck, as systemd's watchdog does. SIGABRT is never passed on."""
+"""The order to end a program that is stuck, as systemd's watchdog does. SIGABRT is never forwarded."""
 
 FROM_TERMINAL = 0x80
 """Added to the number of a signal that a terminal sent to the whole foreground process group."""
@@ -38,28 +39,28 @@ _OF_A_FAULT = (
 
 _KEPT = (*_OF_A_FAULT, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCHLD, signal.SIGKILL, signal.SIGSTOP)
 
-PASSED_ON = frozenset(signal.valid_signals()) - frozenset(_KEPT)
-"""The signals that the worker passes on to the program: all but those that concern the worker itself."""
+FORWARDED = frozenset(signal.valid_signals()) - frozenset(_KEPT)
+"""The signals that a worker forwards to its program: all but those that concern the worker itself."""
 
-HEARD = PASSED_ON | {signal.SIGCHLD}
-"""The signals that the worker waits for, and the guard for SIGCHLD. They are blocked in both, so that none is lost."""
+HANDLED = FORWARDED | {signal.SIGCHLD}
+"""The signals that the worker waits for; the guard waits for SIGCHLD alone. Both block them, so that none is lost."""
 
 _END_A_WAIT = (
     *(signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGPWR),
     *(signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGXCPU),
 )
-"""The signals after which no program is started. All others are notifications for a program that runs."""
+"""The signals after which no program is started. All others are meant for a program that runs."""
 
 _LONGEST_WAIT_SECONDS = 3600.0
 _KILL_AGAIN_SECONDS = 0.1
 KILL_PATIENCE_SECONDS = 5.0
-"""How long a process may take to die of SIGKILL. After that, a process that hangs in the kernel is left behind."""
+"""How long a process may take to end after SIGKILL. Then one that hangs in the kernel is left behind."""
 
 _log = logging.getLogger("amp_workers.worker")
 
 
 class Guard:
-    """Guards one program. `run` does it all, in a process that has no other children and no other threads.
+    """Runs one program, in a process that has no other children and no other threads.
 
     stop_timeout: seconds from SIGTERM, or from the program's end, until what still runs is killed. worker: the parent's
     pid. orders: the end to read from of its pipe. program_mask: the signals that the program starts with blocked.
@@ -83,7 +84,7 @@ class Guard:
         self._program: subprocess.Popen[bytes] | None = None
         self._end: ProgramEnd | None = None
         self._kill_at = math.inf
-        self._told_of_killing = False
+        self._is_kill_logged = False
 
     def run(self) -> ProgramEnd:
         """Wait for START, then run the program to its end, and end what it leaves behind.
@@ -99,8 +100,8 @@ class Guard:
         while end is None:
             order = self._hear(max(_KILL_AGAIN_SECONDS, self._kill_at - time.monotonic()))
             if order is not None and self._end is None:
-                self._pass_on(order)
-            end = self._look_after_processes()
+                self._forward(order)
+            end = self._check_processes()
         return end
 
     def _wait_for_start(self) -> ProgramEnd | None:
@@ -119,9 +120,9 @@ class Guard:
         return _ended_by(signal.SIGKILL)
 
     def _hear(self, seconds: float) -> int | None:
-        """Wait for an order, the end of a process or of the worker, but not for long; return the order.
+        """Wait for an order, the end of a process or the end of the worker. Return the order, if there is one.
 
-        There may be more of them: call it again at once.
+        More orders may be waiting.
         """
         order = self._read_order()
         if order is None:
@@ -143,11 +144,11 @@ class Guard:
 
     def _start(self) -> ProgramEnd | None:
         try:
-            # Kept, but never polled: it would reap the program before `reap` sees its end, even when garbage-collected.
+            # Kept and never polled: polling and garbage collection would reap the program before `reap` does.
             self._program = subprocess.Popen(
                 self._command,
                 env=self._environment,
-                close_fds=False,  # what the worker was given to pass on; what it opened itself is not inherited
+                close_fds=False,  # what the worker inherited; what it opened itself is not inheritable
                 preexec_fn=self._become_program,  # noqa: PLW1509 - there is one thread
             )
         except OSError as error:
@@ -155,11 +156,11 @@ class Guard:
             is_missing = isinstance(error, FileNotFoundError)
             code, failure = (NOT_FOUND, "not found") if is_missing else (CANNOT_RUN, "cannot be run")
             return ProgramEnd(code, failure, None, time.monotonic())
-        _log.info("started '%s', pid %d", self._command[0], self._program.pid, extra={"pid": self._program.pid})
+        _log.info("started '%s' as pid %d", self._command[0], self._program.pid, extra={"pid": self._program.pid})
         return None
 
     def _become_program(self) -> None:
-        """In the program's process, before it becomes the program."""
+        """Prepare the child process between fork and exec."""
         signal_with_parent(signal.SIGKILL)
         if os.getppid() != self._pid:
             os._exit(128 + signal.SIGKILL)
@@ -168,25 +169,25 @@ class Guard:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._program_mask)
 
-    def _pass_on(self, order: int) -> None:
+    def _forward(self, order: int) -> None:
         assert self._program is not None
         if order == END_STUCK:
-            # All of them: the one that hangs may be the child of a shell.
+            # To all processes: the one that hangs may be the child of a shell.
             signal_all(signal.SIGABRT)
             signal_all(signal.SIGCONT)
             self._kill_within_stop_timeout()
             return
-        # Not reaped before `_look_after_processes`, so its pid cannot be another process's.
+        # It is reaped in `_check_processes` alone, so that no other process has its pid.
         pid, number = self._program.pid, signal.SIGTERM if order == END else order & ~FROM_TERMINAL
         if order & FROM_TERMINAL and os.getpgid(pid) == os.getpgrp():
-            return  # the program has it
+            return  # the terminal has sent it to the program as well
         os.kill(pid, number)
         if number == signal.SIGTERM:
-            os.kill(pid, signal.SIGCONT)  # a suspended process must receive it, too
+            os.kill(pid, signal.SIGCONT)  # a suspended program handles SIGTERM only after SIGCONT
             self._kill_within_stop_timeout()
 
-    def _look_after_processes(self) -> ProgramEnd | None:
-        """Reap, end and kill descendants; return the program's end when none is left."""
+    def _check_processes(self) -> ProgramEnd | None:
+        """Reap, end and kill processes. Return the program's end when no process is left."""
         assert self._program is not None
         ended, any_left = reap()
         if self._program.pid in ended:
@@ -206,8 +207,8 @@ class Guard:
 
     def _kill(self) -> None:
         killed = signal_all(signal.SIGKILL)
-        if killed and not self._told_of_killing:
-            self._told_of_killing = True
+        if killed and not self._is_kill_logged:
+            self._is_kill_logged = True
             _log.warning("killed processes that did not end in time: %s", ", ".join(killed))
 
     def _end_the_rest(self) -> None:

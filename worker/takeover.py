@@ -1,4 +1,4 @@
-"""Which process a node id belongs to: registering it, keeping it, and taking it over from a worker that is silent.
+"""Which process holds a node id: registration, the fencing token, and takeover from a worker that is silent.
 
 Amp's own workers register *before* they try the lock. A process of Amp's that finds the lock held has therefore already
 replaced the registration when it exits, so another registration alone proves nothing. `decide` has the rules.
@@ -35,8 +35,8 @@ from amp_workers.metadata_db import (
 from amp_workers.worker.progress import ProgressReports
 
 BEAT_TIMEOUT_SECONDS = 3.0
-"""After which a statement is given up and the connection with it: there is still time for a new connection before the
-worker counts as stale. Sooner would be worse: on a busy server a new connection costs far more than the heartbeat."""
+"""The timeout of a statement, after which the connection is closed as well. It leaves time for a new connection before
+the worker becomes stale. A shorter one would be worse: on a busy server, a connection costs more than a heartbeat."""
 
 SILENT_SECONDS = 5.0
 """A worker that sends no heartbeat for this long, while watched, gives way to another process with its node id."""
@@ -44,8 +44,8 @@ SILENT_SECONDS = 5.0
 _LOOK_SECONDS = 0.1
 
 LONGEST_LOOK_SECONDS = 1.0
-"""The longest time that one observation counts for. While this process is frozen, it does not watch, and the watched
-process may be frozen as well: `docker compose pause` stops both."""
+"""The longest time that one look counts for. While this process is frozen, it does not watch, and the other worker may
+be frozen as well: `docker compose pause` stops both."""
 
 _ENDING_SECONDS = 3.0
 
@@ -281,7 +281,7 @@ class NodeIdClaim:
     def _take(self, connection: Connection, seen: Observation, found: Registration | None) -> bool:
         """Take the node id as it was found; False where that has changed meanwhile."""
         if not seen.pooled and seen.lock is Lock.FREE:
-            # Before the lock is asked for: should the answer be lost, this session may hold it.
+            # Before the lock is requested: if the answer is lost, this session may hold it.
             self._sessions.add(session_id(connection))
             if not try_lock(connection, self._node_id):
                 return False
@@ -322,7 +322,7 @@ class NodeIdClaim:
         if not self._waited:
             self._waited = True
             _log.info(
-                "node id '%s' belongs to another process since %s: taking over if no heartbeat arrives within %.0f s",
+                "node id '%s' is held by another worker since %s: takeover after %.0f s without a heartbeat",
                 self._node_id,
                 _iso(found.registered_at),
                 SILENT_SECONDS,

@@ -2,7 +2,7 @@
 
 from amp_workers.metadata_db.embedded.account import Account, account
 from amp_workers.metadata_db.embedded.paths import EmbeddedPostgresError, Place, find_place
-from amp_workers.metadata_db.embedded.server import EmbeddedPostgres, ignore_libpq_environment, signal_with_parent
+from amp_workers.metadata_db.embedded.server import EmbeddedPostgres, ignore_libpq_environment
 
 __all__ = [
     "Account",
@@ -12,5 +12,4 @@ __all__ = [
     "account",
     "find_place",
     "ignore_libpq_environment",
-    "signal_with_parent",
 ]

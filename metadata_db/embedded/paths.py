@@ -82,7 +82,7 @@ def _directory(wanted: Path, account: Account) -> tuple[Path, str | None]:
     if wanted.exists():
         raise EmbeddedPostgresError(
             f"PostgreSQL runs as '{account.name}', which can no longer enter {closed}, so it cannot read the data in "
-            f"{wanted}: make that directory accessible again, or run as an ordinary user"
+            f"{wanted}: make the directory accessible again, or run as an ordinary user"
         )
     name = f"{wanted.parent.name.lstrip('.')}-{hashlib.sha256(os.fsencode(wanted)).hexdigest()[:12]}"
     directory = ROOTS_PLACE / name

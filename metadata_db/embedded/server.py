@@ -21,6 +21,7 @@ import psycopg
 
 from amp_workers.metadata_db.embedded.account import Account
 from amp_workers.metadata_db.embedded.paths import EmbeddedPostgresError, Place
+from amp_workers.prctl import with_parent
 
 _SUPERUSER = "postgres"
 _PORT = 5432
@@ -80,7 +81,7 @@ class EmbeddedPostgres:
         with self.place.log.open("ab") as log:
             self._process = self._popen(
                 # The server must not outlive this process. SIGINT is its fast shutdown.
-                [*signal_with_parent("INT"), self.place.programs / "postgres", *arguments],
+                [*with_parent(signal.SIGINT), self.place.programs / "postgres", *arguments],
                 log,
             )
 
@@ -222,12 +223,3 @@ def ignore_libpq_environment(environ: MutableMapping[str, str]) -> None:
     for name in [name for name in environ if name.startswith("PG")]:
         del environ[name]
     environ["PGPASSFILE"] = _NO_FILE
-
-
-def signal_with_parent(signal_name: str) -> list[str]:
-    """Return a prefix for a command line with which the kernel signals the process when its parent ends.
-
-    For the kernel, the parent is the thread that started the process: start processes from the main thread only.
-    """
-    setpriv = shutil.which("setpriv")
-    return [] if setpriv is None else [setpriv, "--pdeathsig", signal_name, "--"]

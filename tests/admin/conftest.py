@@ -46,7 +46,7 @@ def _look_at_every_answer(app: Flask, problems: list[str]) -> None:
 
 @pytest.fixture
 def api(make_api: Api, database: str) -> FlaskClient:
-    """A client that nobody has authenticated."""
+    """A client without credentials."""
     return make_api(database)
 
 

@@ -69,7 +69,7 @@ def test_an_empty_fleet(api: FlaskClient) -> None:
     assert api.get("/workers").json == {"workers": []}
 
 
-def test_a_valid_node_id_that_nobody_has_is_not_found(api: FlaskClient) -> None:
+def test_an_unknown_node_id_is_not_found(api: FlaskClient) -> None:
     for node_id in VALID:
         assert error(api.get(f"/workers/{node_id}")) == (404, "WORKER_NOT_FOUND")
 
@@ -91,7 +91,7 @@ def test_a_method_that_is_not_allowed(api_without_database: FlaskClient, method:
     assert "GET" in response.headers["Allow"]
 
 
-def test_without_a_database_it_says_so_and_stays_healthy(api_without_database: FlaskClient) -> None:
+def test_without_a_database_it_returns_503_and_stays_healthy(api_without_database: FlaskClient) -> None:
     for path in ("/workers", "/workers/w", "/-/ready"):
         response = api_without_database.get(path)
         assert error(response) == (503, "METADATA_DB_UNAVAILABLE")
@@ -99,7 +99,7 @@ def test_without_a_database_it_says_so_and_stays_healthy(api_without_database: F
     assert api_without_database.get("/-/healthy").status_code == 200
 
 
-def test_without_a_table_it_says_what_to_do(api: FlaskClient, sql: Callable[..., list[Any]]) -> None:
+def test_without_a_table_it_returns_the_remedy(api: FlaskClient, sql: Callable[..., list[Any]]) -> None:
     assert api.get("/-/ready").status_code == 200
     sql("DROP TABLE workers")
     response = api.get("/workers")

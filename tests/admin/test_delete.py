@@ -1,4 +1,4 @@
-"""`DELETE /workers/{id}`: who may, what may go, and what a heartbeat at the same moment does."""
+"""`DELETE /workers/{id}`: authorization, states, and concurrent heartbeats."""
 
 import logging
 import os
@@ -48,10 +48,10 @@ def test_a_worker_that_is_gone_is_deleted(
         response = operator.delete("/workers/w")
     assert (response.status_code, response.data) == (204, b"")
     assert remaining(sql) == ["other"]
-    told = [record.getMessage() for record in caplog.records if record.name == "amp_workers.admin"]
-    assert len(told) == 1
-    assert "'w'" in told[0]
-    assert "'ann'" in told[0]
+    reported = [record.getMessage() for record in caplog.records if record.name == "amp_workers.admin"]
+    assert len(reported) == 1
+    assert "'w'" in reported[0]
+    assert "'ann'" in reported[0]
     assert error(operator.delete("/workers/w")) == (404, "WORKER_NOT_FOUND")
     assert error(operator.get("/workers/w")) == (404, "WORKER_NOT_FOUND")
 
@@ -79,10 +79,10 @@ def test_a_worker_that_another_table_names_is_not(operator: FlaskClient, sql: Sq
     assert operator.delete("/workers/w").status_code == 204
 
 
-def test_somebody_whom_nobody_knows_deletes_nothing(api: FlaskClient, sql: Sql, insert_worker: Insert) -> None:
+def test_a_client_without_credentials_deletes_nothing(api: FlaskClient, sql: Sql, insert_worker: Insert) -> None:
     insert_worker("w", 300)
     for headers in ({}, {"REMOTE_USER": "ann"}, {"Remote-User": "ann"}, {"Authorization": "Bearer ann"}):
-        for path in ("/workers/w", "/workers/nobody", "/workers/1"):
+        for path in ("/workers/w", "/workers/unknown", "/workers/1"):
             response = api.delete(path, headers=headers)
             assert error(response) == (403, "AUTHENTICATION_REQUIRED")
             assert "--auth-token-file" in response.text
@@ -105,7 +105,7 @@ def test_without_a_database_nothing_is_promised(make_api: Api) -> None:
     assert "hunter2" not in response.text
 
 
-def test_a_read_only_database_says_what_to_do(
+def test_a_read_only_database_returns_the_remedy(
     operator: FlaskClient, sql: Sql, insert_worker: Insert, database: str
 ) -> None:
     insert_worker("w", 300)
@@ -117,7 +117,7 @@ def test_a_read_only_database_says_what_to_do(
     assert remaining(sql) == ["w"]
 
 
-def test_a_role_that_may_not_delete_is_told_what_to_do(
+def test_a_role_without_the_right_to_delete_returns_the_remedy(
     make_api: Api, sql: Sql, insert_worker: Insert, database: str
 ) -> None:
     insert_worker("w", 300)
@@ -208,7 +208,7 @@ def test_many_deletions_at_once_share_one_session(
     assert statuses == [204] * 8
 
 
-def test_a_standby_says_what_to_do(make_api: Api, open_directory: Path) -> None:
+def test_a_standby_returns_the_remedy(make_api: Api, open_directory: Path) -> None:
     with own_postgres(open_directory / "standby") as server:
         server.stop(5)
         signal = server.place.data / "standby.signal"

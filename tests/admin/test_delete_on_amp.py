@@ -55,16 +55,19 @@ def test_a_worker_that_beats_is_alive_whatever_its_jobs(make_api: Api, empty_dat
     assert error(make_api(empty_database, user="ann").delete("/workers/w")) == (409, "WORKER_ALIVE")
 
 
-def test_no_table_and_a_strange_one_are_told_as_what_they_are(make_api: Api, empty_database: str) -> None:
+def test_a_missing_table_and_another_table_differ(make_api: Api, empty_database: str) -> None:
     client = make_api(empty_database, user="ann")
     with psycopg.connect(empty_database, autocommit=True) as connection:
-        for create, told in ((None, "no workers table"), ("CREATE TABLE workers (id int)", "is not Amp's: it lacks")):
+        for create, reported in (
+            (None, "no workers table"),
+            ("CREATE TABLE workers (id int)", "is not Amp's: it lacks"),
+        ):
             if create is not None:
                 connection.execute(create.encode())
             response = client.delete("/workers/w")
             assert error(response) == (503, "METADATA_DB_UNAVAILABLE")
             assert response.json is not None
-            assert told in response.json["error_message"]
+            assert reported in response.json["error_message"]
 
 
 @pytest.mark.parametrize("age", TOO_OLD)

@@ -1,4 +1,4 @@
-"""Whatever anybody sends, and whatever lies in the table: an answer as described, and no 500."""
+"""Any request, and any row of the table: a response as described, and no 500."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -87,7 +87,7 @@ operations = schemathesis.openapi.from_dict(DOCUMENT)
 @operations.parametrize()
 @seed(1)
 @settings(FIXED, max_examples=50)
-def test_a_client_where_nobody_is_asked(case: Case[Any], open_application: Application) -> None:
+def test_a_client_without_authentication(case: Case[Any], open_application: Application) -> None:
     validate(case, open_application)
 
 

@@ -73,7 +73,7 @@ def test_a_node_id_that_only_jobs_know_has_jobs(api: FlaskClient, scheduler: Sch
     assert found is not None
     assert [each["id"] for each in found["jobs"]] == [job]
     assert api.get("/workers/idle/jobs").json == {"jobs": []}
-    assert error(api.get("/workers/nobody/jobs")) == (404, "WORKER_NOT_FOUND")
+    assert error(api.get("/workers/unknown/jobs")) == (404, "WORKER_NOT_FOUND")
 
 
 @pytest.mark.parametrize(
@@ -129,4 +129,4 @@ def test_a_database_that_is_not_amps_own_has_no_jobs(make_api: Api, database: st
         )
     api = make_api(database)
     assert api.get("/workers/w/jobs").json == {"jobs": None}
-    assert error(api.get("/workers/nobody/jobs")) == (404, "WORKER_NOT_FOUND")
+    assert error(api.get("/workers/unknown/jobs")) == (404, "WORKER_NOT_FOUND")

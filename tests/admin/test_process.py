@@ -51,7 +51,7 @@ def test_what_comes_over_the_wire_is_described(server: tuple[Process, int], inse
         ("GET", "/workers?limit=2&state=lost", 200),
         ("GET", "/workers?limit=0", 400),
         ("GET", "/workers/w1", 200),
-        ("GET", "/workers/nobody", 404),
+        ("GET", "/workers/unknown", 404),
         ("GET", "/workers/", 400),
         ("GET", "/workers/w%2F1", 400),
         ("DELETE", "/workers/w1", 403),
@@ -116,11 +116,11 @@ def test_garbage_is_answered_and_leaves_nothing_behind(server: tuple[Process, in
 
     storm(400)
     series()  # which is counted itself
-    memory, before, told = serving.memory_info().rss, held(), series()
+    memory, before, reported = serving.memory_info().rss, held(), series()
     storm(1200)
     # As many threads as were needed at the busiest moment (16 at most) stay for a while; 2,400 requests came since.
     assert all(now < then + 50 for now, then in zip(held(), before, strict=True))
-    assert series() == told
+    assert series() == reported
     assert serving.memory_info().rss < memory + 12_000_000
     assert get(f"http://127.0.0.1:{port}/-/healthy") == "OK\n"
     assert '"w"' in get(f"http://127.0.0.1:{port}/workers/w")

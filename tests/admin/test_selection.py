@@ -234,7 +234,7 @@ def test_pages_hold_still_while_workers_come_and_go(api: FlaskClient, insert_wor
 
 
 def test_a_node_id_that_breaks_the_rules_does_not_break_the_pages(api: FlaskClient, insert_worker: Insert) -> None:
-    """Rows are anybody's to write."""
+    """Any writer of the table can set any value."""
     for node_id in ("1", "a&b=c", "ü", "x y"):
         insert_worker(node_id)
     seen: list[str] = []
@@ -318,13 +318,13 @@ def test_a_304_never_hides_a_state(make_api: Api, database: str, insert_worker: 
     while len(set(map(tuple, known.values()))) <= 3 or set(last) != {"forgotten"}:
         if set(last) == {"forgotten"}:
             sql("UPDATE workers SET heartbeat_at = now() - substr(node_id, 2)::int * interval '0.05 s'")
-        tag, told = states()
+        tag, reported = states()
         assert tag is not None
-        if told is None:
+        if reported is None:
             assert known[tag] == last
         else:
-            assert known.setdefault(tag, told) == told
-            last = told
+            assert known.setdefault(tag, reported) == reported
+            last = reported
 
 
 @pytest.mark.usefixtures("fleet")
@@ -346,7 +346,7 @@ def test_the_forms_of_if_none_match(api: FlaskClient) -> None:
 
 
 @pytest.mark.usefixtures("fleet")
-def test_a_large_answer_is_packed_for_whoever_takes_it(api: FlaskClient) -> None:
+def test_a_large_response_is_compressed_for_a_client_that_accepts_gzip(api: FlaskClient) -> None:
     for path in ("/workers", "/openapi.json", "/docs", "/metrics"):
         packed = api.get(path, headers={"Accept-Encoding": "br, gzip"})
         assert packed.headers["Content-Encoding"] == "gzip"

@@ -1,12 +1,14 @@
+import json
 import logging
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 import pytest
 
-from amp_workers.ampd.logs import Logfmt, configure_logs, log_level
+from amp_workers.ampd.logs import JsonLines, Logfmt, configure_logs, log_level
 from amp_workers.ampd.options import DurationType
 from amp_workers.ampd.process_title import process_title
 from tests.processes import Processes, command_lines, eventually, get, run
@@ -65,6 +67,8 @@ def test_a_url_that_cannot_be_read_is_refused_without_quoting_it(name: str) -> N
         ["exporter", "--web.telemetry-path", "/"],
         ["exporter", "--web.telemetry-path", "metrics"],
         ["exporter", "--web.listen-address", "9610"],
+        ["admin", "--log.format", "xml"],
+        ["worker", "--log.level", "loud", "--node-id=w"],
         ["exporter", "--collector.workers", "some"],
     ],
 )
@@ -129,6 +133,32 @@ def test_fields_follow_the_message() -> None:
     assert Logfmt().format(record).partition(" msg=")[2] == (
         '"stopped" node_id=worker-01 exit_code=137 url="postgresql://u@/d?host=/x" reason="a \\"b\\"\\n"'
     )
+
+
+def test_json_has_the_fields_of_logfmt() -> None:
+    extra = {"node_id": "worker-01", "exit_code": 137, "of": None, "url": Path("/x")}
+    record = logging.makeLogRecord(
+        {"msg": 'a "b"', "name": "amp_workers.worker", "created": 0.0, "levelno": logging.INFO, "levelname": "INFO"}
+        | extra
+    )
+    assert json.loads(JsonLines().format(record)) == {
+        "ts": "1970-01-01T00:00:00.000Z",
+        "level": "info",
+        "component": "worker",
+        "msg": 'a "b"',
+        "node_id": "worker-01",
+        "exit_code": 137,
+        "url": "/x",
+    }
+
+
+def test_the_options_of_the_log_are_before_the_environment(processes: Processes, database: str) -> None:
+    options = ("--node-id=w", "--log.level=debug", "--log.format=json", "--", "sh", "-c", "sleep 1.5")
+    worker = processes.ampd("worker", *options, database=database, env={"AMP_LOG": "error"})
+    assert worker.wait() == 0
+    lines = [json.loads(line) for line in worker.output.splitlines()]
+    assert {line["level"] for line in lines} == {"debug", "info"}
+    assert {line["node_id"] for line in lines} == {"w"}
 
 
 def test_each_line_of_a_worker_has_its_node_id(processes: Processes, database: str) -> None:

@@ -29,7 +29,7 @@ os.waitpid(child, 0)
 
 
 def is_full(pipe: IO[bytes]) -> bool:
-    """Whether whoever writes to it waits."""
+    """Whether a writer of the pipe waits."""
     waiting = fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4)
     return bool(struct.unpack("i", waiting)[0] >= fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ))
 

@@ -1,4 +1,4 @@
-"""What the service manager is told, heard by a socket like systemd's."""
+"""Notifications of the service manager, received by a socket like systemd's."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ from tests.processes import Process, Processes, eventually, free_port, freeze, g
 WATCHDOG_SECONDS = 2.0
 
 _SO_TIMESTAMP = 29
-"""Which Python has no name for: the kernel tells when each message was sent."""
+"""Python has no name for it. The kernel adds the time at which each message was sent."""
 
 _numbers = count(1)
 
@@ -51,10 +51,10 @@ class Systemd:
             while True:
                 data, ancillary, _, _ = self._socket.recvmsg(4096, socket.CMSG_SPACE(12) + socket.CMSG_SPACE(16))
                 self.messages.append(data.decode())
-                told = {kind: content for _, kind, content in ancillary}
-                self.senders.add(int.from_bytes(told[socket.SCM_CREDENTIALS][:4], "little"))
+                control = {kind: content for _, kind, content in ancillary}
+                self.senders.add(int.from_bytes(control[socket.SCM_CREDENTIALS][:4], "little"))
                 if "WATCHDOG=1" in self.messages[-1]:
-                    seconds, microseconds = struct.unpack("@ll", told[_SO_TIMESTAMP])
+                    seconds, microseconds = struct.unpack("@ll", control[_SO_TIMESTAMP])
                     self.signs_of_life.append(seconds + microseconds / 1e6)
         return "\n\n".join(self.messages)
 
@@ -126,11 +126,11 @@ def test_a_worker_is_ready_after_registration_and_notifies_the_watchdog(
 
 
 def test_a_worker_whose_loop_hangs_gives_no_sign_of_life(processes: Processes, database: str, systemd: Systemd) -> None:
-    """Its other threads go on: it is the loop that beats the watchdog."""
+    """Its other threads continue: the heartbeat loop notifies the watchdog."""
     worker = processes.ampd("worker", "--node-id=w", database=database, env=systemd.environment)
     systemd.hears("STATUS=sends heartbeats")
     with psycopg.connect(database) as holder:
-        # A beat that waits is given up after 3 s, and tried again after that: each turn takes longer than the period.
+        # A heartbeat that waits is given up after 3 s and retried later: each attempt takes longer than the period.
         holder.execute("LOCK TABLE workers IN ACCESS EXCLUSIVE MODE")
         assert silence(systemd)
         assert worker.popen.poll() is None
@@ -192,7 +192,7 @@ def server(request: pytest.FixtureRequest, processes: Processes, systemd: System
     arguments = (request.param, "--web.listen-address", f"0.0.0.0:{port}")
     started = processes.ampd(*arguments, database=UNREACHABLE, env=systemd.environment)
     systemd.hears("READY=1", "STATUS=serves since 20", "WATCHDOG=1")
-    # At once: whoever waited for it to be ready may ask.
+    # Without a wait: a process that waits for readiness may send requests.
     assert get(f"http://127.0.0.1:{port}/-/healthy") == "OK\n"
     return started
 

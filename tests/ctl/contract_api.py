@@ -150,7 +150,7 @@ def serving(api: ContractApi, tls: ssl.SSLContext | None = None, port: int = 0) 
 
     class Server(http.server.ThreadingHTTPServer):
         def handle_error(self, *_: object) -> None:
-            """A client that TLS does not let in is no error of a test's."""
+            """A failed TLS handshake is not an error of the test."""
 
     server = Server(("127.0.0.1", port), Handler)
     if tls is not None:

@@ -35,13 +35,13 @@ def test_the_version_is_a_glob(api_url: str) -> None:
 
 
 def test_a_worker_that_is_named_has_to_be_there_whatever_its_state(api_url: str) -> None:
-    done = check(api_url, "epsilon-9", "zeta", "delta", "nobody", "zeta", "--max-age", "2d")
+    done = check(api_url, "epsilon-9", "zeta", "delta", "unknown", "zeta", "--max-age", "2d")
     assert done.returncode == 1
     assert done.stdout.splitlines() == [
         "FAILED: 3 of 4 workers fail",
         "zeta: stopped",
         "delta: forgotten, last heartbeat 60d ago",
-        "nobody: no worker with this node id",
+        "unknown: no worker with this node id",
     ]
     assert check(api_url, "epsilon-9", "--max-age", "2d").returncode == 0
 
@@ -112,7 +112,7 @@ def test_an_api_that_hangs_is_unknown_and_not_waited_for() -> None:
     assert done.stdout.endswith(": timed out\n")
 
 
-def test_an_api_that_says_no_is_unknown_as_well(contract_api: ContractApi) -> None:
+def test_an_error_of_the_api_is_unknown(contract_api: ContractApi) -> None:
     contract_api.token = "Bearer s3cret"
     done = check(contract_api.url)
     assert done.returncode == 3

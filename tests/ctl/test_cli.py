@@ -28,7 +28,7 @@ def invoke(*arguments: str) -> Result:
     return CliRunner().invoke(ampctl, arguments, prog_name="ampctl", env=without)
 
 
-def test_an_api_that_is_not_there_is_told_with_its_url() -> None:
+def test_an_unreachable_api_is_reported_with_its_url() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     done = run("ampctl", "--admin-url", url, "worker", "list")
     assert done.returncode == 1
@@ -36,14 +36,14 @@ def test_an_api_that_is_not_there_is_told_with_its_url() -> None:
     assert done.stdout == ""
 
 
-def test_a_host_that_does_not_exist_is_told() -> None:
+def test_an_unknown_host_is_reported() -> None:
     done = run("ampctl", "worker", "list", env={"AMP_ADMIN_URL": "http://no-such-host.invalid"})
     assert done.returncode == 1
     assert "cannot reach the Admin API at http://no-such-host.invalid: " in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_host_that_cannot_exist_is_told() -> None:
+def test_an_invalid_host_is_reported() -> None:
     done = run("ampctl", "--admin-url", "http://amp..example", "worker", "list")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
@@ -51,7 +51,7 @@ def test_a_host_that_cannot_exist_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("says", "told"),
+    ("says", "reported"),
     [
         (b"", "Remote end closed connection without response"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "the server does not speak HTTP; is the scheme https://?"),
@@ -60,7 +60,7 @@ def test_a_host_that_cannot_exist_is_told() -> None:
     ],
     ids=["nothing", "SSH", "TLS", "escapes"],
 )
-def test_a_server_that_speaks_no_http_is_told(says: bytes, told: str) -> None:
+def test_a_server_without_http_is_reported(says: bytes, reported: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer() -> None:
@@ -72,7 +72,7 @@ def test_a_server_that_speaks_no_http_is_told(says: bytes, told: str) -> None:
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
         done = run("ampctl", "--admin-url", url, "worker", "list")
     assert done.returncode == 1
-    assert done.stderr == f"Error: cannot reach the Admin API at {url}: {told}\n"
+    assert done.stderr == f"Error: cannot reach the Admin API at {url}: {reported}\n"
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def something_else() -> Iterator[str]:
     server.server_close()
 
 
-def test_a_server_that_is_no_admin_api_is_told(something_else: str) -> None:
+def test_another_server_is_reported(something_else: str) -> None:
     done = run("ampctl", "--admin-url", something_else, "worker", "list")
     assert done.returncode == 1
     assert f"{something_else}/workers: HTTP 404 File not found: this is not a response of an Admin API" in done.stderr
@@ -133,7 +133,9 @@ def answering(tmp_path: Path) -> Iterator[Callable[[str], str]]:
 @pytest.mark.parametrize(
     "command", [["worker", "list"], ["worker", "list", "--json"], ["worker", "inspect", "w"], ["version"]]
 )
-def test_an_answer_of_another_shape_is_told(answering: Callable[[str], str], text: str, command: list[str]) -> None:
+def test_a_response_of_another_shape_is_reported(
+    answering: Callable[[str], str], text: str, command: list[str]
+) -> None:
     done = invoke("--admin-url", answering(text), *command)
     assert done.exit_code == 1
     assert "not a response of an Admin API" in done.stderr
@@ -141,14 +143,14 @@ def test_an_answer_of_another_shape_is_told(answering: Callable[[str], str], tex
 
 
 @pytest.mark.parametrize("age", ["null", '"5"', "NaN", "Infinity", "1e400", "1" * 400])
-def test_an_age_that_is_none_is_told(answering: Callable[[str], str], age: str) -> None:
+def test_an_invalid_age_is_reported(answering: Callable[[str], str], age: str) -> None:
     text = json.dumps({"workers": [a_worker("w", age=1.5)]}).replace("1.5", age)
     done = invoke("--admin-url", answering(text), "worker", "list", "--wide")
     assert done.exit_code == 1
     assert "not a response of an Admin API" in done.stderr
 
 
-def test_nothing_that_a_worker_says_controls_the_terminal(answering: Callable[[str], str]) -> None:
+def test_no_text_of_a_worker_controls_the_terminal(answering: Callable[[str], str]) -> None:
     odd = "a\x1b[31mRED\x07\r\n\u202e\ud800é"
     info = dict.fromkeys(("version", "commit_sha", "commit_timestamp", "build_date"), odd)
     worker: dict[str, object] = dict.fromkeys(
@@ -185,13 +187,13 @@ def test_an_api_below_a_path_is_asked_there(contract_api: ContractApi) -> None:
     assert f"{contract_api.url}/amp/workers: " in done.stderr
 
 
-def test_whoever_reads_may_have_enough() -> None:
+def test_a_reader_may_end_early() -> None:
     with serving(ContractApi(FLEET_OF_25_000)) as api:  # more than a pipe holds
         done = run("bash", "-o", "pipefail", "-c", f"ampctl --admin-url {api.url} worker list | head -1")
     assert (done.returncode, done.stdout[:7], done.stderr) == (1, "w-00001", "")
 
 
-def test_an_output_that_cannot_be_written_is_told(answering: Callable[[str], str]) -> None:
+def test_an_output_that_cannot_be_written_is_an_error(answering: Callable[[str], str]) -> None:
     command = f"ampctl --admin-url {answering(json.dumps({'workers': []}))} worker list > /dev/full"
     done = run("bash", "-c", command)
     assert done.returncode == 1
@@ -249,7 +251,7 @@ def test_the_versions_of_both_ends_are_shown(admin_url: str) -> None:
     assert done.stdout == f"ampctl {version({})}\nAdmin API {served} ({admin_url})\n"
 
 
-def test_its_own_version_is_shown_while_the_api_is_away() -> None:
+def test_its_own_version_is_shown_while_the_api_is_unavailable() -> None:
     done = run("ampctl", "--admin-url", f"http://127.0.0.1:{free_port()}", "version")
     assert done.returncode == 1
     assert done.stdout == f"ampctl {version({})}\n"
@@ -279,7 +281,7 @@ def test_a_mistyped_node_id_is_recognized(api_url: str, patient: dict[str, str])
     assert unlike.stderr.endswith("(WORKER_NOT_FOUND)\n")
 
 
-def test_that_nobody_has_a_node_id_is_told_even_if_the_others_cannot_be_read() -> None:
+def test_an_unknown_node_id_is_reported_even_if_the_others_cannot_be_read() -> None:
     class AwayThen(ContractApi):
         def answer(self, method: str, target: str, authorization: str | None) -> tuple[int, Any]:
             answer = super().answer(method, target, authorization)
@@ -305,7 +307,7 @@ def test_a_mistyped_node_id_is_recognized_at_the_end_of_a_large_fleet(patient: d
         assert len([each for each in api.asked if "?" in each]) == 6  # the pages, once a command
 
 
-def test_of_a_fleet_that_cannot_be_read_in_time_nobody_is_suggested() -> None:
+def test_a_fleet_that_cannot_be_read_in_time_gives_no_suggestion() -> None:
     class Slow(ContractApi):
         def answer(self, method: str, target: str, authorization: str | None) -> tuple[int, Any]:
             time.sleep(1.1 if "?" in target else 0)

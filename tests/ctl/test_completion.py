@@ -26,7 +26,7 @@ Completed = Callable[[str, str], list[str]]
 
 @pytest.fixture
 def completed(patient: dict[str, str]) -> Completed:
-    """What there is to choose from, for somebody who waits."""
+    """The completions, with a long timeout."""
     return partial(choices, env=patient)
 
 
@@ -67,7 +67,7 @@ def test_commands_options_and_states_are_completed(completed: Completed) -> None
 
 
 @pytest.mark.parametrize("away", ["refuses", "silent", "unauthorized", "no URL", "not safe"])
-def test_an_api_that_is_away_gives_nothing_and_says_nothing(contract_api: ContractApi, away: str) -> None:
+def test_an_unavailable_api_gives_no_completions_and_no_output(contract_api: ContractApi, away: str) -> None:
     urls = {"refuses": f"http://127.0.0.1:{free_port()}", "no URL": "nonsense", "not safe": "http://amp.invalid"}
     contract_api.silent = away == "silent"
     contract_api.token = "Bearer another"

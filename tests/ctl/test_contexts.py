@@ -102,7 +102,7 @@ def test_a_token_that_others_can_read_is_refused(prod: Home, contract_api: Contr
     [
         (f"\ufeff{TOKEN}", "begins with a byte order mark (U+FEFF)"),
         ("", "is empty"),
-        ("two words", "has a character that no token has"),
+        ("two words", "has a character that is invalid in a token"),
         (TOKEN.encode("utf-16"), "is not UTF-8 text"),
     ],
 )

@@ -34,7 +34,7 @@ def test_a_user_and_a_password_are_sent_as_basic_credentials(contract_api: Contr
     assert done.returncode == 0, done.stderr
 
 
-def test_a_refusal_says_what_to_do_and_not_the_token(contract_api: ContractApi) -> None:
+def test_a_refusal_has_the_remedy_and_not_the_token(contract_api: ContractApi) -> None:
     contract_api.token = "Bearer another"
     missing = run("ampctl", "--admin-url", contract_api.url, "worker", "list")
     assert missing.returncode == 1
@@ -80,10 +80,10 @@ def test_nothing_else_is_loopback(host: str) -> None:
 
 
 @pytest.mark.parametrize("token", ["", "\n", "two words", "line\nend", "tökén", "user:pass\x00word", "user:pass\nword"])
-def test_a_token_that_cannot_be_one_is_told_without_showing_it(token: str) -> None:
-    with pytest.raises(InvalidCredentials) as told:
+def test_an_invalid_token_is_reported_and_not_shown(token: str) -> None:
+    with pytest.raises(InvalidCredentials) as reported:
         Connection("http://localhost:1", token)
-    assert not token.strip() or token not in str(told.value)
+    assert not token.strip() or token not in str(reported.value)
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\n\n"])
@@ -128,7 +128,7 @@ def test_a_server_that_repeats_the_token_does_not_get_it_shown(contract_api: Con
             assert secret not in done.stderr
 
 
-def test_a_redirect_is_told_and_not_followed(contract_api: ContractApi) -> None:
+def test_a_redirect_is_reported_and_not_followed(contract_api: ContractApi) -> None:
     class Redirect(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(302)
@@ -247,18 +247,18 @@ def test_a_certificate_for_another_name_is_refused(secure_api: ContractApi, cert
 
 
 @pytest.mark.parametrize("secure_api", [True], indirect=True)
-def test_a_missing_certificate_of_the_client_is_told(secure_api: ContractApi, certificates: Certificates) -> None:
+def test_a_missing_client_certificate_is_reported(secure_api: ContractApi, certificates: Certificates) -> None:
     done = run("ampctl", "--admin-url", secure_api.url, "--ca-file", certificates.authority, "worker", "list")
     assert done.returncode == 1
     assert "cannot reach the Admin API" in done.stderr
     assert "if the server requires a client certificate, give --client-cert and --client-key" in done.stderr
 
 
-def test_files_that_cannot_be_used_are_told(certificates: Certificates, tmp_path: Path) -> None:
+def test_unusable_files_are_reported(certificates: Certificates, tmp_path: Path) -> None:
     empty = tmp_path / "empty.pem"
     empty.write_text("")
     url = f"https://127.0.0.1:{free_port()}"
-    for options, told in (
+    for options, reported in (
         (["--ca-file", "/none.pem"], "cannot use --ca-file /none.pem: No such file or directory"),
         (["--ca-file", str(empty)], f"cannot use --ca-file {empty}: "),
         (["--client-cert", "/none.pem"], "cannot use --client-cert /none.pem: No such file or directory"),
@@ -269,13 +269,13 @@ def test_files_that_cannot_be_used_are_told(certificates: Certificates, tmp_path
     ):
         done = run("ampctl", "--admin-url", url, *options, "worker", "list")
         assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
-        assert told in done.stderr
+        assert reported in done.stderr
     alone = run("ampctl", "--admin-url", url, "--client-key", certificates.client_key, "worker", "list")
     assert alone.returncode == 2
     assert "--client-key needs --client-cert" in alone.stderr
 
 
-def test_https_where_there_is_none_is_told(contract_api: ContractApi) -> None:
+def test_https_to_a_plain_server_is_reported(contract_api: ContractApi) -> None:
     done = run("ampctl", "--admin-url", contract_api.url.replace("http", "https"), "worker", "list")
     assert done.returncode == 1
     assert "the server does not speak TLS; is the scheme http://?" in done.stderr

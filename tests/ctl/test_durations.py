@@ -26,7 +26,7 @@ def test_a_duration_is_read(text: str, seconds: float) -> None:
 @pytest.mark.parametrize(
     "text", ["", "s", "-5", "5.", "1e3", "5 s", "-5s", "5S", "1s1m", "5s5s", "1.5h", "٣s", "5s\n", "9" * 400 + "s"]
 )
-def test_what_is_none_is_told_with_examples(text: str) -> None:
+def test_an_invalid_duration_is_reported_with_examples(text: str) -> None:
     with pytest.raises(InvalidDuration, match=r"invalid duration .* \(examples: 5s, 1m30s, 2h, 30d\)"):
         parse_duration(text)
 

@@ -1,4 +1,4 @@
-"""`ampctl worker forget`: never without being told to, and every refusal told."""
+"""`ampctl worker forget`: it needs a confirmation, and reports each refusal."""
 
 import subprocess
 from collections.abc import Mapping
@@ -38,8 +38,8 @@ def test_workers_are_chosen_by_state_and_age(contract_api: ContractApi) -> None:
     done = forget(contract_api, "--state", "forgotten,stopped", "--older-than", "30d", "--yes")
     assert done.returncode == 0
     assert deleted(contract_api) == ["delta"]
-    nobody = forget(contract_api, "--state", "forgotten", "--yes")
-    assert (nobody.returncode, nobody.stdout) == (0, "No workers to remove\n")
+    unknown = forget(contract_api, "--state", "forgotten", "--yes")
+    assert (unknown.returncode, unknown.stdout) == (0, "No workers to remove\n")
 
 
 def test_a_dry_run_lists_and_removes_nothing(contract_api: ContractApi) -> None:
@@ -49,20 +49,22 @@ def test_a_dry_run_lists_and_removes_nothing(contract_api: ContractApi) -> None:
     assert deleted(contract_api) == []
 
 
-def test_each_refusal_is_told_and_the_others_go_on(contract_api: ContractApi, patient: dict[str, str]) -> None:
+def test_each_refusal_is_reported_and_the_others_are_removed(
+    contract_api: ContractApi, patient: dict[str, str]
+) -> None:
     contract_api.in_use = {"gamma"}
     done = forget(contract_api, "beta", "gamma", "zeta", "gama", "--yes", env=patient)
     assert done.returncode == 1
-    told = done.stderr.splitlines()
-    assert len(told) == 3
-    assert "(WORKER_NOT_FOUND). Did you mean 'gamma'?" in told[0]
-    assert "worker 'beta' is stale (WORKER_ALIVE)" in told[1]
-    assert "worker 'gamma' is still referred to (WORKER_IN_USE)" in told[2]
+    reported = done.stderr.splitlines()
+    assert len(reported) == 3
+    assert "(WORKER_NOT_FOUND). Did you mean 'gamma'?" in reported[0]
+    assert "worker 'beta' is stale (WORKER_ALIVE)" in reported[1]
+    assert "worker 'gamma' is still referred to (WORKER_IN_USE)" in reported[2]
     assert deleted(contract_api) == ["beta", "gamma", "zeta"]
     assert done.stdout.endswith("zeta: removed\n")
 
 
-def test_a_node_id_that_nobody_has_is_an_exit_with_1(contract_api: ContractApi) -> None:
+def test_an_unknown_node_id_exits_with_1(contract_api: ContractApi) -> None:
     for node_ids, arguments in (
         (["gama"], ["--yes"]),
         (["gama"], ["--dry-run"]),
@@ -76,7 +78,7 @@ def test_a_node_id_that_nobody_has_is_an_exit_with_1(contract_api: ContractApi) 
     assert deleted(contract_api) == ["gamma"]
 
 
-def test_one_that_somebody_else_removes_meanwhile_is_no_failure() -> None:
+def test_a_worker_that_is_removed_meanwhile_is_no_failure() -> None:
     class Racing(ContractApi):
         def delete(self, node_id: str) -> tuple[int, Any]:
             super().delete(node_id)
@@ -88,7 +90,7 @@ def test_one_that_somebody_else_removes_meanwhile_is_no_failure() -> None:
     assert done.stdout.endswith("gamma: already removed\n")
 
 
-def test_an_api_that_goes_away_ends_it_and_how_many_are_removed_is_told() -> None:
+def test_an_outage_ends_it_and_the_number_of_removed_workers_is_reported() -> None:
     class GoingAway(ContractApi):
         def delete(self, node_id: str) -> tuple[int, Any]:
             self.silent = node_id == "delta"
@@ -107,7 +109,7 @@ def test_an_api_that_goes_away_ends_it_and_how_many_are_removed_is_told() -> Non
 @pytest.mark.parametrize(
     ("token", "code"), [(None, "AUTHENTICATION_REQUIRED"), ("Bearer another", "UNAUTHORIZED")], ids=["none", "wrong"]
 )
-def test_what_everybody_would_be_refused_for_is_told_once(
+def test_an_error_that_applies_to_all_workers_is_reported_once(
     contract_api: ContractApi, token: str | None, code: str
 ) -> None:
     contract_api.token = token
@@ -138,20 +140,20 @@ def test_at_a_terminal_it_asks(contract_api: ContractApi, terminal: StartTermina
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "reported"),
     [
         (["gamma"], "give --yes to remove them, or --dry-run"),
         (["--state", "forgotten"], "give --yes to remove them, or --dry-run"),
         ([], "Name either workers or --state"),
         (["gamma", "--state", "lost", "--yes"], "Name either workers or --state"),
-        (["gamma", "--older-than", "30d", "--yes"], "--older-than goes with --state"),
+        (["gamma", "--older-than", "30d", "--yes"], "--older-than needs --state"),
         (["--state", "active", "--yes"], "'active' is not one of failed, lost, stopped, forgotten."),
     ],
 )
-def test_wrong_usage_asks_the_api_for_nothing(contract_api: ContractApi, arguments: list[str], told: str) -> None:
+def test_wrong_usage_asks_the_api_for_nothing(contract_api: ContractApi, arguments: list[str], reported: str) -> None:
     done = forget(contract_api, *arguments)
     assert done.returncode == 2
-    assert told in done.stderr
+    assert reported in done.stderr
     assert contract_api.asked == []
 
 

@@ -92,7 +92,7 @@ def test_a_version_of_any_length_has_its_place() -> None:
     assert sorted([long, short], key=ORDERS["version"])
 
 
-def test_a_limit_is_kept_and_what_it_leaves_out_is_told(api_url: str) -> None:
+def test_a_limit_is_kept_and_reported(api_url: str) -> None:
     done = run("ampctl", "--admin-url", api_url, "worker", "list", "--wide", "--limit", "2")
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["STATE", "stale", "forgotten"]
     assert done.stderr == "There are more workers: --limit is 2.\n"
@@ -268,7 +268,7 @@ def test_a_format_can_be_named_twice(contract_api: ContractApi) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "reported"),
     [
         (
             ["--state", "lots"],
@@ -288,7 +288,7 @@ def test_a_format_can_be_named_twice(contract_api: ContractApi) -> None:
         (["--watch", "--interval", "5x"], "invalid duration '5x' (examples: 5s"),
     ],
 )
-def test_wrong_usage_is_told(arguments: list[str], told: str) -> None:
+def test_wrong_usage_is_reported(arguments: list[str], reported: str) -> None:
     done = run("ampctl", "worker", "list", *arguments)
     assert done.returncode == 2
-    assert told in done.stderr
+    assert reported in done.stderr

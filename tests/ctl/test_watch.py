@@ -65,7 +65,7 @@ def test_it_survives_the_api_and_tells_how_old_is_what_it_shows(terminal: StartT
         shown.says("6 workers", shown.output.count("6 workers") + 1)
 
 
-def test_an_api_that_is_away_at_the_start_is_waited_for(terminal: StartTerminal) -> None:
+def test_it_waits_for_an_api_that_is_unavailable_at_the_start(terminal: StartTerminal) -> None:
     api = fleet()
     api.silent = True
     with serving(api):
@@ -122,21 +122,21 @@ def test_ctrl_z_gives_the_terminal_back_and_it_goes_on_afterwards(
     assert shown.wait() == 0
 
 
-def test_elsewhere_it_adds_each_round_with_no_escapes_and_tells_an_outage_once(processes: Processes) -> None:
+def test_without_a_terminal_it_appends_each_round_and_reports_an_outage_once(processes: Processes) -> None:
     port = free_port()
     with serving(fleet(), port=port) as api:
         watching = processes.start(*WATCH, "--limit", "1", env={"AMP_ADMIN_URL": api.url})
         watching.says("gamma (last", times=2)
         api.silent = True
-        watching.says("trying again every 0.2s")
+        watching.says("retrying every 0.2s")
         tried = len(api.asked)
         asked = watching.output.count("beta (last")
     with serving(fleet(), port=port):
-        watching.says("the Admin API answers again")
+        watching.says("the Admin API is available again")
         watching.says("gamma (last", times=asked + 1)
     assert watching.stop() == 0
     assert tried
-    assert watching.output.count("trying again") == 1
+    assert watching.output.count("retrying") == 1
     assert re.fullmatch(r"gamma \S+ \S+ \S+\n(\ngamma [^\n]*\n)+", re.sub(r".*(again|0\.2s)\n", "", watching.output))
     assert "\x1b" not in watching.output
 
@@ -148,12 +148,12 @@ def test_an_output_that_is_closed_gets_nothing(contract_api: ContractApi, proces
     for silent in (False, True, False):
         contract_api.silent = silent
         asked = len(contract_api.asked)
-        # One may have been answered as before, and the last one may not have been told of yet.
+        # The first response can be of the state before, and the last one can be missing on the screen.
         eventually(lambda asked=asked: len(contract_api.asked) > asked + 2, 30)  # type: ignore[misc]
     assert watching.stop() == 0
-    told = "trying again every 0.2s\nthe Admin API answers again\n" if closed == ">&-" else ""
-    assert watching.output.endswith(told)
-    assert watching.output.count("\n") == told.count("\n")
+    reported = "retrying every 0.2s\nthe Admin API is available again\n" if closed == ">&-" else ""
+    assert watching.output.endswith(reported)
+    assert watching.output.count("\n") == reported.count("\n")
 
 
 def test_a_key_works_while_the_api_is_slow(terminal: StartTerminal) -> None:
@@ -198,7 +198,7 @@ def test_changes_are_streamed_from_the_first_look_on_through_an_outage(processes
         api.workers[2] |= {"state": "lost", "heartbeat_age_seconds": 70.0}
         eventually(lambda: len(changes(watching.output)) == 7)
         api.silent = True
-        watching.says("trying again every 0.2s")
+        watching.says("retrying every 0.2s")
         api.workers.pop(0)
         api.workers.append(a_worker("newcomer"))
         api.silent = False

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from amp_workers.ampd.cli import ampd
-from amp_workers.ampd.worker import DEFAULT_STOP_TIMEOUT_SECONDS
+from amp_workers.ampd.worker import worker
 from grafana.builder.links import Links
 from grafana.builder.prometheus_rules import prometheus_rules
 from tests.processes import ROOT, run, tool
@@ -162,7 +162,8 @@ def test_an_extractor_has_time_to_record_its_stop(built: str) -> None:
     (container,) = pod["containers"]
     command = container["command"]
     stop_timeout = int(command[command.index("--stop-timeout") + 1])
-    assert stop_timeout >= DEFAULT_STOP_TIMEOUT_SECONDS
+    (default,) = (option.default for option in worker.params if option.name == "stop_timeout")
+    assert stop_timeout >= int(str(default).removesuffix("s"))
     assert pod["terminationGracePeriodSeconds"] > stop_timeout + RECORDING_SECONDS
     assert variables(container)["AMP_NODE_ID"]["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
 

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from amp_workers.metadata_db.embedded import EmbeddedPostgres
-from amp_workers.web import Policy, PolicyError
+from amp_workers.web import ConfigError, Policy
 from tests.admin.contract import assert_described, named
 from tests.clusters import own_postgres
 from tests.e2e.passwords import ask_for_password
@@ -245,7 +245,7 @@ MISTAKES = {
 def test_no_mistake_in_a_web_configuration_is_quoted(mistake: str, tmp_path: Path) -> None:
     file = tmp_path / "web.yml"
     file.write_text(MISTAKES[mistake])
-    with pytest.raises(PolicyError) as refused:
+    with pytest.raises(ConfigError) as refused:
         Policy(file)
     assert str(refused.value).startswith(f"{file}: ")
     assert found({mistake: str(refused.value).encode()}) == []
@@ -289,7 +289,7 @@ def test_a_server_that_reads_mistakes_again_quotes_none(processes: Processes, tm
     server.says("listens on https://")
     for number, text in enumerate(MISTAKES.values(), 1):
         file.write_text(text)
-        server.says("settings that were read before stay in use", times=number)
+        server.says("configuration not reloaded", times=number)
     pids = [server.pid, *(child.pid for child in server.descendants())]
     shown = command_lines(*pids).encode()
     server.stop(30)

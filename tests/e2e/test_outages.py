@@ -70,7 +70,7 @@ def test_away_while_serving_and_back(processes: Processes, server: EmbeddedPostg
             assert fleet.is_down()
         server.launch()
         eventually(fleet.works)
-        fleet.processes[0].says("'w' sends heartbeats again", times=outage)
+        fleet.processes[0].says("'w' sends heartbeats again after", times=outage)
         # A line for the start and one for the end of each outage, and not for each heartbeat or request. (A worker may
         # see it first as a server that shuts down, and then as one that is not there.)
         # A busy machine may be late with an answer, once.

@@ -64,7 +64,7 @@ def test_the_recipe_runs_as_printed(recipe: Recipe, shell: dict[str, str]) -> No
         assert re.fullmatch(pattern(recipe.prints), printed), printed
         return True
 
-    # Where the machine let nobody beat, or jq take its time, for some seconds, the live worker is told to be silent.
+    # On a busy machine, the live worker can be silent for some seconds: the recipe is repeated.
     eventually(prints)
 
 
@@ -103,7 +103,7 @@ def test_an_invalid_node_id_does_not_pass_ampctls_door(shell: dict[str, str], no
     assert run("ampctl", "worker", "inspect", "--", node_id, env=shell).returncode == 2
 
 
-def test_an_empty_fleet_is_told(processes: Processes, database: str, unused_port: int) -> None:
+def test_an_empty_fleet_is_reported(processes: Processes, database: str, unused_port: int) -> None:
     processes.ampd("admin", "--web.listen-address", f"127.0.0.1:{unused_port}", database=database)
     eventually(lambda: get(f"http://127.0.0.1:{unused_port}/-/ready"))
     with witness(unused_port) as seen:

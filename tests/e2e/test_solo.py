@@ -113,7 +113,7 @@ def test_a_child_that_is_killed_is_started_again_and_said_so(solo: Solo, victim:
     child = solo.child(victim)
     child.kill()
     names = {"admin": "the Admin API", "exporter": "the exporter", "postgres": "PostgreSQL"}
-    solo.process.says(f"{names.get(victim, victim)} was killed by SIGKILL; restarting it in 1 s")
+    solo.process.says(f"{names.get(victim, victim)} was killed by SIGKILL; restarting it in ")
     eventually(lambda: solo.child(victim).pid != child.pid)
     eventually(lambda: solo.active() == 2 and len(solo.ampctl("worker", "list")) == 2)
     family = solo.process.descendants()

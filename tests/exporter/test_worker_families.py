@@ -8,12 +8,12 @@ def test_nothing_is_kept_of_workers_that_are_gone() -> None:
     """A fleet whose node ids are new each day would fill the memory otherwise."""
     families = WorkerFamilies()
     for number in range(3):
-        group = Group(number, State.ACTIVE, 1, 0.5, 0.5, (), "fingerprint", "0.5", "1764000000.0", None, 0)
+        group = Group(number, State.ACTIVE, 1, "fingerprint", [0.5], [1764000000.0], [], 0)
         build = ("v1", "unknown", "unknown", "unknown")
         moment = "1764000000.0"
         members = Members([f"worker-{number}"], moment, moment, "", "", "", [None], [build])
-        families.learn(group, Details({"v1": 1}, members))
+        families.on_group_changed(group, Details({"v1": 1}, members))
         families.write(Fleet([group], None))
-        assert families.known() == {group.key: "fingerprint"}
+        assert families.fingerprints() == {group.key: "fingerprint"}
     families.write(Fleet([], None))
-    assert families.known() == {}
+    assert families.fingerprints() == {}

@@ -1,7 +1,7 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from decimal import Decimal
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -17,16 +17,16 @@ from amp_workers.metadata_db import (
     MetadataDbUrl,
     State,
     connect,
+    list_workers,
     mark_stopped,
     read_fleet,
     single_engine,
 )
-from amp_workers.metadata_db.fleet import GROUP_SIZE
+from amp_workers.metadata_db.fleet_groups import GROUP_SIZE
 from tests.conftest import Insert
 from tests.metadata_db.registering import enter
 
 DAY = 86_400.0
-BOUNDS = (1.0, 5.0, 60.0)
 ALL = frozenset(State) - {State.FORGOTTEN}
 
 Sql = Callable[..., list[Any]]
@@ -40,7 +40,7 @@ def connection(database: str) -> Iterator[Connection]:
 
 @dataclass
 class Fleet:
-    """What one read returned, and what it told."""
+    """What one read returned, and the details that it read."""
 
     groups: list[Group]
     details: dict[Key, Details]
@@ -48,13 +48,13 @@ class Fleet:
 
 def read(connection: Connection, members: frozenset[State] = ALL, known: Fleet | None = None) -> Fleet:
     fingerprints = {} if known is None else {group.key: group.fingerprint for group in known.groups}
-    told: dict[Key, Details] = {}
+    changed: dict[Key, Details] = {}
 
-    def learn(group: Group, details: Details) -> None:
-        told[group.key] = details
+    def on_group_changed(group: Group, details: Details) -> None:
+        changed[group.key] = details
 
-    fleet = read_fleet(connection, DEFAULT_THRESHOLDS, BOUNDS, members, fingerprints, learn, JobsLog())
-    return Fleet(list(fleet.groups), told)
+    fleet = read_fleet(connection, DEFAULT_THRESHOLDS, members, fingerprints, on_group_changed, JobsLog())
+    return Fleet(list(fleet.groups), changed)
 
 
 def members_of(fleet: Fleet, key: Key) -> Members:
@@ -85,33 +85,22 @@ def test_the_groups_add_up(connection: Connection, insert_worker: Insert) -> Non
         "stopped": 1,
         "forgotten": 1,
     }
-    assert groups["active"].buckets == (2, 1, 0)
-    assert groups["stale"].buckets == (0, 0, 1)
-    assert groups["lost"].buckets == (0, 0, 0)
-    assert groups["lost"].distance_sum == 600
-    assert groups["lost"].distance_max == 600
+    assert {state: list(group.ages) for state, group in groups.items()} == {
+        "active": [0.2, 0.4, 3.0],
+        "stale": [30.0],
+        "lost": [600.0],
+        "stopped": [],
+        "forgotten": [],
+    }
     assert fleet.details[0, "active"].versions == {"v0": 2, "v1": 1}
     assert node_ids(fleet)[0, "active"] == ["w0", "w1", "w2"]
-    assert groups["forgotten"].ages is None
+    assert list(groups["forgotten"].heartbeats) == []
     assert node_ids(fleet)[0, "forgotten"] == []
 
 
 @pytest.mark.usefixtures("stopped_clock")
-def test_heartbeats_from_the_past_and_the_future_do_not_cancel_out(
-    connection: Connection, insert_worker: Insert
-) -> None:
-    for node_id, age in {"a": 40.0, "b": -40.0, "c": 50.0}.items():
-        insert_worker(node_id, age)
-    (group,) = read(connection).groups
-    assert (group.state, group.buckets) == ("stale", (0, 0, 3))
-    assert (group.distance_sum, group.distance_max) == (130, 50)
-    assert group.ages is not None
-    assert [float(age) for age in group.ages.split()] == [40, -40, 50]
-
-
-@pytest.mark.usefixtures("stopped_clock")
 @pytest.mark.parametrize("moment", ["infinity", "-infinity", "294276-12-31", "4713-01-01 BC"])
-def test_a_group_full_of_moments_that_no_clock_shows_hides_nobody(
+def test_a_group_full_of_moments_that_no_clock_shows_hides_no_worker(
     connection: Connection, insert_worker: Insert, sql: Sql, moment: str
 ) -> None:
     insert_worker("w", 1.0)
@@ -124,10 +113,12 @@ def test_a_group_full_of_moments_that_no_clock_shows_hides_nobody(
     for members in (ALL, frozenset({State.STALE, State.LOST})):
         groups = {group.state: group for group in read(connection, members).groups}
         assert sum(group.workers for group in groups.values()) == GROUP_SIZE - 1
-        assert groups["active"].distance_sum == 1
-        odd = groups["forgotten" if moment in {"-infinity", "4713-01-01 BC"} else "lost"]
-        assert sum(odd.buckets) == 0
-        assert 0 < odd.distance_sum < 1e15
+        assert list(groups["active"].ages) == [1]
+        if moment in {"infinity", "294276-12-31"}:
+            assert set(groups["lost"].ages) == {groups["lost"].ages[0]}
+            assert -1e12 < groups["lost"].ages[0] < 0
+        else:
+            assert groups["forgotten"].workers == GROUP_SIZE - 2
 
 
 def test_ages_and_heartbeats_are_of_one_clock_and_in_the_members_order(
@@ -138,18 +129,14 @@ def test_ages_and_heartbeats_are_of_one_clock_and_in_the_members_order(
     sql("UPDATE workers SET heartbeat_at = heartbeat_at WHERE node_id = 'w3'")  # moves it to the table's end
     fleet = read(connection)
     (group,) = (group for group in fleet.groups if group.state == "lost")
-    assert group.ages is not None
-    assert group.heartbeats is not None
-    # As exact as they are written: floats that add up to one moment differ a little, and may be rounded apart.
-    ages = [Decimal(age) for age in group.ages.split()]
-    heartbeats = [Decimal(heartbeat) for heartbeat in group.heartbeats.split()]
-    assert [round(age, -2) for age in ages] == [300, 100, 200]
+    assert [round(age, -2) for age in group.ages] == [300, 100, 200]
     assert node_ids(fleet)[group.key] == ["w3", "w1", "w2"]
-    now = {age + heartbeat for age, heartbeat in zip(ages, heartbeats, strict=True)}
+    # In microseconds, as PostgreSQL has them: floats that add up to one moment differ a little.
+    now = {round(1e6 * age) + round(1e6 * sent) for age, sent in zip(group.ages, group.heartbeats, strict=True)}
     assert len(now) == 1
 
 
-def test_what_is_known_is_not_told_again(connection: Connection, insert_worker: Insert, sql: Sql) -> None:
+def test_details_are_read_once(connection: Connection, insert_worker: Insert, sql: Sql) -> None:
     for number in range(5):
         insert_worker(f"w{number}")
     first = read(connection)
@@ -167,6 +154,7 @@ def test_what_is_known_is_not_told_again(connection: Connection, insert_worker: 
         "UPDATE workers SET registered_at = now() WHERE node_id = 'w1'",
         "UPDATE workers SET created_at = now() WHERE node_id = 'w1'",
         "UPDATE workers SET created_at = now(), registered_at = now() WHERE node_id = 'w1'",
+        "UPDATE workers SET created_at = now() - interval '1 h', registered_at = now() - interval '1 h'",
         "UPDATE workers SET info = '{\"version\": \"by hand\"}' WHERE node_id = 'w1'",
         "UPDATE workers SET node_id = 'renamed' WHERE node_id = 'w1'",
         "DELETE FROM workers WHERE node_id = 'w1'",
@@ -174,21 +162,23 @@ def test_what_is_known_is_not_told_again(connection: Connection, insert_worker: 
         "UPDATE workers SET heartbeat_at = now() - interval '30 s' WHERE node_id = 'w1'",
     ],
 )
-def test_every_change_is_told(connection: Connection, insert_worker: Insert, sql: Sql, change: str) -> None:
+def test_details_are_read_again_after_every_change(
+    connection: Connection, insert_worker: Insert, sql: Sql, change: str
+) -> None:
     for number in range(5):
         insert_worker(f"w{number}")
     sql("UPDATE workers SET created_at = registered_at")
     first = read(connection)
     sql(change)
-    told = read(connection, known=first)
-    assert told.details != {}
-    # What is told is all that a reader who knows nothing is told of those groups.
+    again = read(connection, known=first)
+    assert again.details != {}
+    # They are those of a first read.
     afresh = read(connection)
-    assert told.details == {key: afresh.details[key] for key in told.details}
+    assert again.details == {key: afresh.details[key] for key in again.details}
 
 
 @pytest.mark.usefixtures("stopped_clock")
-def test_two_workers_that_swap_what_they_are_are_told(connection: Connection, insert_worker: Insert, sql: Sql) -> None:
+def test_two_workers_swap_their_info(connection: Connection, insert_worker: Insert, sql: Sql) -> None:
     insert_worker("a", 0, '{"version": "v1"}')
     insert_worker("b", 0, '{"version": "v2"}')
     first = read(connection)
@@ -207,7 +197,7 @@ def test_a_worker_that_stops_and_registers_again_changes_its_group(connection: C
     assert read(connection, known=stopped).details[0, "active"].versions == {"v2": 1}
 
 
-def test_only_the_group_that_changed_is_told(connection: Connection, sql: Sql) -> None:
+def test_the_details_of_the_changed_group_alone_are_read(connection: Connection, sql: Sql) -> None:
     sql(
         "INSERT INTO workers (node_id, heartbeat_at, created_at, registered_at) "
         "SELECT 'w' || g, clock_timestamp(), now(), now() FROM generate_series(1, %s) g",
@@ -220,7 +210,7 @@ def test_only_the_group_that_changed_is_told(connection: Connection, sql: Sql) -
 
 
 @pytest.mark.usefixtures("stopped_clock")
-def test_versions_are_counted_of_workers_that_are_no_members(connection: Connection, insert_worker: Insert) -> None:
+def test_versions_are_counted_where_members_are_not_read(connection: Connection, insert_worker: Insert) -> None:
     insert_worker("a", 0, '{"version": "v1"}')
     insert_worker("b", 0, '{"version": "v1"}')
     insert_worker("c", 30, '{"version": "v2"}')
@@ -234,10 +224,10 @@ def test_versions_are_counted_of_workers_that_are_no_members(connection: Connect
         (0, "stale"): {"v2": 1},
         (0, "lost"): {},
     }
-    assert all(group.ages is None for group in nobody.groups)
+    assert all(len(group.heartbeats) == 0 for group in nobody.groups)
 
 
-def test_a_forgotten_worker_has_its_group_told_when_it_is_back(connection: Connection, insert_worker: Insert) -> None:
+def test_a_forgotten_worker_registers_again(connection: Connection, insert_worker: Insert) -> None:
     insert_worker("w", 2 * DAY)
     forgotten = read(connection)
     assert node_ids(forgotten) == {(0, "forgotten"): []}
@@ -245,9 +235,7 @@ def test_a_forgotten_worker_has_its_group_told_when_it_is_back(connection: Conne
     assert node_ids(read(connection, known=forgotten)) == {(0, "active"): ["w"]}
 
 
-def test_new_progress_is_no_reason_to_read_details_again(
-    connection: Connection, sql: Sql, insert_worker: Insert
-) -> None:
+def test_new_progress_does_not_have_details_read_again(connection: Connection, sql: Sql, insert_worker: Insert) -> None:
     for number in range(20):
         insert_worker(f"w{number}", info='{"version": "v1", "progress": "block 0", "progress_at": "2025-01-15"}')
     first = read(connection)
@@ -258,3 +246,49 @@ def test_new_progress_is_no_reason_to_read_details_again(
     assert first.groups[0].progress_ages != again.groups[0].progress_ages
     sql("UPDATE workers SET info = info || '{\"version\": \"v2\"}' WHERE node_id = 'w7'")
     assert len(read(connection, known=again).details) == 1
+
+
+PROGRESS_AT = {
+    "as PostgreSQL writes it": "2025-01-15T17:20:15.123456+00:00",
+    "with less digits": "2025-01-15T17:20:15.12+00:00",
+    "whole seconds": "2025-01-15T17:20:15+00:00",
+    "another zone": "2025-01-15T18:20:15.123456+01:00",
+    "zulu": "2025-01-15T17:20:15Z",
+    "a date": "2025-01-15",
+    "a year before 2000": "1999-12-31T23:59:59.5+00:00",
+    "the last year": "9999-12-31T23:59:59.999999+00:00",
+    "no such month": "2025-13-15T17:20:15.123456+00:00",
+    "no such day": "2025-02-30T17:20:15.123456+00:00",
+    "no such second": "2025-01-15T17:20:61.123456+00:00",
+    "no digits": "2abc-de-fgThi:jk:lm.nopqrs+00:00",
+    "not ASCII": "2\uff1025-01-15T17:20:15.123456+00:00",
+    "two zones": "2025-01-15T17:20:15.1+00:00+00:00",
+    "too many digits": "2025-01-15T17:20:15.1234567890123456789012345678901234567890+00:00",
+    "no fraction after the point": "2025-01-15T17:20:15.+00:00",
+    "a dash": "-",
+    "dashes": "-" * 100,
+    "nothing": "",
+    "a line feed": "2025-01-15T17:20\n15.123456+00:00",
+    "a number": 5,
+    "an object": {"progress_at": "2025-01-15T17:20:15.123456+00:00"},
+    "null": None,
+}
+
+
+@pytest.mark.parametrize("odd", PROGRESS_AT.values(), ids=PROGRESS_AT.keys())
+def test_progress_ages_agree_with_the_admin_api(connection: Connection, insert_worker: Insert, odd: object) -> None:
+    """Of each worker, whatever somebody wrote into the row between them."""
+    written = "2025-06-01T12:00:00.5+00:00"
+    insert_worker("w0", info=json.dumps({"progress_at": written}))
+    insert_worker("w1", info=json.dumps({"progress_at": odd}))
+    insert_worker("w2")
+    insert_worker("w3", info=json.dumps({"progress_at": written}))
+    (group,) = read(connection).groups
+    now = datetime.fromtimestamp(group.heartbeats[0] + group.ages[0], UTC)
+    shown = [worker["progress_at"] for worker in list_workers(connection, DEFAULT_THRESHOLDS)]
+    for age, moment in zip(group.progress_ages, shown, strict=True):
+        if moment is None:
+            assert age is None
+        else:
+            assert age is not None
+            assert 0 <= (now - datetime.fromisoformat(moment)).total_seconds() - age <= 1

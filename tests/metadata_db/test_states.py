@@ -79,12 +79,11 @@ def test_what_cannot_be_read_counts_as_absent(
     value: object, sql: Callable[..., list[Any]], insert_worker: Insert, listed: Listed
 ) -> None:
     insert_worker("well")
-    for key in ("exit_code", "watchdog_seconds", "progress_at", "watchdog_triggered"):
-        if (key, value) in [("exit_code", -1), ("watchdog_triggered", True)]:
-            continue
-        insert_worker(f"of.{key}", info=json.dumps({key: value}))
-    for key in ("failure", "progress"):
-        if not isinstance(value, str) or not value:
+    for key in ("watchdog_seconds", "progress_at", "watchdog_triggered"):
+        if (key, value) != ("watchdog_triggered", True):
+            insert_worker(f"of.{key}", info=json.dumps({key: value}))
+    for key in ("exit_code", "failure", "progress"):
+        if value != -1 if key == "exit_code" else not isinstance(value, str) or not value:
             insert_worker(f"of.{key}", info=json.dumps({key: value, "stopped_at": "2025-01-15T17:20:15Z"}))
     for worker in listed().values():
         assert worker["state"] in ("active", "forgotten"), worker
@@ -111,8 +110,8 @@ INFOS = [
     '{"watchdog_seconds": 1e-400, "progress_at": "2025-01-15"}',
     '{"watchdog_seconds": 1e131071}',
     '{"exit_code": 1e131071, "stopped_at": "infinity"}',
-    '{"exit_code": 2147483648}',
-    '{"exit_code": 7.5}',
+    '{"exit_code": 2147483648, "stopped_at": "2025-01-15T17:20:15Z"}',
+    '{"exit_code": 7.5, "stopped_at": "2025-01-15T17:20:15Z"}',
     '{"progress_at": "20250-01-15T17:20:15Z"}',
     '{"progress_at": "-infinity", "stopped_at": "12:00:00"}',
     '{"progress_at": "2025-02-30T00:00:00Z"}',
@@ -150,3 +149,6 @@ def test_fields_that_do_not_apply_are_null(insert_worker: Insert, listed: Listed
     worker = dict(listed()["w"])
     absent = ("stopped_at", "exit_code", "failure", "progress", "progress_at", "jobs")
     assert [worker[key] for key in absent] == [None] * len(absent)
+    insert_worker("running", info='{"exit_code": 7, "failure": "exit code 7"}')
+    running = listed()["running"]
+    assert (running["state"], running["exit_code"], running["failure"]) == ("active", None, None)

@@ -5,6 +5,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from tests.admin.contract import assert_described, named
 from tests.processes import Process, Processes, eventually, free_port, tool
 
@@ -71,6 +73,11 @@ def write(path: Path, text: str) -> str:
     new.write_text(text)
     new.rename(path)
     return str(path)
+
+
+def reasons(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The field `reason` of each line of the log that has one."""
+    return [record.reason for record in caplog.records if hasattr(record, "reason")]
 
 
 def shown_certificate(port: int) -> str:

@@ -14,16 +14,16 @@ from flask import Flask, request
 from werkzeug.exceptions import TooManyRequests
 from werkzeug.test import Client
 
-from amp_workers.web import Policy, PolicyError, health
+from amp_workers.web import ConfigError, Policy, health
 from amp_workers.web.auth.authenticator import Authenticator, Peer
-from amp_workers.web.auth.fair_queue import FairQueue, QueueFull
 from amp_workers.web.auth.passwords import Passwords, verify
-from amp_workers.web.auth.tokens import TokenError, admits, digests, read_tokens
+from amp_workers.web.auth.tokens import admits, digests, read_tokens
+from amp_workers.web.bulkhead import QueueFull
 from amp_workers.web.config.web_config import WebConfig
 from tests.processes import Processes, command_lines, eventually, free_port, tool
 from tests.web import wsgi
 from tests.web.conftest import Authority
-from tests.web.servers import CLIENTS, HUNTER2, TLS, Served, shown_certificate, write
+from tests.web.servers import CLIENTS, HUNTER2, TLS, Served, reasons, shown_certificate, write
 
 TOKEN = "a-token-of-an-operator"
 OTHER = "another-of-somebody-else"
@@ -116,7 +116,7 @@ def test_a_browser_is_asked_for_a_password_where_there_are_tokens_alone() -> Non
     api = client(Policy(token=TOKEN))
     refused = api.get("/who")
     assert refused.headers.getlist("WWW-Authenticate") == ['Bearer realm="Amp workers"', 'Basic realm="Amp workers"']
-    assert "a token is needed" in refused.text
+    assert "a token is required" in refused.text
     assert api.get("/who", headers=basic("token", TOKEN)).text == "'token'"
     assert api.get("/who", headers=basic("token", OTHER)).status_code == 401
 
@@ -191,8 +191,8 @@ def test_a_change_of_a_file_opens_no_server_to_others(
     policy.reload()
     assert policy.config is kept
     assert not policy.last_reload_successful
-    (line,) = caplog.messages
-    assert line.startswith(f"{file}: the change removes {lost} from a server that other machines can reach: restart it")
+    (reason,) = reasons(caplog)
+    assert reason.startswith(f"{file}: the change removes {lost} from a server that other machines can reach: restart")
     policy.exposed = False
     policy.reload()
     assert policy.config is not kept
@@ -311,11 +311,13 @@ def test_wrong_passwords_do_not_lock_the_right_one_out(peer: str) -> None:
 
 def test_a_client_that_has_to_retry_gets_429(tmp_path: Path) -> None:
     hashed = bcrypt.hashpw(b"hunter2", bcrypt.gensalt(8)).decode()
-    policy = Policy(Path(write(tmp_path / "web.yml", f"basic_auth_users:\n  alice: {hashed}\n")))
+    policy = Policy(Path(write(tmp_path / "web.yml", f"basic_auth_users:\n  alice: {hashed}\n  bob: {hashed}\n")))
 
     async def refused() -> None:
         authenticator = Authenticator(policy)
         peers = [Peer(f"192.0.2.{n}", None, policy.config) for n in (1, 2)]
+        # Of a proxy, which has one address for all its clients.
+        peers.append(Peer("192.0.2.1", "CN=ann", policy.config))
         wrong = [
             asyncio.ensure_future(authenticator.authenticate(peers[0], basic("alice", f"x{n}")["Authorization"]))
             for n in range(70)
@@ -324,55 +326,13 @@ def test_a_client_that_has_to_retry_gets_429(tmp_path: Path) -> None:
         with pytest.raises(TooManyRequests) as raised:
             await authenticator.authenticate(peers[0], basic("alice", "hunter2")["Authorization"])
         assert raised.value.retry_after == 1
-        # Another address is before those that wait.
-        assert await authenticator.authenticate(peers[1], basic("alice", "hunter2")["Authorization"]) == "alice"
+        # Another address, or another certificate, is before those that wait.
+        for peer, name in zip(peers[1:], ("alice", "bob"), strict=True):
+            assert await authenticator.authenticate(peer, basic(name, "hunter2")["Authorization"]) == name
         assert not all(each.done() for each in wrong)
         await asyncio.gather(*wrong, return_exceptions=True)
 
     asyncio.run(refused())
-
-
-def test_turns_go_round_and_a_peer_has_its_share_of_the_waiting() -> None:
-    async def take_turns() -> list[str]:
-        queue, had = FairQueue(4, 20), list[str]()
-
-        async def take(peer: str, name: str) -> None:
-            try:
-                async with queue.turn(peer):
-                    had.append(name)
-            except QueueFull:
-                had.append(f"not {name}")
-
-        async with queue.turn("first"):
-            tasks = [asyncio.ensure_future(take("a", f"a{n}")) for n in range(5)]
-            await asyncio.sleep(0)
-            assert had == ["not a4"]
-            tasks += [asyncio.ensure_future(take("b", f"b{n}")) for n in range(3)]
-            await asyncio.sleep(0)
-            assert had == ["not a4", "not b2"]
-        await asyncio.gather(*tasks)
-        return had[2:]
-
-    assert asyncio.run(take_turns()) == ["a0", "b0", "a1", "b1", "a2", "a3"]
-
-
-def test_a_turn_ends_however_its_request_does() -> None:
-    async def turns() -> None:
-        queue = FairQueue(2, 0.1)
-        with pytest.raises(LookupError):
-            async with queue.turn("a"):
-                raise LookupError
-        async with queue.turn("a"):
-            cancelled = asyncio.ensure_future(queue.turn("b").__aenter__())
-            late = [asyncio.ensure_future(queue.turn(peer).__aenter__()) for peer in "cd"]
-            await asyncio.sleep(0)
-            cancelled.cancel()
-            for error in await asyncio.gather(*late, return_exceptions=True):
-                assert isinstance(error, QueueFull)
-        async with queue.turn("b"):
-            pass
-
-    asyncio.run(turns())
 
 
 def test_whatever_is_wrong_takes_the_same_time() -> None:
@@ -400,21 +360,21 @@ def test_whatever_is_wrong_takes_the_same_time() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "there is no token in it"),
-        ("# nothing\n\n", "there is no token in it"),
+        ("", "the file contains no token"),
+        ("# nothing\n\n", "the file contains no token"),
         (f"{TOKEN}\nshort\n", r"line 2: the token is shorter than 16 characters"),
-        ("with a space in the middle\n", r"line 1: a token is of printable ASCII characters, without a space"),
-        ("ümlaut-ümlaut-ümlaut\n", "line 1: a token is of printable ASCII"),
-        ("operator:0123456789abcdef\n", "line 1: a token has no colon in it"),
-        ("0123456789abcdef\x07\n", "line 1: a token is of printable ASCII"),
-        (f"\ufeff{TOKEN}", "line 1: it begins with a UTF-8 byte order mark"),
+        ("with a space in the middle\n", r"line 1: a token consists of printable ASCII characters without spaces"),
+        ("ümlaut-ümlaut-ümlaut\n", "line 1: a token consists of printable ASCII"),
+        ("operator:0123456789abcdef\n", "line 1: a token cannot contain a colon"),
+        ("0123456789abcdef\x07\n", "line 1: a token consists of printable ASCII"),
+        (f"\ufeff{TOKEN}", "line 1: starts with a UTF-8 byte order mark"),
         ("0123456789abcde\n", "line 1: the token is shorter than 16 characters"),
     ],
 )
-def test_tokens_that_cannot_be_used_are_told_and_not_shown(tmp_path: Path, text: str, message: str) -> None:
+def test_tokens_that_cannot_be_used_are_named_and_not_shown(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "tokens"
     file.write_text(text)
-    with pytest.raises(TokenError, match=message) as raised:
+    with pytest.raises(ConfigError, match=message) as raised:
         read_tokens(file)
     assert str(raised.value).startswith(str(file))
     assert not any(line in str(raised.value) for line in text.split() if len(line) > 5 and line != "nothing")
@@ -422,9 +382,9 @@ def test_tokens_that_cannot_be_used_are_told_and_not_shown(tmp_path: Path, text:
 
 def test_a_file_of_no_tokens_is_named(tmp_path: Path) -> None:
     (tmp_path / "tokens").write_bytes(f"{TOKEN}\n\xff\n".encode("latin-1"))
-    with pytest.raises(TokenError, match=f"^{tmp_path}/tokens: it is not UTF-8 text$"):
+    with pytest.raises(ConfigError, match=f"^{tmp_path}/tokens: not UTF-8 text$"):
         read_tokens(tmp_path / "tokens")
-    with pytest.raises(TokenError, match=f"^{tmp_path}: Is a directory$"):
+    with pytest.raises(ConfigError, match=f"^{tmp_path}: Is a directory$"):
         read_tokens(tmp_path)
 
 
@@ -434,11 +394,11 @@ def test_a_token_of_16_characters_is_long_enough(tmp_path: Path) -> None:
 
 
 def test_a_token_in_the_environment_is_held_to_the_same() -> None:
-    with pytest.raises(PolicyError, match="AMP_AUTH_TOKEN: the token is shorter than 16"):
+    with pytest.raises(ConfigError, match="AMP_AUTH_TOKEN: the token is shorter than 16"):
         Policy(token="short")
-    with pytest.raises(PolicyError, match="AMP_AUTH_TOKEN: the token is shorter than 16"):
+    with pytest.raises(ConfigError, match="AMP_AUTH_TOKEN: the token is shorter than 16"):
         Policy(token="")
-    with pytest.raises(PolicyError, match=r"AMP_AUTH_TOKEN: it begins with a UTF-8 byte order mark \(BOM\)"):
+    with pytest.raises(ConfigError, match=r"AMP_AUTH_TOKEN: starts with a UTF-8 byte order mark \(BOM\)"):
         Policy(token=f"\ufeff{TOKEN}")
     assert admits(Policy(token=f"{TOKEN}\r\n").tokens, TOKEN)
 
@@ -466,7 +426,7 @@ def test_the_api_asks_in_its_own_shape_and_reads_its_files_again(admin: Served, 
     assert refused.status == 401
     assert json.loads(refused.body) == {
         "error_code": "UNAUTHORIZED",
-        "error_message": "a token or a user and a password is needed",
+        "error_message": "a token or a user and a password is required",
     }
     assert 'www-authenticate: bearer realm="amp workers"' in refused.headers
     assert 'www-authenticate: basic realm="amp workers"' in refused.headers
@@ -480,7 +440,7 @@ def test_the_api_asks_in_its_own_shape_and_reads_its_files_again(admin: Served, 
     assert admin.ask("/-/healthy").status == 200
     unready = admin.ask("/-/ready")
     assert unready.status == 503
-    assert json.loads(unready.body)["error_message"] == "not ready: the log says why"
+    assert json.loads(unready.body)["error_message"] == "not ready: see the log"
 
     shown = command_lines(admin.process.pid, admin.serving())
     assert TOKEN not in shown + admin.process.output
@@ -495,6 +455,8 @@ def test_the_api_asks_in_its_own_shape_and_reads_its_files_again(admin: Served, 
     eventually(lambda: admin.ask("/workers", "-H", f"Authorization: Bearer {TOKEN}").status == 401)
     write(tmp_path / "tokens", "short\n")
     admin.process.says("line 1: the token is shorter than 16 characters")
+    metrics = admin.ask("/metrics", "-H", f"Authorization: Bearer {new}").body
+    assert "\namp_web_config_last_reload_successful 0.0\n" in metrics
     assert admin.ask("/workers", "-H", f"Authorization: Bearer {new}").status == 503
     write(tmp_path / "web.yml", "")
     eventually(lambda: admin.ask("/workers", "-u", "alice:hunter2").status == 401)
@@ -545,12 +507,12 @@ def test_a_server_that_others_reach_keeps_what_protects_it(
     )
     process.says("listens on https://")
     (tmp_path / "web.yml").write_text("")
-    process.says("restart it if that is intended; the settings that were read before stay in use")
+    process.says("restart it if that is intended")
     assert shown_certificate(port)
     curl = [tool("curl"), "-sk", "-o", "/dev/null", "-w", "%{http_code}", f"https://localhost:{port}/metrics"]
     assert subprocess.run(curl, capture_output=True, text=True, check=True).stdout == "401"
     write(tmp_path / "web.yml", TLS + USERS.replace("alice", "bob"))
-    process.says("read again")
+    process.says("configuration reloaded")
 
 
 def test_tokens_that_everybody_can_read_are_warned_of(processes: Processes, tmp_path: Path) -> None:

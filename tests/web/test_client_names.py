@@ -60,7 +60,8 @@ def test_one_name_of_the_list_is_enough(clients: Clients) -> None:
         assert clients.status(name) == 0
     assert clients.served.ask("/-/healthy", "--insecure").code in {55, 56}  # an alert, or a reset before it is read
     clients.served.process.says(
-        "127.0.0.1: the TLS handshake failed: of client_allowed_sans, its certificate has none, but 'other.example.org'"
+        'msg="TLS handshake failed" address=127.0.0.1 reason="its certificate has none of client_allowed_sans, but '
+        "'other.example.org'\""
     )
 
 
@@ -133,11 +134,13 @@ def test_the_names_and_the_subject_of_a_certificate_are_read(tmp_path: Path) -> 
 
 
 def test_of_the_allowed_names_a_certificate_must_have_one(tmp_path: Path) -> None:
-    allowed = TlsSettings(client_names=frozenset({"2001:db8::1"}))
+    allowed = TlsSettings(client_allowed_sans=["2001:db8::1"])
     shown = as_python_reads_it(tmp_path / "client.pem", SUBJECT, *NAMES)
     assert refusal(shown, allowed, resumed=True) is None
     other = as_python_reads_it(tmp_path / "client.pem", SUBJECT, NAMES[0])
-    assert "has none, but 'spiffe://example.org/prometheus'" in (refusal(other, allowed, resumed=False) or "")
+    assert "none of client_allowed_sans, but 'spiffe://example.org/prometheus'" in (
+        refusal(other, allowed, resumed=False) or ""
+    )
     assert refusal(other, TlsSettings(), resumed=False) is None
     assert refusal({}, allowed, resumed=False) is None, "OpenSSL lets in clients without a certificate, or does not"
 

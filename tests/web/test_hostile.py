@@ -8,34 +8,29 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from itertools import repeat
 from pathlib import Path
 from statistics import median
 from typing import Any, BinaryIO
 
 import bcrypt
-import psutil
 import pytest
 
 from tests.processes import Processes, eventually
 from tests.processes import get as fetch
+from tests.web.clients import MIB, connect, get, healthy, nothing_piles_up, read_to_end, statuses
 from tests.web.conftest import Authority
 from tests.web.servers import Served, write
 
 TOKEN = "the-token-of-an-operator"
-MIB = 2**20
 
 
 @pytest.fixture(params=["admin", "exporter"])
 def served(request: pytest.FixtureRequest, processes: Processes) -> Served:
     return Served(processes, request.param)
-
-
-def healthy(served: Served) -> bool:
-    return served.ask("/-/healthy", "--insecure").status == 200
 
 
 def seconds_of_health(served: Served, times: int) -> list[float]:
@@ -48,29 +43,6 @@ def seconds_of_health(served: Served, times: int) -> list[float]:
     return seconds
 
 
-def connect(served: Served, sent: bytes = b"") -> socket.socket:
-    connection = socket.create_connection(("127.0.0.1", served.port), timeout=30)
-    connection.sendall(sent)
-    return connection
-
-
-def get(path: str, *headers: str) -> bytes:
-    return "\r\n".join([f"GET {path} HTTP/1.1", "Host: x", *headers, "", ""]).encode()
-
-
-def read_to_end(connection: socket.socket) -> bytes:
-    """What comes until the other side closes, or breaks off, the connection."""
-    received = b""
-    with suppress(ConnectionError):
-        while piece := connection.recv(2**16):
-            received += piece
-    return received
-
-
-def statuses(answers: bytes) -> list[int]:
-    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+) ", answers)]
-
-
 def read_answer(answers: BinaryIO) -> list[int]:
     """Read one answer, and return its status."""
     found = statuses(answers.readline())
@@ -79,22 +51,6 @@ def read_answer(answers: BinaryIO) -> list[int]:
         length = int(line.split()[1]) if line.startswith(b"content-length") else length
     answers.read(length)
     return found
-
-
-@contextmanager
-def nothing_piles_up(served: Served, mib: int = 32) -> Iterator[None]:
-    """Hold what the serving process has against what it had; its threads end when they have been idle for a while."""
-    process = psutil.Process(served.serving())
-    assert healthy(served)
-    memory, files = process.memory_info().rss, process.num_fds()
-    yield
-    assert healthy(served)
-    assert served.serving() == process.pid, "it had to be started again"
-    eventually(lambda: process.num_fds() <= files + 8)
-    assert process.num_threads() < 200
-    assert process.memory_info().rss - memory < mib * MIB
-    assert "Traceback" not in served.process.output
-    assert "panicked" not in served.process.output
 
 
 @pytest.mark.slow

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from amp_workers.ampd.listen_address import ListenAddress
 from amp_workers.ampd.self_probe import SelfProbe
-from amp_workers.web import ListenAddress
 from tests.processes import Processes, eventually, frozen
 from tests.web.conftest import Authority
 from tests.web.servers import CLIENTS, TLS, Served, write

@@ -75,6 +75,22 @@ def test_a_port_in_use_is_one_line(start: Start) -> None:
     )
 
 
+@pytest.mark.parametrize("command", ["admin", "exporter"])
+def test_it_listens_on_every_address(processes: Processes, command: str) -> None:
+    ports = [free_port() for _ in range(3)]
+    addresses = [f"--web.listen-address=127.0.0.1:{port}" for port in ports]
+    server = processes.ampd(command, *addresses[:2], database=DATABASE)
+    for port in ports[:2]:
+        eventually(lambda port=port: healthy(port))  # type: ignore[misc]
+    in_use = processes.ampd(command, addresses[2], addresses[1], database=DATABASE)
+    assert in_use.wait() == 1
+    assert in_use.output.startswith(f"Error: cannot listen on 127.0.0.1:{ports[1]}: Address already in use.")
+    malformed = processes.ampd(command, addresses[2], "--web.listen-address=localhost", database=DATABASE)
+    assert malformed.wait() == 2
+    assert "'localhost' is not HOST:PORT" in malformed.output
+    assert server.stop() == 0
+
+
 def test_nothing_is_left_after_kill(start: Start) -> None:
     port = free_port()
     server = start(port)
@@ -101,7 +117,7 @@ def handles_sigterm(status: str) -> bool:
     return bool(caught >> (signal.SIGTERM - 1) & 1)
 
 
-def test_a_database_that_is_away_is_told_once(start: Start) -> None:
+def test_an_unavailable_database_is_logged_once(start: Start) -> None:
     port = free_port()
     server = start(port)
     eventually(lambda: healthy(port))

@@ -5,11 +5,9 @@ import re
 import resource
 import socket
 import ssl
-import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -20,9 +18,9 @@ from amp_workers.web.server.application import Application
 from amp_workers.web.server.connections import Connections
 from tests.processes import Processes, eventually
 from tests.processes import get as fetch
+from tests.web.clients import connect, dripping, get, healthy, nothing_piles_up, read_to_end, statuses
 from tests.web.conftest import Authority
 from tests.web.servers import TLS, Served, write
-from tests.web.test_hostile import connect, get, healthy, nothing_piles_up, read_to_end, statuses
 
 GREETING = bytes.fromhex("1603010200010001fc0303")
 """The beginning of a TLS handshake of 512 bytes."""
@@ -33,7 +31,7 @@ HALF_BODIES = [
     get("/-/healthy", "Transfer-Encoding: chunked") + b"64\r\naaaa",
 ]
 
-FAILURES = re.compile(r"(\d+) more TLS handshakes failed|the TLS handshake failed: ")
+FAILURES = re.compile(r'msg="more TLS handshakes failed" number=(\d+)|msg="TLS handshake failed" ')
 
 
 @pytest.fixture
@@ -41,26 +39,6 @@ def secure(processes: Processes, tmp_path: Path, authority: Authority) -> Served
     """A server with TLS."""
     authority.server()
     return Served(processes, "exporter", "--web.config.file", write(tmp_path / "web.yml", TLS))
-
-
-@contextmanager
-def dripping(connections: list[socket.socket]) -> Iterator[None]:
-    """Send one byte twice a second on each connection."""
-    end = threading.Event()
-
-    def drip() -> None:
-        while not end.wait(0.5):
-            for connection in connections:
-                with suppress(OSError):
-                    connection.send(b"a")
-
-    thread = threading.Thread(target=drip)
-    thread.start()
-    try:
-        yield
-    finally:
-        end.set()
-        thread.join()
 
 
 @pytest.mark.slow
@@ -132,6 +110,20 @@ def test_no_line_of_the_log_comes_from_malformed_requests(processes: Processes) 
             connection.shutdown(socket.SHUT_WR)
             assert set(statuses(read_to_end(connection))) <= {400, 431}
     assert served.process.output == before
+
+
+def test_a_request_has_one_response_and_its_body_is_skipped(processes: Processes) -> None:
+    served, last = Served(processes, "exporter"), get("/-/healthy", "Connection: close")
+    for header, body in (
+        ("Content-Length: 3", b"abc"),
+        ("Transfer-Encoding: chunked", b"3\r\nabc\r\n0\r\n\r\n"),
+        ("Content-Length: 3\r\nExpect: 100-continue", b"abc"),
+    ):
+        with connect(served, get("/-/healthy", header) + body + last) as connection:
+            assert statuses(read_to_end(connection)) == [200, 200]
+    for header in ("Content-Length: 3, 3", "Content-Length: +3", "Transfer-Encoding: chunked\r\nContent-Length: 3"):
+        with connect(served, get("/-/healthy", header) + b"abc" + last) as connection:
+            assert statuses(read_to_end(connection)) == [400]
 
 
 def test_a_reader_that_drips_is_cut_off_and_delays_nobody() -> None:

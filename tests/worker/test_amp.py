@@ -130,7 +130,7 @@ def test_processes_of_amps_that_are_refused_in_an_outage_end_nothing(start: Star
         refused_process(amps)
     relay.forsake()
     is_our_row_again(worker, amps)
-    worker.says("'w' sends heartbeats again")
+    worker.says("'w' sends heartbeats again after")
     stops(worker, amps)
 
 

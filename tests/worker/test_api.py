@@ -116,10 +116,10 @@ def test_one_that_is_replaced_in_its_last_moment_hears_of_it(database: str, sql:
     assert not stopped(sql)
 
 
-def test_a_stop_that_finds_no_row_is_told(
+def test_a_stop_that_finds_no_row_is_logged(
     database: str, sql: Sql, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("amp_workers.worker.heartbeat.INTERVAL_SECONDS", 3600.0)  # a beat would register it again
+    monkeypatch.setattr("amp_workers.worker.heartbeat.INTERVAL_SECONDS", 3600.0)  # a heartbeat would register it again
     with Worker(node_id="w", metadata_db_url=database):
         sql("DELETE FROM workers")
     assert "the stop of 'w' could not be recorded: its row was deleted" in caplog.text
@@ -173,8 +173,8 @@ def test_one_that_is_interrupted_on_entering_does_not_register_later(
 ) -> None:
     """The thread may have tried to register before the one that starts it goes on."""
     enter = "try: worker.__enter__()\nexcept KeyboardInterrupt: "
-    tell = "print('left:', 'heartbeat' in [each.name for each in threading.enumerate()])"
-    code = PRELUDE + machine + enter + tell
+    report = "print('left:', 'heartbeat' in [each.name for each in threading.enumerate()])"
+    code = PRELUDE + machine + enter + report
     program = processes.start("python", "-c", code, env={"AMP_METADATA_DB_URL": empty_database})
     program.says("run `ampd migrate`")
     program.signal(signal.SIGINT)
@@ -218,7 +218,7 @@ WAIT = "while not os.path.exists('leave'): time.sleep(0.05)"
 
 
 @pytest.mark.slow
-def test_a_stop_that_cannot_be_recorded_is_told_and_raises_nothing(start: Start, sql: Sql, tmp_path: Path) -> None:
+def test_a_stop_that_cannot_be_recorded_is_logged_and_raises_nothing(start: Start, sql: Sql, tmp_path: Path) -> None:
     program = start(f"with worker:\n print('inside', flush=True)\n {WAIT}\nprint('after')")
     program.says("inside")
     sql("ALTER TABLE workers RENAME TO gone")
@@ -265,7 +265,7 @@ def test_a_forked_process_has_no_part_in_it(start: Start, sql: Sql, tmp_path: Pa
     assert "cannot send heartbeats" not in program.output
 
 
-def test_a_forked_process_is_not_told_that_its_parent_is_fenced_out(start: Start, sql: Sql) -> None:
+def test_a_forked_process_does_not_raise_that_its_parent_is_fenced_out(start: Start, sql: Sql) -> None:
     # Not before the thread has said it and ended: a fork beside one that writes may have copied the lock of stderr.
     wait = "while 'heartbeat' in [thread.name for thread in threading.enumerate()]: time.sleep(0.05)"
     fork = f"print('inside', flush=True)\n {wait}\n assert worker.fenced\n child = os.fork()"

@@ -39,9 +39,7 @@ TERM, INT, HUP, QUIT, KILL, USR1 = (
         (-(signal.SIGRTMIN + 3), 128 + signal.SIGRTMIN + 3, f"killed by signal {signal.SIGRTMIN + 3}"),
     ],
 )
-def test_an_end_that_nobody_asked_for_is_a_failure_unless_it_is_0(
-    status: int, exit_code: int, failure: str | None
-) -> None:
+def test_an_end_without_a_request_is_a_failure_unless_it_is_0(status: int, exit_code: int, failure: str | None) -> None:
     assert StopRequests(8).judge(ProgramEnd.of_status(status, 100)) == Ending(exit_code, failure)
 
 

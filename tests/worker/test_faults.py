@@ -54,20 +54,20 @@ def start_behind(relay: Relay, processes: Processes, database: str) -> Process:
     return worker
 
 
-def beats(worker: Process, url: str) -> None:
-    """Wait until it beats, and hold it to one warning and one line that it is over."""
-    worker.says("'w' sends heartbeats again")
+def recovers(worker: Process, url: str) -> None:
+    """Wait for a heartbeat. One outage is one warning, and one line at its end."""
+    worker.says("'w' sends heartbeats again after")
     with psycopg.connect(url, autocommit=True) as connection:
         heartbeats = "SELECT heartbeat_at FROM workers"
         [last] = connection.execute(heartbeats)
         eventually(lambda: connection.execute(heartbeats).fetchall() > [last])
     assert worker.popen.poll() is None
-    assert worker.output.count("'w' sends heartbeats again") == 1, worker.output
+    assert worker.output.count("'w' sends heartbeats again after") == 1, worker.output
 
 
-def is_told_once(worker: Process) -> None:
+def is_logged_once(worker: Process) -> None:
     """Hold it to one warning, and one more where the machine was too busy for an answer in time: each kind once."""
-    warnings = re.findall(r"level=warn (?!.* sends heartbeats again, after ).*", worker.output)
+    warnings = re.findall(r"level=warn (?!.* sends heartbeats again after ).*", worker.output)
     late = [each for each in warnings if "did not answer within" in each]
     assert len(late) <= 1, worker.output
     assert len(warnings) - len(late) == 1, worker.output
@@ -82,8 +82,8 @@ def test_a_server_that_is_gone_for_a_while(processes: Processes, make_server: Ma
     worker.says("cannot send heartbeats")
     time.sleep(4)
     server.launch()
-    beats(worker, server.url)
-    is_told_once(worker)
+    recovers(worker, server.url)
+    is_logged_once(worker)
 
 
 @pytest.mark.slow
@@ -96,12 +96,12 @@ def test_a_failover_to_another_server_on_the_same_address(processes: Processes, 
         relay.target = socket_of(second)
         first.stop(5)
         worker.says("the row of 'w' was deleted: registered again")
-        beats(worker, second.url)
+        recovers(worker, second.url)
         # And a second server that has the row goes on with it.
         with psycopg.connect(second.url) as connection:
             registered_at = connection.execute("SELECT registered_at FROM workers").fetchone()
         relay.reset()
-        worker.says("'w' sends heartbeats again", times=2)
+        worker.says("'w' sends heartbeats again after", times=2)
         with psycopg.connect(second.url) as connection:
             assert connection.execute("SELECT registered_at FROM workers").fetchone() == registered_at
     finally:
@@ -121,8 +121,8 @@ def test_a_database_that_is_read_only(processes: Processes, make_server: MakeSer
         connection.execute("SET default_transaction_read_only = off")
         connection.execute("ALTER SYSTEM RESET default_transaction_read_only")
         connection.execute("SELECT pg_reload_conf()")
-    beats(worker, server.url)
-    is_told_once(worker)
+    recovers(worker, server.url)
+    is_logged_once(worker)
 
 
 @pytest.mark.slow
@@ -135,7 +135,7 @@ def test_a_network_that_swallows_a_beat_in_the_middle(
     worker.says("the metadata DB did not answer within 3.0 s")
     time.sleep(4)
     relay.open.set()
-    beats(worker, database)
+    recovers(worker, database)
     sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'ampd worker w'"
     eventually(lambda: sql(sessions) == [(1,)])
 
@@ -149,7 +149,7 @@ def test_a_network_that_swallows_what_comes_before_the_first_beat(
     worker = processes.ampd("worker", "--node-id=w", database=behind(relay, database))
     worker.says("the metadata DB did not answer within 3.0 s")
     relay.open.set()
-    # What was swallowed arrives after all, and may be a registration that nobody beats for.
+    # The swallowed packets arrive late, perhaps with a registration whose process sends no heartbeats.
     worker.says("registered as 'w'")
 
 
@@ -168,23 +168,23 @@ def test_a_stop_does_not_wait_until_many_addresses_were_tried(processes: Process
 def test_a_stop_while_the_network_swallows_everything(processes: Processes, database: str, relay: Relay) -> None:
     worker = start_behind(relay, processes, database)
     relay.open.clear()
-    time.sleep(1.5)  # in the middle of a beat
+    time.sleep(1.5)  # in the middle of a heartbeat
     assert worker.stop() == 1
     assert worker.output.count("the stop of 'w' could not be recorded") == 1
 
 
 @pytest.mark.slow
-def test_a_stop_that_was_given_up_is_not_told_again(
+def test_a_stop_that_was_given_up_is_not_logged_again(
     relay: Relay, database: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """In a program that goes on, whose thread finds out later."""
     with Worker(node_id="w", metadata_db_url=behind(relay, database)):
         relay.open.clear()
-        time.sleep(1.5)  # in the middle of a beat
-    told = "the stop of 'w' could not be recorded"
-    assert caplog.text.count(told) == 1
+        time.sleep(1.5)  # in the middle of a heartbeat
+    line = "the stop of 'w' could not be recorded"
+    assert caplog.text.count(line) == 1
     eventually(lambda: "heartbeat" not in [thread.name for thread in threading.enumerate()])
-    assert caplog.text.count(told) == 1
+    assert caplog.text.count(line) == 1
 
 
 def test_a_stop_while_the_database_is_back_is_recorded(processes: Processes, make_server: MakeServer) -> None:
@@ -233,7 +233,7 @@ def test_the_workers_own_clock_changes_nothing(processes: Processes, database: s
     clock.step("-1d")
     worker.says("'w' sent a heartbeat\"", times=6)
     sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ampd worker w'")
-    worker.says("'w' sends heartbeats again")
+    worker.says("'w' sends heartbeats again after")
     assert worker.stop() == 0
     # The clock that its log shows did jump.
     logged = [datetime.fromisoformat(line[3:27]) for line in worker.output.splitlines()]

@@ -29,7 +29,7 @@ def start(processes: Processes, database: str) -> Callable[..., Process]:
     return start_worker
 
 
-def beats(sql: Sql) -> datetime:
+def last_heartbeat(sql: Sql) -> datetime:
     moment: datetime = sql("SELECT heartbeat_at FROM workers")[0][0]
     return moment
 
@@ -37,8 +37,8 @@ def beats(sql: Sql) -> datetime:
 def test_registers_beats_and_records_its_stop(start: Callable[..., Process], sql: Sql) -> None:
     worker = start("w", AMP_BUILD_VERSION="v9")
     worker.says("registered as 'w'")
-    before = beats(sql)
-    eventually(lambda: (beats(sql) - before).total_seconds() > 1.5)
+    before = last_heartbeat(sql)
+    eventually(lambda: (last_heartbeat(sql) - before).total_seconds() > 1.5)
     assert worker.stop() == 0
     info = sql("SELECT info FROM workers")[0][0]
     assert info["version"] == "v9"
@@ -60,9 +60,9 @@ def test_beats_every_second_however_long_each_takes(start: Callable[..., Process
     start("w").says("registered")
 
     def on_schedule() -> bool:
-        """Whether any eight beats in a row were: a busy machine may be late with one, but not with each in turn."""
-        beaten = history(sql)[1:]
-        paces = [(last - first).total_seconds() / 7 for first, last in zip(beaten, beaten[7:], strict=False)]
+        """Whether any eight heartbeats in a row were. A busy machine may be late with one, but not with all."""
+        moments = history(sql)[1:]
+        paces = [(last - first).total_seconds() / 7 for first, last in zip(moments, moments[7:], strict=False)]
         assert pytest.approx(1.0, abs=0.05) in paces, paces
         return True
 
@@ -157,7 +157,7 @@ def test_another_registration_does_not_count_while_the_lock_is_held(
         "SELECT registered_at, heartbeat_at, info ? 'version' FROM workers"
     )
     assert has_version
-    eventually(lambda: beats(sql) > heartbeat_at)
+    eventually(lambda: last_heartbeat(sql) > heartbeat_at)
     assert sql("SELECT registered_at FROM workers") == [(registered_at,)]
     assert worker.stop() == 0
 
@@ -173,7 +173,7 @@ def test_another_registration_after_a_lost_session_does_not_count_without_lock_o
         sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ampd worker w'")
         sql("UPDATE workers SET registered_at = now(), heartbeat_at = now(), info = %s", info)
     worker.says("and does not hold its lock: registered again")
-    worker.says("'w' sends heartbeats again")
+    worker.says("'w' sends heartbeats again after")
     assert worker.stop() == 0
 
 
@@ -236,7 +236,7 @@ def test_a_step_of_the_databases_clock_ends_no_live_workers_session(
     # And its own next session takes its own registration for what it is.
     sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ampd worker w'")
     sql("UPDATE clock SET step = step + make_interval(secs => %s)", seconds)
-    first.says("'w' sends heartbeats again")
+    first.says("'w' sends heartbeats again after")
     assert "registered again" not in first.output
     assert first.stop() == 0
 
@@ -253,28 +253,28 @@ def test_an_ended_session_is_replaced(start: Callable[..., Process], sql: Sql) -
     worker = start("w")
     worker.says("registered")
     registered_at = sql("SELECT registered_at FROM workers")
-    last = beats(sql)
+    last = last_heartbeat(sql)
     sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ampd worker w'")
-    worker.says("'w' sends heartbeats again")
-    # And has beaten by then.
-    assert beats(sql) > last
+    worker.says("'w' sends heartbeats again after")
+    # And it has sent a heartbeat by then.
+    assert last_heartbeat(sql) > last
     assert sql("SELECT registered_at FROM workers") == registered_at
     assert worker.output.count("cannot send heartbeats") == 1
 
 
 @pytest.mark.slow
-def test_each_outage_is_told_with_its_own_length(start: Callable[..., Process], sql: Sql) -> None:
+def test_each_outage_is_logged_with_its_own_length(start: Callable[..., Process], sql: Sql) -> None:
     worker = start("w")
     worker.says("registered")
 
     def outage(number: int) -> None:
-        last = beats(sql)
+        last = last_heartbeat(sql)
         began = time.monotonic()
-        eventually(lambda: beats(sql) > last)
+        eventually(lambda: last_heartbeat(sql) > last)
         sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ampd worker w'")
-        worker.says("'w' sends heartbeats again", times=number)
-        told = re.findall(r"'w' sends heartbeats again, after (\d+\.\d) s without", worker.output)
-        assert float(told[-1]) < time.monotonic() - began + 0.1
+        worker.says("'w' sends heartbeats again after", times=number)
+        silences = re.findall(r"'w' sends heartbeats again after (\d+\.\d) s", worker.output)
+        assert float(silences[-1]) < time.monotonic() - began + 0.1
 
     outage(1)
     outage(2)
@@ -294,7 +294,7 @@ def test_a_database_that_is_not_there_at_the_start_is_waited_for(processes: Proc
         assert connection.execute("SELECT count(*) FROM workers").fetchone() == (1,)
 
 
-def test_a_stop_that_cannot_be_recorded_is_told(start: Callable[..., Process], sql: Sql) -> None:
+def test_a_stop_that_cannot_be_recorded_is_logged(start: Callable[..., Process], sql: Sql) -> None:
     worker = start("w")
     worker.says("registered")
     sql("ALTER TABLE workers RENAME TO gone")

@@ -103,14 +103,14 @@ def test_the_program_has_the_environment_but_not_the_url(processes: Processes, d
 
 def test_arguments_input_output_and_descriptors_pass_untouched(database: str, tmp_path: Path) -> None:
     (tmp_path / "third").write_text("third")
-    program = """sh -c 'cat; cat <&3; printf "%s|" "$@"; echo told >&2' sh --help "a  b" "" -- -x"""
+    program = """sh -c 'cat; cat <&3; printf "%s|" "$@"; echo error >&2' sh --help "a  b" "" -- -x"""
     shell = f"ampd worker --node-id w -- {program} 3<third"
     environment = clean_environment() | {"AMP_METADATA_DB_URL": database, "AMP_LOG": "error"}
     done = subprocess.run(
         ["/bin/sh", "-c", shell], input=b"in\0put", env=environment, capture_output=True, check=False, cwd=tmp_path
     )
     assert done.stdout == b"in\0putthird--help|a  b||--|-x|"
-    assert done.stderr == b"told\n"
+    assert done.stderr == b"error\n"
 
 
 def test_its_dashes_are_the_programs_even_without_the_two_dashes(database: str) -> None:
@@ -172,7 +172,7 @@ def test_a_program_that_was_not_started_did_not_succeed(processes: Processes, tm
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])
-def test_death_by_a_signal_is_told_as_shells_do(start: Start, is_stopped: Callable[[], bool], number: int) -> None:
+def test_death_by_a_signal_is_reported_as_shells_do(start: Start, is_stopped: Callable[[], bool], number: int) -> None:
     assert start("sh", "-c", f"kill -{number} $$").wait() == 128 + number
     assert is_stopped()
 
@@ -263,13 +263,13 @@ def test_an_alarm_that_was_set_before_the_worker_reaches_the_program(processes: 
 
 @pytest.mark.slow
 def test_the_program_starts_with_the_signals_it_would_have_without_a_worker(start: Start, database: str) -> None:
-    tell = "import signal; print('mask', len(signal.pthread_sigmask(signal.SIG_BLOCK, [])))"
+    script = "import signal; print('mask', len(signal.pthread_sigmask(signal.SIG_BLOCK, [])))"
     # Of valid signals alone: what glibc does with its own depends on how a process is started.
-    tell += "; print('ignored', [n for n in signal.valid_signals() if signal.getsignal(n) is signal.SIG_IGN])"
-    worker = start(sys.executable, "-c", tell)
+    script += "; print('ignored', [n for n in signal.valid_signals() if signal.getsignal(n) is signal.SIG_IGN])"
+    worker = start(sys.executable, "-c", script)
     assert worker.wait() == 0
     assert "mask 0\n" in worker.output
-    without = run(sys.executable, "-c", tell).stdout.splitlines()[-1]
+    without = run(sys.executable, "-c", script).stdout.splitlines()[-1]
     assert without.startswith("ignored [")
     assert f"{without}\n" in worker.output
     ignoring = ["sh", "-c", "trap '' HUP; exec ampd worker --node-id w -- sh -c 'kill -HUP $$; echo survived'"]
@@ -411,9 +411,9 @@ def test_a_worker_that_is_killed_by_name_takes_the_program_with_it(start: Start,
 
 
 def test_a_guard_whose_worker_died_at_once_ends(processes: Processes) -> None:
-    """Before the guard could have the kernel signal it: all that tells of it is another parent."""
-    guard = "import os, signal, sys; from amp_workers.worker.reaper import HEARD, Guard; orders, other = os.pipe()"
-    guard += "; mask = signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)"
+    """Before the guard could request a signal from the kernel: only its parent changes."""
+    guard = "import os, signal, sys; from amp_workers.worker.reaper import HANDLED, Guard; orders, other = os.pipe()"
+    guard += "; mask = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)"
     guard += "; sys.exit(Guard(['true'], {}, 1, 2**22 + 1, orders, mask).run().exit_code)"
     assert processes.start(sys.executable, "-c", guard).wait() == 137
 
@@ -445,7 +445,7 @@ def test_a_guard_that_is_killed_in_the_moment_of_its_worker_takes_the_program_wi
 
 
 def test_a_signal_for_a_guard_that_was_killed_is_not_passed_on_for_ever(start: Start) -> None:
-    """SIGUSR1 is seen before SIGCHLD; telling the guard of it is answered with SIGPIPE, which is seen before, too."""
+    """SIGUSR1 is handled before SIGCHLD. Forwarding it to the guard causes SIGPIPE, which is handled before, too."""
     worker = start("sh", "-c", f"echo ready; {FOREVER}")
     worker.says("ready")
     [guard] = psutil.Process(worker.pid).children()

@@ -102,7 +102,7 @@ def flush(listener: NotifySocket) -> None:
         ([b"WATCHDOG=1\n" + b"X" * 100_000], None, False, 10.0, False),
     ],
 )
-def test_a_message_changes_what_it_says(
+def test_each_message_changes_its_part(
     listener: NotifySocket,
     reports: ProgressReports,
     messages: list[bytes],
@@ -173,7 +173,7 @@ def test_another_users_messages_are_ignored_and_counted(
     eventually(lambda: reports.current.text == "ours")
     listener.close()
     assert not reports.current.is_triggered
-    assert "4 messages of the program were ignored: user 65534 sent them" in caplog.text
+    assert "ignored 4 messages of the program: user 65534 sent them" in caplog.text
 
 
 def test_the_socket_is_where_a_service_may_write(open_directory: Path, tmp_path: Path) -> None:
@@ -268,16 +268,16 @@ def test_progress_is_dated_by_the_databases_clock(database: str, sql: Sql) -> No
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), 1e7])
-def test_a_promise_that_nobody_can_keep_is_refused(seconds: float) -> None:
+def test_an_impossible_promise_is_refused(seconds: float) -> None:
     with pytest.raises(ValueError, match="not a number of seconds from 0 to 1,000,000"):
         Worker(node_id="w", metadata_db_url="postgresql://127.0.0.1/d", watchdog=seconds)
 
 
 def test_a_heartbeat_without_new_progress_changes_nothing_else(database: str, sql: Sql) -> None:
-    beats = threading.Semaphore(0)
+    heartbeats = threading.Semaphore(0)
 
     def turned(_: object) -> None:
-        beats.release()
+        heartbeats.release()
 
     reports = ProgressReports(30.0)
     heartbeat = Heartbeat(MetadataDbUrl.parse(database), "w", {}, progress=reports, turned=turned)
@@ -285,7 +285,7 @@ def test_a_heartbeat_without_new_progress_changes_nothing_else(database: str, sq
     eventually(lambda: sql(REPORTED) == [(None, True, "30", None)])
     sql("UPDATE workers SET info = '{}'")
     for _ in range(3):
-        beats.acquire()
+        heartbeats.acquire()
     assert sql("SELECT info FROM workers") == [({},)]
     heartbeat.finish()
 
@@ -348,7 +348,7 @@ def test_a_stuck_program_is_ended_where_that_is_asked_for(
     worker = start("--watchdog=1", "--on-stuck=kill", "--", "sh", "-c", HANGS)
     assert worker.wait() == 128 + signal.SIGABRT
     assert "aborted" in worker.output
-    assert "'sh' is stuck: ending it" in worker.output
+    assert "'sh' is stuck; ending it" in worker.output
     assert "'w' failed: watchdog" in worker.output
     assert sql("SELECT info ->> 'failure', info ->> 'exit_code' FROM workers") == [("watchdog", "134")]
     assert state(database) == "failed"

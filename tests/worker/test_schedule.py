@@ -2,7 +2,8 @@ from collections import Counter
 
 import pytest
 
-from amp_workers.worker.heartbeat import BACKOFF_SECONDS, INTERVAL_SECONDS, STOP_SECONDS, Backoff, next_due
+from amp_workers.worker import Backoff
+from amp_workers.worker.heartbeat import BACKOFF_SECONDS, INTERVAL_SECONDS, STOP_SECONDS, next_due
 from amp_workers.worker.takeover import BEAT_TIMEOUT_SECONDS, SILENT_SECONDS
 
 
@@ -19,10 +20,10 @@ def test_the_waits_leave_room_for_what_is_promised() -> None:
     ("now", "expected"),
     [
         (100.0, 101.0),  # at once
-        (100.02, 101.0),  # a beat that took its time: no drift
+        (100.02, 101.0),  # a slow heartbeat: no drift
         (100.999, 101.0),
-        (101.0, 102.0),  # a second late: that beat is left out
-        (130.4, 131.0),  # thirty seconds frozen: one beat, not thirty
+        (101.0, 102.0),  # a second late: that heartbeat is left out
+        (130.4, 131.0),  # thirty seconds frozen: one heartbeat, not thirty
     ],
 )
 def test_beats_stay_on_the_schedule_and_are_not_made_up_for(now: float, expected: float) -> None:

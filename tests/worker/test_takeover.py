@@ -1,4 +1,4 @@
-"""Two processes, one node id: at no time do both beat, and one that is silent does not keep the other out."""
+"""Two processes, one node id: they never send heartbeats at the same time, and a silent one is replaced."""
 
 import contextlib
 import logging
@@ -82,7 +82,7 @@ def test_a_frozen_worker_gives_way_and_says_so_when_it_wakes(
 def test_a_worker_that_is_cut_off_gives_way(
     processes: Processes, database: str, postgres: EmbeddedPostgres, sql: Sql, relays: Callable[[str], Relay]
 ) -> None:
-    """PostgreSQL has not noticed: no packet tells it that the first one is out of reach."""
+    """PostgreSQL has not noticed: it receives no packet about the unreachable first process."""
     keep_history(sql)
     relay = relays(socket_of(postgres))
     url = f"postgresql://postgres@127.0.0.1:{relay.port}/{name_of(database)}"
@@ -110,7 +110,7 @@ def test_a_worker_whose_network_returns_ends_its_own_old_session(
     # PostgreSQL does not hear of the end of the old session, which holds the lock.
     relay.forsake()
     worker.says(", which holds node id 'w': it is an old one of this worker")
-    worker.says("'w' sends heartbeats again")
+    worker.says("'w' sends heartbeats again after")
     held = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'ampd worker w'"
     eventually(lambda: sql(held) == [(1,)])
 
@@ -133,7 +133,7 @@ def test_ones_own_old_session_is_ended_at_once(database: str, caplog: pytest.Log
 
 
 @pytest.mark.slow
-def test_a_session_that_may_not_be_ended_is_told_and_waited_for(processes: Processes, database: str, sql: Sql) -> None:
+def test_a_session_that_may_not_be_ended_is_logged(processes: Processes, database: str, sql: Sql) -> None:
     sql("CREATE ROLE one LOGIN")
     sql("CREATE ROLE other LOGIN")
     try:
@@ -154,7 +154,7 @@ def test_a_session_that_may_not_be_ended_is_told_and_waited_for(processes: Proce
 
 
 @pytest.mark.slow
-def test_a_session_that_does_not_end_is_told_and_waited_for(processes: Processes, database: str, sql: Sql) -> None:
+def test_a_session_that_does_not_end_is_logged_and_waited_for(processes: Processes, database: str, sql: Sql) -> None:
     """Its process in the server is frozen, too."""
     first = processes.ampd("worker", "--node-id=w", database=database)
     first.says("registered")
@@ -214,8 +214,8 @@ def test_one_that_lost_its_session_keeps_its_node_id(processes: Processes, datab
     first.signal(signal.SIGCONT)
     assert second.wait() == 1
     assert "node id 'w' is held by another worker process" in second.output
-    assert second.output.count("taking over if") == 1
-    first.says("'w' sends heartbeats again")
+    assert second.output.count("taking it over") == 1
+    first.says("'w' sends heartbeats again after")
     assert reigns(sql, "w") == ["first"]
 
 

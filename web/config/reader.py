@@ -4,39 +4,22 @@ import os
 import re
 import ssl
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from amp_workers.web.config.document import ANY_KEY, Schema, matching, one_of, read_document
 from amp_workers.web.config.watched import ReadFile
-from amp_workers.web.config.web_config import WebConfig, WebConfigError
-from amp_workers.web.config.yaml_document import (
-    InvalidDocument,
-    Schema,
-    boolean,
-    many,
-    one_of,
-    parse,
-    text,
-    texts,
-    validate,
-)
-from amp_workers.web.tls.context import CertificateError, Pem, Tls, TlsSettings, build_tls
+from amp_workers.web.config.web_config import WebConfig
+from amp_workers.web.errors import ConfigError
+from amp_workers.web.tls.context import Pem, Tls, TlsSettings, build_tls
 
 _HASH = re.compile(r"\$2[abxy]\$(\d\d)\$[./A-Za-z0-9]{53}", re.ASCII)
 _HIGHEST_COST = 15
-"""About 2 s a password. Each cost more doubles the time that an attacker can keep the processor busy."""
-
-_HEADERS: Mapping[str, tuple[str, ...]] = {
-    "Content-Security-Policy": (),
-    "Strict-Transport-Security": (),
-    "X-Content-Type-Options": ("nosniff",),
-    "X-Frame-Options": ("deny", "sameorigin"),
-    "X-XSS-Protection": (),
-}
-"""Which headers can be set, and to which values where not to any."""
+"""About 2 s per password. Each cost more doubles the time for which an attacker can keep the processor busy."""
 
 _VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
-_OLD = dict.fromkeys(("TLS10", "TLS11"), "is not supported: RFC 8996 deprecates it. Use TLS12 or TLS13")
+_OLD = dict.fromkeys(("TLS10", "TLS11"), "not supported: RFC 8996 deprecates it. Use TLS12 or TLS13")
 
 _CLIENT_AUTH = {
     "NoClientCert": ssl.CERT_NONE,
@@ -45,7 +28,7 @@ _CLIENT_AUTH = {
 }
 _UNVERIFIED = dict.fromkeys(
     ("RequestClientCert", "RequireAnyClientCert", "RequireClientCert"),
-    "is not supported: Python's ssl verifies each certificate that it requests, and an unverified one proves nothing. "
+    "not supported: Python's ssl verifies each certificate that it requests, and an unverified one proves nothing. "
     "Use VerifyClientCertIfGiven or RequireAndVerifyClientCert",
 )
 
@@ -60,125 +43,109 @@ _SUITES = {
         "AES_256_CBC_SHA": "AES256-SHA",
     }.items()
 }
-"""The suites of TLS 1.2 that Go has, by Go's names and by OpenSSL's. Python cannot choose among those of TLS 1.3."""
+"""The cipher suites of TLS 1.2 by Go's names and by OpenSSL's. Python cannot choose among those of TLS 1.3."""
 
 _CURVES = {"X25519": "X25519", "CurveP256": "prime256v1", "CurveP384": "secp384r1", "CurveP521": "secp521r1"}
 
 
-def _header(name: str, value: str) -> str:
-    if name not in _HEADERS:
-        raise ValueError(f".{name} cannot be set; these can: {', '.join(_HEADERS)}")
-    if not (value.isascii() and value.isprintable()):
-        raise ValueError(f".{name} must be one line of printable ASCII")
-    if value and value not in (_HEADERS[name] or value):
-        raise ValueError(f".{name} must be {' or '.join(_HEADERS[name])}")
-    return value
-
-
-def _hash(name: str, value: str) -> bytes:
-    if ":" in name:
-        raise ValueError(f".{name}: a name with a colon cannot log in, because a colon ends the name")
-    match = _HASH.fullmatch(value)
+def _hash(text: str) -> bytes:
+    match = _HASH.fullmatch(text)
     if match is None:
-        raise ValueError(f".{name} must be a bcrypt hash: $2y$10$ and 53 characters more")
+        raise ValueError("not a bcrypt hash, which is $2y$10$ and 53 more characters")
     if not 4 <= int(match[1]) <= _HIGHEST_COST:
-        raise ValueError(f".{name}: a bcrypt cost of {match[1]} is not from 4 to {_HIGHEST_COST}")
-    return value.encode()
+        raise ValueError(f"a bcrypt cost of {match[1]} is not from 4 to {_HIGHEST_COST}")
+    return text.encode()
 
 
-def _no_limit(value: Any) -> None:
-    if not re.fullmatch(r"0*[a-zµ]*", text(value)):
-        raise ValueError(f": {value} is not supported: a proxy, or a firewall, can limit requests")
+_boolean = matching("(?i:true|yes|on|y|false|no|off|n)", "not true or false")
+_header = matching("[ -~]+", "not one line of printable ASCII")
 
-
-def _number(value: Any) -> None:
-    if not re.fullmatch("[0-9]{0,18}", text(value)):
-        raise ValueError(f": {value} is no number")
-
-
-_SCHEMA: Schema = {
+_SCHEMA: Mapping[str, Schema] = {
     "tls_server_config": {
-        **dict.fromkeys(("cert", "key", "client_ca", "cert_file", "key_file", "client_ca_file"), text),
-        "client_auth_type": one_of(_CLIENT_AUTH, "NoClientCert", _UNVERIFIED),
-        "client_allowed_sans": many(),
-        "min_version": one_of(_VERSIONS, "TLS12", _OLD),
-        "max_version": one_of(_VERSIONS, "TLS13", _OLD),
-        "cipher_suites": many(_SUITES),
-        "curve_preferences": many(_CURVES),
-        "prefer_server_cipher_suites": boolean,  # Go has ignored it since 1.17
+        **dict.fromkeys(("cert", "key", "client_ca", "cert_file", "key_file", "client_ca_file"), str),
+        "client_auth_type": one_of(_CLIENT_AUTH, _UNVERIFIED),
+        "client_allowed_sans": [str],
+        "min_version": one_of(_VERSIONS, _OLD),
+        "max_version": one_of(_VERSIONS, _OLD),
+        "cipher_suites": [one_of(_SUITES)],
+        "curve_preferences": [one_of(_CURVES)],
+        "prefer_server_cipher_suites": _boolean,  # Go has ignored it since 1.17
     },
-    # HTTP/1.1 is served in any case: every client of HTTP/2 speaks it.
-    "http_server_config": {"http2": boolean, "headers": texts(_header)},
-    "basic_auth_users": texts(_hash),
-    "rate_limit": {"interval": _no_limit, "burst": _number},
+    "http_server_config": {
+        "http2": _boolean,  # every client of HTTP/2 can use HTTP/1.1
+        "headers": {
+            "Content-Security-Policy": _header,
+            "Strict-Transport-Security": _header,
+            "X-Content-Type-Options": one_of({"nosniff": "nosniff"}),
+            "X-Frame-Options": one_of({"deny": "deny", "sameorigin": "sameorigin"}),
+            "X-XSS-Protection": _header,
+        },
+    },
+    "basic_auth_users": {ANY_KEY: _hash},
+    "rate_limit": {
+        "interval": matching("0*[a-zµ]*", "not supported: limit requests with a proxy or a firewall"),
+        "burst": matching("[0-9]{1,18}", "not a number"),
+    },
 }
+
+_TLS_SETTINGS = {each.name for each in fields(TlsSettings)}
 
 
 def read_web_config(path: Path, read_file: ReadFile = Path.read_bytes) -> WebConfig:
-    """Read a file and the certificates that it names. Relative names begin at the file's own directory.
+    """Read a file and the certificates that it names. Relative names start at the file's own directory.
 
-    Raises WebConfigError where something in it is wrong, or not supported.
+    Raises ConfigError where something in it is wrong or not supported.
     """
     try:
-        document = parse(read_file(path))
-        config = validate(document, _SCHEMA)
-        headers = {name: value for name, value in config["http_server_config"]["headers"].items() if value}
-        if not (document and document.get("tls_server_config")):
-            return WebConfig(None, config["basic_auth_users"], headers)
-        tls, key_file = _read_tls(config["tls_server_config"], path.absolute().parent, read_file)
-        return WebConfig(tls, config["basic_auth_users"], headers, key_file or path)
+        document = read_document(read_file(path), _SCHEMA)
+        users = document.get("basic_auth_users", {})
+        headers = document.get("http_server_config", {}).get("headers", {})
+        section = document.get("tls_server_config")
+        if not section:
+            return WebConfig(None, users, headers)
+        directory = path.absolute().parent
+        key_file = directory / section["key_file"] if "key_file" in section else path
+        return WebConfig(_read_tls(section, directory, read_file), users, headers, key_file)
     except OSError as error:
-        raise WebConfigError(f"{path}: {error.strerror}") from error
-    except (InvalidDocument, CertificateError) as error:
-        raise WebConfigError(f"{path}: {error}") from error
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
-def _read_tls(section: Mapping[str, Any], directory: Path, read_file: ReadFile) -> tuple[Tls, Path | None]:
-    """Return TLS as a valid section asks for it, and the file of the key, if it is in one."""
-    asks_clients = section["client_auth_type"] is not ssl.CERT_NONE
-    has_ca = bool(section["client_ca"] or section["client_ca_file"])
-    problems = {
-        "cert_file is missing: TLS needs a certificate and its key": not (section["cert"] or section["cert_file"]),
-        "key_file is missing: TLS needs a certificate and its key": not (section["key"] or section["key_file"]),
-        "client_ca_file is missing: client_auth_type needs the authority of the certificates": asks_clients > has_ca,
-        "client_ca_file needs client_auth_type: RequireAndVerifyClientCert": has_ca > asks_clients,
-        "client_allowed_sans needs client_auth_type: RequireAndVerifyClientCert": (
-            bool(section["client_allowed_sans"]) > asks_clients
-        ),
-        "max_version is older than min_version": section["max_version"] < section["min_version"],
-        "cipher_suites needs TLS 1.2, and min_version is TLS13": (
-            section["cipher_suites"] and section["min_version"] is ssl.TLSVersion.TLSv1_3
-        ),
-        "curve_preferences cannot have more than one curve: Python's ssl takes one": (
-            len(section["curve_preferences"]) > 1
-        ),
-    } | {
-        f"{key} and {key}_file are both given: keep one": section[key] and section[f"{key}_file"]
-        for key in ("cert", "key", "client_ca")
-    }
-    for problem, is_there in problems.items():
-        if is_there:
-            raise InvalidDocument(f"tls_server_config.{problem}")
+def _read_tls(section: Mapping[str, Any], directory: Path, read_file: ReadFile) -> Tls:
+    settings = TlsSettings(**{key: value for key, value in section.items() if key in _TLS_SETTINGS})
+    chain, key, client_ca = (_read_pem(section, each, directory, read_file) for each in ("cert", "key", "client_ca"))
+    if chain is None or key is None:
+        raise ConfigError("tls_server_config needs cert_file and key_file")
+    is_tls13_only = settings.min_version is ssl.TLSVersion.TLSv1_3
+    verifies = settings.client_auth_type is not ssl.CERT_NONE
+    requires = "client_auth_type: RequireAndVerifyClientCert"
+    for is_wrong, problem in (
+        (verifies != (client_ca is not None), f"client_ca_file and {requires} need each other"),
+        (settings.client_allowed_sans and not verifies, f"client_allowed_sans needs {requires}"),
+        (settings.max_version < settings.min_version, "max_version is older than min_version"),
+        (settings.cipher_suites and is_tls13_only, "cipher_suites needs TLS 1.2, and min_version is TLS13"),
+        (len(settings.curve_preferences) > 1, "curve_preferences has more than one curve: Python's ssl takes one"),
+    ):
+        if is_wrong:
+            raise ConfigError(f"tls_server_config.{problem}")
+    return build_tls(settings, chain, key, client_ca)
 
-    def pem(key: str) -> Pem:
-        if section[key]:
-            return Pem(f"tls_server_config.{key}", section[key].encode())
-        file, name = directory / section[f"{key}_file"], f"tls_server_config.{key}_file"
-        try:
-            return Pem(f"{name}: {file}", read_file(file))
-        except OSError as error:
-            # A name that no file has may be the PEM text itself, or a password.
-            exists = os.path.exists(file)  # noqa: PTH110 - Path's raises an error where this one returns false
-            shown = f"{name}: {file}" if exists or (key != "key" and str(file).isprintable()) else name
-            raise InvalidDocument(f"{shown}: {error.strerror}") from error
 
-    settings = TlsSettings(
-        client_auth=section["client_auth_type"],
-        client_names=frozenset(section["client_allowed_sans"]),
-        min_version=section["min_version"],
-        max_version=section["max_version"],
-        ciphers=":".join(section["cipher_suites"]),
-        curve="".join(section["curve_preferences"]),
-    )
-    key_file = directory / section["key_file"] if section["key_file"] else None
-    return build_tls(settings, pem("cert"), pem("key"), pem("client_ca") if has_ca else None), key_file
+def _read_pem(section: Mapping[str, Any], key: str, directory: Path, read_file: ReadFile) -> Pem | None:
+    """Return the PEM text of a key such as `cert`, or that of the file that `cert_file` names."""
+    name, text, file = f"tls_server_config.{key}", section.get(key), section.get(f"{key}_file")
+    if text is not None and file is not None:
+        raise ConfigError(f"{name} and {key}_file are both given: keep one")
+    path = directory / (file or "")
+    try:
+        if file is not None:
+            return Pem(f"{name}_file: {path}", read_file(path))
+        return None if text is None else Pem(name, text.encode())
+    except OSError as error:
+        # A name that no file has may be the PEM text itself, or a password.
+        exists = os.path.exists(path)  # noqa: PTH110 - Path's raises an error where this one returns false
+        shown = f": {path}" if exists or (key != "key" and str(path).isprintable()) else ""
+        raise ConfigError(f"{name}_file{shown}: {error.strerror}") from error
+    except ValueError as error:  # NUL, which no path has, or a half of a surrogate pair, which has no bytes
+        raise ConfigError(f"{name} contains a character that it cannot have") from error

@@ -1,20 +1,16 @@
 """The content of a web configuration file."""
 
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from amp_workers.web.tls.context import Tls
-
-
-class WebConfigError(Exception):
-    """A web configuration file cannot be used; the message names the file, the key and the reason."""
+from amp_workers.web.tls.context import Tls, TlsSettings
 
 
 @dataclass(frozen=True)
 class WebConfig:
-    """The content of one file. users: a bcrypt hash for each name. key_file: the file that holds the TLS key."""
+    """The content of one file. users: a bcrypt hash for each name. key_file: the file that contains the TLS key."""
 
     tls: Tls | None = None
     users: Mapping[str, bytes] = field(default_factory=dict)
@@ -24,23 +20,22 @@ class WebConfig:
     @property
     def requires_certificates(self) -> bool:
         """Whether TLS refuses clients without a verified certificate."""
-        return self.tls is not None and self.tls.settings.client_auth is ssl.CERT_REQUIRED
+        return self.tls is not None and self.tls.settings.client_auth_type is ssl.CERT_REQUIRED
 
     @property
     def authenticates(self) -> bool:
         """Whether a client needs a password or a certificate."""
         return bool(self.users) or self.requires_certificates
 
-
-_PROTECTIONS: Mapping[str, Callable[[WebConfig], object]] = {
-    "TLS": lambda config: config.tls,
-    "users and their passwords": lambda config: config.users,
-    "the requirement of client certificates": lambda config: config.requires_certificates,
-    "client_allowed_sans": lambda config: config.tls and config.tls.settings.client_names,
-    "min_version TLS13": lambda config: config.tls and config.tls.settings.min_version is ssl.TLSVersion.TLSv1_3,
-}
-
-
-def removed_protections(before: WebConfig, now: WebConfig) -> list[str]:
-    """Return what protected a server before, and does not any more."""
-    return [name for name, has in _PROTECTIONS.items() if has(before) and not has(now)]
+    @property
+    def protections(self) -> list[str]:
+        """What protects a server with this configuration."""
+        settings = TlsSettings() if self.tls is None else self.tls.settings
+        protections = {
+            "TLS": self.tls,
+            "users and their passwords": self.users,
+            "the requirement of client certificates": self.requires_certificates,
+            "client_allowed_sans": settings.client_allowed_sans,
+            "min_version TLS13": settings.min_version is ssl.TLSVersion.TLSv1_3,
+        }
+        return [name for name, is_there in protections.items() if is_there]

@@ -7,9 +7,9 @@ import socket
 import ssl
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import count
 
-from tornado.http1connection import HTTP1Connection, HTTP1ServerConnection
-from tornado.httpserver import HTTPServer
+from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters, HTTP1ServerConnection
 from tornado.httputil import HTTPConnection, HTTPMessageDelegate, HTTPServerConnectionDelegate
 from tornado.iostream import IOStream, SSLIOStream
 
@@ -18,12 +18,17 @@ from amp_workers.web.policy import Policy
 from amp_workers.web.server.application import Application
 from amp_workers.web.server.exchange import Exchange, Exchanges
 from amp_workers.web.server.handshake_log import HandshakeLog
+from amp_workers.web.server.listen import peer_address
 from amp_workers.web.tls.client_certificate import refusal, subject
+from amp_workers.web.tls.context import Tls
 
 _IDLE_SECONDS = 10.0
-"""For a TLS handshake, for the head of a request, for its body, and between two requests."""
+"""For a TLS handshake, for the head of a request, and between two requests."""
 
-_HEADER_BYTES = 64 * 1024
+_BODY_SECONDS = 2.0
+"""For the body of a request, after its response."""
+
+_LIMITS = HTTP1ConnectionParameters(max_header_size=64 * 1024, header_timeout=_IDLE_SECONDS, body_timeout=_BODY_SECONDS)
 
 _MAX_CONNECTIONS = 16_384
 _OTHER_FILES = 256
@@ -54,101 +59,88 @@ class Connections(HTTPServerConnectionDelegate):
     ) -> None:
         self._policy, self._listeners = policy, listeners
         self._exchanges = Exchanges(application, response_seconds)
-        limits = {"idle_connection_timeout": _IDLE_SECONDS, "body_timeout": _IDLE_SECONDS}
-        self._http = _HttpServer(self, max_header_size=_HEADER_BYTES, **limits)
-        self._peers: dict[IOStream, Peer] = {}
-        self._handshakes: set[asyncio.Task[None]] = set()
+        self._free = asyncio.Semaphore(_connection_limit())
+        self._open: set[HTTP1ServerConnection] = set()
         self._handshake_log = HandshakeLog()
-        self._loop = asyncio.get_running_loop()
-        self._room = _connection_limit()
-        self._pauses = True
+        self._accepting: list[asyncio.Task[None]] = []
+        self._handshakes: set[asyncio.Task[None]] = set()
 
     def accept(self) -> None:
-        """Accept, from now on or again after a pause."""
-        if self._pauses and not self._exchanges.draining:
-            self._pauses = False
-            for listener in self._listeners:
-                listener.setblocking(False)
-                self._loop.add_reader(listener, self._accept, listener, _AT_ONCE)
+        """Accept connections from now on."""
+        for listener in self._listeners:
+            listener.setblocking(False)
+            self._accepting.append(asyncio.create_task(self._accept(listener)))
 
     async def drain(self, seconds: float) -> None:
         """Accept no more connections, let running responses end within so many seconds, then close all connections."""
         self._exchanges.draining = True
-        self._pause()
+        # Connections that wait in the kernel are accepted, and requests that it has received are answered.
+        await asyncio.sleep(_LAST_REQUESTS_SECONDS)
+        for task in self._accepting:
+            task.cancel()
+        await asyncio.wait(self._accepting)
         for listener in self._listeners:
-            self._accept(listener, self._room)  # those that wait in the kernel
             listener.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await asyncio.sleep(_LAST_REQUESTS_SECONDS)
                 while self._exchanges.running:
-                    await asyncio.wait(self._exchanges.running)
-        for handshake in self._handshakes:
-            handshake.cancel()
+                    await asyncio.sleep(_LAST_REQUESTS_SECONDS)
         self._handshake_log.flush()
-        await self._http.close_all_connections()
+        for task in self._handshakes:
+            task.cancel()
+        for connection in list(self._open):
+            connection.stream.close()
 
-    def start_request(self, server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
-        assert isinstance(server_conn, HTTP1ServerConnection)
+    def start_request(self, _: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
         assert isinstance(request_conn, HTTP1Connection)
-        return Exchange(self._exchanges, request_conn, self._peers[server_conn.stream])
+        assert isinstance(request_conn.context, Peer)
+        return Exchange(self._exchanges, request_conn, request_conn.context)
 
     def on_close(self, server_conn: object) -> None:
         assert isinstance(server_conn, HTTP1ServerConnection)
-        del self._peers[server_conn.stream]
-        self._release()
+        self._open.remove(server_conn)
+        self._free.release()
 
-    def _accept(self, listener: socket.socket, at_once: int) -> None:
-        for _ in range(at_once):
-            if self._room <= 0:
-                self._pause()
-                return
+    async def _accept(self, listener: socket.socket) -> None:
+        for number in count(1):
+            await self._free.acquire()
             try:
-                connection, address = listener.accept()
-            except (BlockingIOError, ConnectionAbortedError):
-                return
-            except OSError as error:  # no file descriptor, or no memory
-                _log.warning("a connection could not be accepted: %s", error.strerror)
-                self._pause()
-                self._loop.call_later(_PAUSE_SECONDS, self.accept)
-                return
-            self._room -= 1
+                connection, name = await asyncio.get_running_loop().sock_accept(listener)
+            except OSError as error:
+                self._free.release()
+                if not isinstance(error, ConnectionAbortedError):  # no file descriptor, or no memory
+                    _log.warning("a connection could not be accepted: %s", error.strerror)
+                    await asyncio.sleep(_PAUSE_SECONDS)
+                continue
             # The configuration of this moment: a reload replaces it for connections that are accepted from then on.
-            peer = Peer(address[0], None, self._policy.config)
+            peer = Peer(peer_address(name), None, self._policy.config)
             if peer.config.tls is None:
                 self._serve(IOStream(connection), peer)
             else:
-                handshake = self._loop.create_task(self._shake_hands(connection, peer, peer.config.tls.context))
+                handshake = asyncio.create_task(self._shake_hands(connection, peer, peer.config.tls))
                 self._handshakes.add(handshake)
                 handshake.add_done_callback(self._handshakes.discard)
-
-    def _pause(self) -> None:
-        self._pauses = True
-        for listener in self._listeners:
-            self._loop.remove_reader(listener)
-
-    def _release(self) -> None:
-        self._room += 1
-        self.accept()
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     def _serve(self, stream: IOStream, peer: Peer) -> None:
-        self._peers[stream] = peer
-        self._http.handle_stream(stream, (peer.address, 0))
+        connection = HTTP1ServerConnection(stream, _LIMITS, peer)
+        self._open.add(connection)
+        connection.start_serving(self)
 
-    async def _shake_hands(self, connection: socket.socket, peer: Peer, context: ssl.SSLContext) -> None:
+    async def _shake_hands(self, connection: socket.socket, peer: Peer, tls: Tls) -> None:
         closing: socket.socket | SSLIOStream | None = connection
-        assert peer.config.tls is not None
         try:
             async with asyncio.timeout(_IDLE_SECONDS):
                 # Until the first byte a connection has no TLS state, which takes 50 KB.
                 await _readable(connection)
-                encrypted = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+                encrypted = tls.context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
                 closing = stream = SSLIOStream(encrypted)
                 await stream.wait_for_handshake()
             certificate = encrypted.getpeercert() or {}
-            refused = refusal(certificate, peer.config.tls.settings, resumed=bool(encrypted.session_reused))
+            refused = refusal(certificate, tls.settings, resumed=bool(encrypted.session_reused))
             if refused is None:
-                self._serve(stream, Peer(peer.address, subject(certificate) if certificate else None, peer.config))
+                self._serve(stream, peer._replace(subject=subject(certificate) if certificate else None))
                 closing = None
             else:
                 self._handshake_log.add(peer.address, refused)
@@ -159,16 +151,7 @@ class Connections(HTTPServerConnectionDelegate):
         finally:
             if closing is not None:
                 closing.close()
-                self._release()
-
-
-class _HttpServer(HTTPServer):
-    """Tells its delegate of a closed connection as well, which Tornado's own does not."""
-
-    def on_close(self, server_conn: object) -> None:
-        super().on_close(server_conn)
-        assert isinstance(self.request_callback, HTTPServerConnectionDelegate)
-        self.request_callback.on_close(server_conn)
+                self._free.release()
 
 
 async def _readable(connection: socket.socket) -> None:
@@ -184,9 +167,8 @@ async def _readable(connection: socket.socket) -> None:
 def _connection_limit() -> int:
     """Raise the limit of open files as far as connections need it, and return how many connections fit into it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = _MAX_CONNECTIONS + _OTHER_FILES
-    if hard != resource.RLIM_INFINITY:
-        limit = min(limit, hard)
+    wanted = _MAX_CONNECTIONS + _OTHER_FILES
+    limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < limit:
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
     return max(32, limit - _OTHER_FILES)

@@ -1,4 +1,4 @@
-"""What a verified client certificate says."""
+"""What a verified client certificate contains."""
 
 import ipaddress
 import ssl
@@ -9,7 +9,7 @@ from typing import Any
 from amp_workers.web.tls.context import TlsSettings
 
 Certificate = dict[str, Any]
-"""As `SSLSocket.getpeercert` returns it; empty where the client has shown none."""
+"""As `SSLSocket.getpeercert` returns it; empty where the client has sent none."""
 
 _ABBREVIATIONS = {"commonName": "CN", "organizationName": "O", "organizationalUnitName": "OU", "countryName": "C"}
 _ABBREVIATIONS |= {"stateOrProvinceName": "ST", "localityName": "L", "domainComponent": "DC"}
@@ -36,13 +36,13 @@ def names(certificate: Certificate) -> Sequence[str]:
 
 
 def refusal(certificate: Certificate, settings: TlsSettings, *, resumed: bool) -> str | None:
-    """Return why a client is refused whose certificate OpenSSL has verified, or who has shown none; None if it is not.
+    """Return why a client is refused although OpenSSL accepts it; None if it is not refused.
 
     resumed: whether the client resumed a session, in which OpenSSL does not verify a certificate again.
     """
-    if certificate and settings.client_names.isdisjoint(names(certificate)) and settings.client_names:
-        shown = ", ".join(map(repr, names(certificate))) or "no name at all"
-        return f"of client_allowed_sans, its certificate has none, but {shown}"
+    allowed, found = settings.client_allowed_sans, names(certificate)
+    if certificate and allowed and set(allowed).isdisjoint(found):
+        return f"its certificate has none of client_allowed_sans, but {', '.join(map(repr, found)) or 'no name at all'}"
     if certificate and resumed and ssl.cert_time_to_seconds(certificate["notAfter"]) < time.time():
         return "its certificate has expired"
     return None

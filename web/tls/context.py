@@ -5,13 +5,13 @@ import os
 import platform
 import re
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
+from amp_workers.web.errors import ConfigError
 
-class CertificateError(Exception):
-    """A certificate or a key cannot be used; the message names it and the reason."""
+_PRIVATE_KEY = re.compile(rb"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?-----END \1-----", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -24,15 +24,18 @@ class Pem:
 
 @dataclass(frozen=True)
 class TlsSettings:
-    """client_names: subject alternative names, of which a client's certificate must have one; empty: any name.
-    ciphers: of TLS 1.2, and curve, in OpenSSL's notation; empty: OpenSSL's default."""
+    """What `tls_server_config` contains beside certificates, in the notation of Python's `ssl`.
 
-    client_auth: ssl.VerifyMode = ssl.CERT_NONE
-    client_names: frozenset[str] = frozenset()
+    client_allowed_sans: subject alternative names, one of which a client's certificate must have; empty: any name.
+    cipher_suites: of TLS 1.2. An empty list means OpenSSL's default.
+    """
+
+    client_auth_type: ssl.VerifyMode = ssl.CERT_NONE
+    client_allowed_sans: Sequence[str] = ()
     min_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
     max_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
-    ciphers: str = ""
-    curve: str = ""
+    cipher_suites: Sequence[str] = ()
+    curve_preferences: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -47,30 +50,28 @@ class Tls:
 def build_tls(settings: TlsSettings, chain: Pem, key: Pem, client_ca: Pem | None) -> Tls:
     """Return the TLS of a certificate chain, its key and the clients' authorities.
 
-    Raises CertificateError where OpenSSL cannot serve with them.
+    Raises ConfigError where OpenSSL cannot serve with them.
     """
-    pems = [pem for pem in (chain, key, client_ca) if pem is not None]
+    pems = [chain, key] if client_ca is None else [chain, key, client_ca]
     for pem in pems:
-        label, what = (b"[A-Z ]*PRIVATE KEY", "private key") if pem is key else (b"CERTIFICATE", "certificate")
-        if re.search(b"-----BEGIN " + label + b"-----", pem.text) is None:
-            raise CertificateError(f"{pem.name}: there is no {what} in PEM form")
+        if pem is not key and b"-----BEGIN CERTIFICATE-----" not in pem.text:
+            raise ConfigError(f"{pem.name}: contains no certificate in PEM form")
     try:
         _try_handshake(_context(settings, chain, key), settings)
         context = _context(settings, chain, key)
         if client_ca is not None:
-            context.verify_mode = settings.client_auth
+            context.verify_mode = settings.client_auth_type
             context.load_verify_locations(cadata=client_ca.text.decode("ascii", "replace"))
-            # OpenSSL verifies a certificate once in a session. Without tickets, no session outlives this context; see
-            # `client_certificate.has_expired` for those that TLS 1.2 resumes until then.
+            # OpenSSL verifies a certificate once in a session. Without tickets, no session outlives this context. See
+            # `client_certificate.refusal` for those that TLS 1.2 resumes until then.
             context.num_tickets = 0
             context.options |= ssl.OP_NO_TICKET
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            raise CertificateError(f"{key.name}: this is not the key of the certificate in {chain.name}") from error
+            raise ConfigError(f"{key.name}: this is not the key of the certificate in {chain.name}") from error
         names, reason = ", ".join(pem.name for pem in pems), error.reason or "damaged PEM text"
-        raise CertificateError(f"{names}: OpenSSL cannot use them: {reason}") from error
-    digest = hashlib.sha256(b"".join(hashlib.sha256(pem.text).digest() for pem in pems)).digest()
-    return Tls(settings, digest, context)
+        raise ConfigError(f"{names}: OpenSSL cannot use them: {reason}") from error
+    return Tls(settings, hashlib.sha256(b"\0".join(pem.text for pem in pems)).digest(), context)
 
 
 def _context(settings: TlsSettings, chain: Pem, key: Pem) -> ssl.SSLContext:
@@ -78,26 +79,28 @@ def _context(settings: TlsSettings, chain: Pem, key: Pem) -> ssl.SSLContext:
     context.minimum_version, context.maximum_version = settings.min_version, settings.max_version
     context.set_alpn_protocols(["http/1.1"])
     context.options |= ssl.OP_NO_RENEGOTIATION
-    if settings.ciphers:
-        context.set_ciphers(settings.ciphers)
-    if settings.curve:
-        _set_curve(context, settings.curve)
+    if settings.cipher_suites:
+        context.set_ciphers(":".join(settings.cipher_suites))
+    for curve in settings.curve_preferences:
+        try:
+            context.set_ecdh_curve(curve)
+        except (ssl.SSLError, ValueError) as error:
+            # Python 3.11.2, which is Debian 12's, selects the curves of NIST alone.
+            message = f"curve_preferences: Python {platform.python_version()} cannot select {curve}; CurveP256 works"
+            raise ConfigError(message) from error
 
     def no_password() -> str:
-        raise CertificateError(f"{key.name}: the key is encrypted; a server has no terminal to ask for its password")
+        raise ConfigError(f"{key.name}: the key is encrypted, and a server cannot ask for its password")
 
-    with _memory_file(chain.text) as chain_path, _memory_file(key.text) as key_path:
-        context.load_cert_chain(chain_path, key_path, no_password)
+    # A key file may contain certificates as well, which must not be sent with the chain.
+    key_block = _PRIVATE_KEY.search(key.text)
+    if key_block is None:
+        raise ConfigError(f"{key.name}: contains no private key in PEM form")
+    # Python loads a certificate and its key from paths alone: here from a file in memory.
+    with os.fdopen(os.memfd_create("tls"), "wb", buffering=0) as file:
+        file.write(key_block[0] + b"\n" + chain.text)
+        context.load_cert_chain(f"/proc/self/fd/{file.fileno()}", password=no_password)
     return context
-
-
-def _set_curve(context: ssl.SSLContext, curve: str) -> None:
-    try:
-        context.set_ecdh_curve(curve)
-    except (ssl.SSLError, ValueError) as error:
-        # Python 3.11.2, which is Debian 12's, selects the curves of NIST alone.
-        message = f"curve_preferences: Python {platform.python_version()} cannot select {curve}; CurveP256 works"
-        raise CertificateError(message) from error
 
 
 def _try_handshake(context: ssl.SSLContext, settings: TlsSettings) -> None:
@@ -110,22 +113,9 @@ def _try_handshake(context: ssl.SSLContext, settings: TlsSettings) -> None:
         to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
         client = client_context.wrap_bio(to_client, to_server)
         server = context.wrap_bio(to_server, to_client, server_side=True)
-        while not (_step(client) & _step(server)):
-            pass
-
-
-def _step(end: ssl.SSLObject) -> bool:
-    try:
-        end.do_handshake()
-    except ssl.SSLWantReadError:
-        return False
-    return True
-
-
-@contextmanager
-def _memory_file(content: bytes) -> Iterator[str]:
-    """Give the path of a file in memory: Python loads a certificate and a key from paths alone."""
-    with os.fdopen(os.memfd_create("tls"), "wb") as file:
-        file.write(content)
-        file.flush()
-        yield f"/proc/self/fd/{file.fileno()}"
+        unfinished = [client, server]
+        while unfinished:
+            for end in tuple(unfinished):
+                with suppress(ssl.SSLWantReadError):
+                    end.do_handshake()
+                    unfinished.remove(end)

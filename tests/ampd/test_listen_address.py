@@ -1,8 +1,12 @@
+"""Addresses of flags, and sockets that listen on them."""
+
 import socket
 
+import click
 import pytest
 
-from amp_workers.web import AddressInUse, ListenAddress
+from amp_workers.ampd.listen_address import ListenAddress
+from amp_workers.web.server.listen import peer_address
 from tests.processes import free_port
 
 
@@ -21,22 +25,35 @@ def test_an_address_is_read(text: str, host: str, port: int, url: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "1610", "127.0.0.1", "127.0.0.1:", "h:0", "h:65536", "h:http", "::1:9610", "h:٣"])
-def test_what_is_no_address_is_refused_by_name(text: str) -> None:
+def test_a_malformed_address_is_named(text: str) -> None:
     with pytest.raises(ValueError, match=r"HOST:PORT|brackets"):
         ListenAddress.parse(text)
 
 
-def test_an_address_in_use_is_told() -> None:
+def test_an_address_in_use_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = ListenAddress("127.0.0.1", taken.getsockname()[1])
-        with pytest.raises(AddressInUse, match=f"cannot listen on 127.0.0.1:{address.port}: Address already in use"):
-            address.listen()
-    with address.listen() as listener:
+        in_use = f"cannot listen on 127.0.0.1:{address.port}: Address already in use. Choose another with --flag"
+        with pytest.raises(click.ClickException, match=in_use):
+            address.listen("--flag")
+    with address.listen("--flag") as listener:
         assert listener.getsockname() == (address.host, address.port)
 
 
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [
+        (("192.0.2.1", 50_000), "192.0.2.1"),
+        (("2001:db8::1", 50_000, 0, 0), "2001:db8::1"),
+        (("::ffff:192.0.2.1", 50_000, 0, 0), "192.0.2.1"),
+    ],
+)
+def test_a_client_has_one_address_however_the_server_listens(name: tuple[str, int], address: str) -> None:
+    assert peer_address(name) == address
+
+
 def test_no_answer_waits_for_the_acknowledgement_of_its_head() -> None:
-    with ListenAddress("127.0.0.1", free_port()).listen() as listener:
+    with ListenAddress("127.0.0.1", free_port()).listen("--flag") as listener:
         client = socket.create_connection(listener.getsockname())
         accepted, _ = listener.accept()
         with client, accepted:

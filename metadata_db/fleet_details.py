@@ -1,0 +1,219 @@
+"""What is behind the fingerprint of a group of workers."""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Integer,
+    Row,
+    Text,
+    any_,
+    bindparam,
+    cast,
+    column,
+    extract,
+    func,
+    select,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from amp_workers.metadata_db.fleet_groups import GROUP_BITS, GROUP_SIZE, Group, Key, group_number
+from amp_workers.metadata_db.schema import (
+    BOUND_CLOCK,
+    INFO_KEYS,
+    RUNNING,
+    STATES,
+    State,
+    constant,
+    exit_code,
+    failure,
+    info_text,
+    moment,
+    state,
+    state_number,
+    stopped_at,
+    watchdog_seconds,
+    workers,
+)
+from amp_workers.metadata_db.statement import Statement
+
+LABEL_LENGTH = 200
+"""Characters of an `info` field that are read: anybody may write it, and it may be a megabyte."""
+
+_BATCH_WORKERS = 8 * GROUP_SIZE
+"""Of which the details are read together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """The workers of a group, without their heartbeats, column by column: one object a worker takes longer to make.
+
+    A text has one value for each worker, separated by spaces; an empty one stands for a worker without the value.
+    Moments are Unix times.
+    """
+
+    node_ids: Sequence[str]
+    registered_at: str
+    created_at: str
+    stopped_at: str
+    exit_codes: str
+    watchdog_seconds: str
+    failures: Sequence[str | None]
+    builds: Sequence[tuple[str, ...]]
+    """`version`, `commit_sha`, `commit_timestamp` and `build_date` of each, `unknown` where it is absent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What is behind a group's fingerprint."""
+
+    versions: Mapping[str, int]
+    """How many workers of the group there are of each version."""
+
+    members: Members | None
+    """None in a state whose members are not read."""
+
+
+OnGroupChanged = Callable[[Group, Details], None]
+"""Called with the details of one group after the other, so that those of a large fleet are never all in memory."""
+
+
+def read_details(
+    connection: Connection,
+    clock: Mapping[str, datetime],
+    groups: Sequence[Group],
+    member_states: Collection[str],
+    on_group_changed: OnGroupChanged,
+) -> None:
+    """Read the details of groups. clock: the parameters of BOUND_CLOCK with which the groups were read."""
+    with_members = [group for group in groups if group.state in member_states]
+    for batch in _batches(with_members):
+        _read_members(connection, clock, batch, on_group_changed)
+    others = [group for group in groups if group.state not in member_states]
+    running = [group.key for group in others if group.state in RUNNING]
+    versions = _read_versions(connection, clock, running) if running else {}
+    for group in others:
+        on_group_changed(group, Details(versions.get(group.key, {}), None))
+
+
+def _read_members(
+    connection: Connection, clock: Mapping[str, datetime], groups: Sequence[Group], on_group_changed: OnGroupChanged
+) -> None:
+    wanted = {group.key: group for group in groups}
+    keys = {
+        "numbers": sorted({number for number, _ in wanted}),
+        "states": [STATES.index(State(its_state)) for _, its_state in wanted],
+    }
+    for row in _select_members().execute(connection, {**clock, **keys}):
+        group = wanted.get((row.number, STATES[row.state]))
+        if group is not None:
+            on_group_changed(group, _details(row))
+
+
+def _details(row: Row[Any]) -> Details:
+    builds = zip(*(getattr(row, key) for key in INFO_KEYS), strict=True)
+    members = Members(
+        node_ids=row.node_id,
+        registered_at=row.registered_at,
+        created_at=row.created_at,
+        stopped_at=row.stopped_at,
+        exit_codes=row.exit_code,
+        watchdog_seconds=row.watchdog_seconds,
+        failures=row.failure,
+        builds=list(builds),
+    )
+    return Details(Counter(row.version), members)
+
+
+def _batches(groups: Sequence[Group]) -> Iterator[list[Group]]:
+    """Return groups that are read together: few where they are full, many where each has few workers."""
+    batch: list[Group] = []
+    for group in groups:
+        if batch and sum(each.workers for each in batch) + group.workers > _BATCH_WORKERS:
+            yield batch
+            batch = []
+        batch.append(group)
+    if batch:
+        yield batch
+
+
+@cache
+def _select_members() -> Statement:
+    """A row for each group of `numbers` that is in one of `states`, its members in the order of their ids."""
+    wanted = (
+        func.unnest(bindparam("numbers", None, ARRAY(BigInteger)))
+        .table_valued(column("number", BigInteger), name="wanted")
+        .render_derived()
+    )
+    first = wanted.c.number.op("<<")(constant(GROUP_BITS))
+    texts = {
+        "registered_at": _unix_time(moment(workers.c.registered_at)),
+        "created_at": _unix_time(moment(workers.c.created_at)),
+        "stopped_at": _unix_time(stopped_at()),
+        "exit_code": cast(exit_code(), Text),
+        "watchdog_seconds": cast(watchdog_seconds(), Text),
+    }
+    arrays = {
+        "node_id": workers.c.node_id,
+        "failure": failure(),
+        **{key: func.left(info_text(key), LABEL_LENGTH) for key in INFO_KEYS},
+    }
+    each = (
+        select(
+            wanted.c.number,
+            state_number(BOUND_CLOCK).label("state"),
+            *(value.label(name) for name, value in (texts | arrays).items()),
+        )
+        .join_from(wanted, workers, workers.c.id.between(first, first + constant(GROUP_SIZE - 1)))
+        .where(state_number(BOUND_CLOCK) == any_(bindparam("states", None, ARRAY(Integer))))
+        .order_by(wanted.c.number, text("state"), workers.c.id)
+        .subquery("worker")
+    )
+    return Statement(
+        select(
+            each.c.number,
+            each.c.state,
+            *(func.string_agg(func.coalesce(each.c[name], constant("")), constant(" ")).label(name) for name in texts),
+            *(func.array_agg(each.c[name]).label(name) for name in arrays),
+        ).group_by(each.c.number, each.c.state)
+    )
+
+
+def _read_versions(
+    connection: Connection, clock: Mapping[str, datetime], keys: Sequence[Key]
+) -> dict[Key, dict[str, int]]:
+    """Return how many workers of each version are in each group, without reading one by one."""
+    versions: dict[Key, dict[str, int]] = {}
+    numbers = sorted({number for number, _ in keys})
+    rows: Iterable[Sequence[Any]] = _select_versions().execute(connection, {**clock, "numbers": numbers})
+    for number, its_state, version, count in rows:
+        versions.setdefault((number, its_state), {})[version] = count
+    return versions
+
+
+@cache
+def _select_versions() -> Statement:
+    worker = (
+        select(
+            group_number().label("number"),
+            state(BOUND_CLOCK).label("state"),
+            func.left(info_text("version"), LABEL_LENGTH).label("version"),
+        )
+        .where(group_number() == any_(bindparam("numbers", None, ARRAY(BigInteger))))
+        .subquery("worker")
+    )
+    columns = (worker.c.number, worker.c.state, worker.c.version)
+    is_running = worker.c.state.in_([constant(each) for each in RUNNING])
+    return Statement(select(*columns, func.count()).where(is_running).group_by(*columns))
+
+
+def _unix_time(when: ColumnElement[Any]) -> ColumnElement[str]:
+    return cast(extract("epoch", when), Text)
