@@ -184,7 +184,9 @@ def _check_watchdog(watchdog: float | None, on_stuck: str | None, command: tuple
     if not command:
         raise click.UsageError("--watchdog needs a COMMAND, which reports progress.")
     if not 0 < watchdog <= LONGEST_WATCHDOG_SECONDS:
-        raise click.UsageError(f"--watchdog: {watchdog:g} s is not between 0 and {LONGEST_WATCHDOG_SECONDS:,.0f} s.")
+        raise click.UsageError(
+            f"--watchdog: {watchdog:,.10g} s is not between 0 and {LONGEST_WATCHDOG_SECONDS:,.0f} s."
+        )
 
 
 def _stop_event() -> threading.Event:

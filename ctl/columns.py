@@ -8,7 +8,8 @@ from amp_workers.ctl.fields import UNKNOWN, age_of, info_of, progress_age, state
 
 Worker = dict[str, Any]
 
-_NONE = "-"
+NONE = "-"
+"""The text of a column without a value."""
 
 
 class Column(NamedTuple):
@@ -35,11 +36,11 @@ def age_text(worker: Worker) -> str:
 def uptime_text(worker: Worker) -> str:
     """Return a worker's uptime; `-` where there is none."""
     seconds = uptime_seconds(worker)
-    return _NONE if seconds is None else duration_text(seconds)
+    return NONE if seconds is None else duration_text(seconds)
 
 
 def _status_text(worker: Worker) -> str:
-    return _status_value(worker) or _NONE
+    return _status_value(worker) or NONE
 
 
 def _status_value(worker: Worker) -> str | None:
@@ -66,7 +67,7 @@ def _plain(heading: str, field: str, shortened: str = "") -> Column:
 
     def text(worker: Worker) -> str:
         found = value(worker)
-        return _NONE if found is None else str(found)
+        return NONE if found is None else str(found)
 
     return Column(heading, field, text, value, shortened)
 

@@ -4,6 +4,7 @@ import http.client
 import json
 import re
 import ssl
+import time
 from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,8 +13,11 @@ from amp_workers.ctl.credentials import authorization, is_loopback
 from amp_workers.ctl.errors import ApiError, InvalidAdminUrl, InvalidCredentials
 from amp_workers.ctl.render import shown
 
-TIMEOUT_SECONDS = 10.0
-"""Longer than the Admin API's own timeout of a query (5 s), so that its error arrives before this timeout."""
+TIMEOUT_SECONDS = 15.0
+"""Longer than the Admin API's own timeouts of the queue (5 s) and of a query (5 s), so that its error arrives first."""
+
+_LEAST_BYTES = 10_000
+"""A response that brings less within one timeout is given up, so that every request ends."""
 
 NOT_AN_ADMIN_API = "this is not a response of an Admin API; check the address"
 """The cause in an error about a response of another shape."""
@@ -57,14 +61,16 @@ class Connection:
             parts = urlsplit(url)
             port = parts.port
         except ValueError as error:
-            raise InvalidAdminUrl(f"invalid URL '{url}': {error}") from error
-        if parts.scheme not in {"http", "https"} or not parts.hostname or not _PRINTABLE.fullmatch(url):
-            raise InvalidAdminUrl(f"invalid URL {url!r} (example: http://localhost:1610)")
+            raise InvalidAdminUrl(f"invalid URL {url!r}: {error}") from error
+        host = parts.hostname
+        problem = _problem_of(url, parts.scheme, host)
+        if problem is not None or host is None:
+            raise InvalidAdminUrl(f"invalid URL {url!r}: {problem} (example: http://localhost:1610)")
         if parts.query or parts.fragment:
             raise InvalidAdminUrl("only a scheme, a host, a port and a path can be in the URL of the Admin API")
         self.url = url.rstrip("/")
         self._prefix = parts.path.rstrip("/")
-        self._host, self._port = parts.hostname, port
+        self._host, self._port = host, port
         self._secure = parts.scheme == "https"
         self._timeout_seconds = timeout_seconds
         if client_key is not None and client_cert is None:
@@ -92,7 +98,7 @@ class Connection:
         try:
             connection.request(method, self._prefix + path, headers=self._headers)
             response = connection.getresponse()
-            body = response.read()
+            body = self._body_of(response)
         except (OSError, http.client.HTTPException, UnicodeError) as error:  # UnicodeError: the host name is invalid
             reason = _reason(error)
             if self._secure and self._client_cert is None and _hangs_up(error):
@@ -106,6 +112,21 @@ class Connection:
         finally:
             connection.close()
         return self._read(path, response, body)
+
+    def _body_of(self, response: http.client.HTTPResponse) -> bytes:
+        body, counted = bytearray(), 0
+        ends = time.monotonic() + self._timeout_seconds
+        while piece := response.read1(1 << 16):
+            body += piece
+            if time.monotonic() >= ends:
+                if len(body) - counted < _LEAST_BYTES:
+                    raise TimeoutError(f"only {len(body)} bytes of the response arrived in time")
+                counted, ends = len(body), time.monotonic() + self._timeout_seconds
+        # Unlike read(), read1() does not notice a connection that was closed early.
+        length = response.getheader("Content-Length", "")
+        if length.isdecimal() and len(body) < int(length):
+            raise http.client.IncompleteRead(bytes(body), int(length) - len(body))
+        return bytes(body)
 
     def _connect(self) -> http.client.HTTPConnection:
         if not self._secure:
@@ -147,7 +168,9 @@ class Connection:
             location = response.getheader("Location") or "an unknown address"
             cause = f"HTTP {response.status} redirects to {location}; if that is the Admin API, use its address"
         else:
-            cause = f"HTTP {response.status} {response.reason}: {NOT_AN_ADMIN_API}"
+            cause = f"HTTP {response.status} {response.reason}"
+            if response.status != 401:  # a proxy in front of the API can ask for credentials
+                cause += f": {NOT_AN_ADMIN_API}"
         if response.status == 401:
             hint = "the token was refused" if "Authorization" in self._headers else "set AMP_AUTH_TOKEN"
             cause = f"{cause}; {hint}"
@@ -155,6 +178,16 @@ class Connection:
             cause = cause.replace(secret, "***")
         cause = shown(cause)
         raise ApiError(f"{self.url}{path}: {cause}", cause=cause, url=self.url, status=response.status, code=code)
+
+
+def _problem_of(url: str, scheme: str, host: str | None) -> str | None:
+    if "://" not in url:
+        return "no scheme"
+    if scheme not in {"http", "https"}:
+        return f"the scheme is {scheme!r}, not http or https"
+    if not host:
+        return "no host"
+    return None if _PRINTABLE.fullmatch(url) else "a character that no URL has"
 
 
 def _hangs_up(error: Exception) -> bool:

@@ -1,9 +1,9 @@
 """Workers as a table, which fits the terminal, and as CSV."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from amp_workers.ctl.columns import COLUMNS, CSV, WIDE
+from amp_workers.ctl.columns import COLUMNS, CSV, NONE, WIDE
 from amp_workers.ctl.render import shown
 
 Worker = dict[str, Any]
@@ -23,7 +23,7 @@ _PREFERRED = 36
 """Cells: the room of the other texts before these columns get more than the shortest."""
 
 _GIVEN_UP_FIRST = ("uptime", "jobs", "version", "status", "last-seen")
-"""Columns that a terminal of less than 70 cells omits, the first one first."""
+"""Columns that a narrow terminal omits, the first one first."""
 
 
 def table(
@@ -44,7 +44,9 @@ def table(
     if not rows:
         return ""
     natural = {name: max(map(cells, column)) for name, column in zip(columns, zip(*rows, strict=True), strict=True)}
-    widths = natural if width is None else _fit(natural, width)
+    body = rows[1:] if headings else rows
+    empty = {name for number, name in enumerate(columns) if all(row[number] == NONE for row in body)}
+    widths = natural if width is None else _fit(natural, width, empty)
     lines = []
     for number, row in enumerate(rows):
         is_heading = headings and number == 0
@@ -91,9 +93,15 @@ def cells(text: str) -> int:
     return sum(0 if category(c) in {"Mn", "Me"} else 2 if east_asian_width(c) in {"W", "F"} else 1 for c in text)
 
 
-def _fit(natural: dict[str, int], width: int) -> dict[str, int]:
-    """Return the widths of the columns that fit, so that the texts that can be shortened share what is left."""
+def _fit(natural: dict[str, int], width: int, empty: Collection[str]) -> dict[str, int]:
+    """Return the widths of the columns that fit. Texts that can be shortened share the room.
+
+    empty: the columns without any value. Where they would shorten a text, they are omitted.
+    """
     kept = dict(natural)
+    for valueless in _GIVEN_UP_FIRST:
+        if valueless in empty and sum(kept.values()) + len(_GAP) * (len(kept) - 1) > width:
+            del kept[valueless]
     for name in (*_GIVEN_UP_FIRST, None):
         least = [min(size, _SHORTEST) if COLUMNS[each].shortened else size for each, size in kept.items()]
         if name is None or sum(least) + len(_GAP) * (len(kept) - 1) <= width:

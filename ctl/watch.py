@@ -143,7 +143,8 @@ class _Screen:
 
     def _draw(self) -> None:
         size = os.get_terminal_size(sys.stdout.fileno())
-        rows, columns = size.lines or sys.maxsize, size.columns or sys.maxsize
+        # One row is left for the shell's prompt, which follows the last frame.
+        rows, columns = max(size.lines - 1, 1) if size.lines else sys.maxsize, size.columns or sys.maxsize
         head = [*self._head(columns), ""]
         body = self._frame.render().split("\n") if self._frame is not None else []
         pinned = self._frame.pinned if self._frame is not None else 0
@@ -158,7 +159,7 @@ class _Screen:
             body = body[:pinned] + body[first:last]
         else:
             self._offset = self._last_offset = 0
-        self._lines = (head + body + foot)[: max(rows, 1)]
+        self._lines = (head + body + foot)[:rows]
         # A line is erased before it is written: afterwards, the cursor can still be on its last cell.
         _write("\x1b[H" + "\n".join(f"\x1b[2K{line}" for line in self._lines) + "\x1b[J")
 

@@ -1,4 +1,4 @@
-"""The Admin API in this process, where every answer is held against its description."""
+"""The Admin API in this process, with a check of each response against the description."""
 
 from collections.abc import Callable, Iterator
 

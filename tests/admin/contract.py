@@ -1,4 +1,4 @@
-"""Holding an answer of the Admin API against its description."""
+"""The check of a response against the description of the Admin API."""
 
 import copy
 import json
@@ -12,14 +12,14 @@ from jsonschema_rs import Draft202012Validator
 DOCUMENT: dict[str, Any] = json.loads((files("amp_workers.admin") / "openapi.json").read_text())
 
 _NAMES = {"etag": "ETag", "www-authenticate": "WWW-Authenticate"}
-"""Headers as the description writes them, where that is not a capital after each hyphen."""
+"""Headers whose spelling in the description is not title case."""
 
 SEEN: set[tuple[str, str, int]] = set()
-"""Every operation and status that was held against the description since the process began."""
+"""Every operation and status that was checked since the process started."""
 
 
 def _strict(document: dict[str, Any]) -> dict[str, Any]:
-    """The description where no object may have a field that is not described; clients have to bear one."""
+    """The description with no additional fields allowed. Clients must accept additional fields."""
     strict = copy.deepcopy(document)
     for schema in strict["components"]["schemas"].values():
         if "properties" in schema:
@@ -54,7 +54,7 @@ def assert_described(method: str, path: str, status: int, headers: Mapping[str, 
 
 
 def named(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Headers from the wire, with their names as the description writes them."""
+    """Headers of a response, with their names as in the description."""
     return {_NAMES.get(name.lower(), name.title()): value for name, value in headers}
 
 
@@ -91,7 +91,7 @@ def _check(schema: dict[str, Any], value: Any, where: str) -> None:
 
 
 def error_codes(document: Any) -> set[str]:
-    """Every error code that some response of the description is said to have."""
+    """Every error code of the responses in the description."""
     if isinstance(document, list):
         return set().union(*map(error_codes, document))
     if not isinstance(document, dict):

@@ -137,7 +137,7 @@ def test_a_role_without_the_right_to_delete_returns_the_remedy(
 
 
 def answer_of_a_delete_that_waits(operator: FlaskClient, sql: Sql, database: str, meanwhile: str, ending: str) -> Any:
-    """What DELETE answers that comes while another transaction has changed the row, and waits for its end."""
+    """The response of a DELETE that waits for a transaction that has changed the row."""
     answers: list[Any] = []
     with psycopg.connect(database) as other:
         other.execute(meanwhile.encode())
@@ -152,7 +152,7 @@ def answer_of_a_delete_that_waits(operator: FlaskClient, sql: Sql, database: str
 def test_a_heartbeat_at_the_same_moment_saves_the_worker(
     operator: FlaskClient, sql: Sql, insert_worker: Insert, database: str
 ) -> None:
-    """The row was lost when the statement looked at it first, and is active when it could be deleted."""
+    """The row is lost at the statement's first look, and active after the wait."""
     insert_worker("w", 300)
     beat = "UPDATE workers SET heartbeat_at = clock_timestamp()"
     response = answer_of_a_delete_that_waits(operator, sql, database, beat, "COMMIT")

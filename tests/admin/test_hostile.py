@@ -32,7 +32,7 @@ FIXED = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
-"""The same examples in every run, in whatever time they take."""
+"""The same examples in every run, without a deadline."""
 
 
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
@@ -107,7 +107,7 @@ def test_a_client_that_is_not_known(case: Case[Any], guarded_application: Applic
 
 
 def answers(api: FlaskClient, path: str, **headers: str) -> set[int]:
-    """The statuses of everything that can be asked at a path."""
+    """The statuses of every method at a path."""
     return {api.open(path, method=method, headers=headers).status_code for method in ("GET", "HEAD", "DELETE")}
 
 
@@ -138,7 +138,7 @@ INFO = ANYTHING | st.dictionaries(st.sampled_from([*INFO_KEYS, "stopped_at"]), A
 @example({"version": 1e308, "commit_sha": -0.0, "commit_timestamp": 10**1000, "build_date": True})
 @example({"stopped_at": "9999-12-31T23:59:59.999999-15:59"})
 def test_any_info(operator: FlaskClient, sql: Sql, info: Any) -> None:
-    """Of whatever PostgreSQL takes. NUL and halves of surrogate pairs it does not, nor does JSON have NaN."""
+    """Any jsonb. PostgreSQL refuses NUL and half surrogate pairs, and JSON has no NaN."""
     row = "INSERT INTO workers VALUES (DEFAULT, 'w', now(), %s, now(), now()) ON CONFLICT (node_id) DO UPDATE "
     with suppress(psycopg.DataError):
         sql(row + "SET info = excluded.info", json.dumps(info))

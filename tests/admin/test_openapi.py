@@ -1,4 +1,4 @@
-"""The description is the truth: each route, parameter, error code and state of the application, and no other."""
+"""The description has each route, parameter, error code and state of the application, and no others."""
 
 import base64
 import json
@@ -98,14 +98,14 @@ def test_its_node_ids_are_those_that_the_code_takes(node_id: str) -> None:
     ],
 )
 def test_what_it_does_not_have_is_noticed(status: int, headers: dict[str, str], body: Any) -> None:
-    """The measure itself: an answer that is not described fails a test."""
+    """The check itself: a response that is not described fails a test."""
     with pytest.raises(AssertionError):
         assert_described("GET", "/workers", status, headers, b"" if body is None else json.dumps(body).encode())
 
 
 @dataclass
 class WorkerInfo:
-    """The fields that Amp's own clients read of a worker in a list, and below in the other answers."""
+    """The fields that Amp's own clients read: of a worker in a list, and below of other responses."""
 
     node_id: str
     heartbeat_at: str
@@ -140,7 +140,7 @@ class ErrorResponse:
 
 
 def parse(model: Any, value: Any) -> Any:
-    """Read JSON as these clients do: every field has to be there, with its type; others are overlooked."""
+    """Read JSON as these clients do: each field is required, with its type; others are ignored."""
     if typing.get_origin(model) is list:
         assert isinstance(value, list)
         return [parse(typing.get_args(model)[0], each) for each in value]
@@ -188,7 +188,7 @@ def test_each_operation_with_an_answer_has_an_example_that_its_schema_allows() -
 
 
 class Page(HTMLParser):
-    """What a page would load, and the elements that it has."""
+    """The resources that a page loads, and its elements."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -232,3 +232,4 @@ def test_the_page_shows_the_whole_document_and_loads_nothing(api: FlaskClient) -
     assert f"style-src 'sha256-{digest}'" in policy
     assert "default-src 'none'" in policy
     assert "http" not in policy
+    assert "`" not in response.text

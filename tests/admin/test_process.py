@@ -1,4 +1,4 @@
-"""The Admin API as a process, over a socket: described there as well, and no larger after whatever was sent."""
+"""The Admin API as a process, over a socket: its responses as described, and its memory after hostile requests."""
 
 import http.client
 import random
@@ -82,7 +82,7 @@ def ask(connection: http.client.HTTPConnection, method: str, path: str, status: 
 
 
 def send(port: int, request: bytes) -> bytes:
-    """Return the first line of what a server says to bytes that need not be HTTP."""
+    """Return the first line of the response to any bytes."""
     answer = b""
     # A server may close what is no HTTP, in the middle of it.
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection, suppress(OSError):

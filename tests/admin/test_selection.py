@@ -1,4 +1,4 @@
-"""What a client can ask of `GET /workers`: parameters, pages, tags, gzip."""
+"""`GET /workers`: parameters, pages, tags, gzip."""
 
 import gzip
 from collections.abc import Callable, Iterator
@@ -21,13 +21,13 @@ Sql = Callable[..., list[Any]]
 
 @pytest.fixture
 def api(make_api: Api, database: str) -> FlaskClient:
-    """A client of an API whose states last longer than a test takes on a busy machine."""
+    """A client of an API with long thresholds, for a busy machine."""
     return make_api(database, thresholds=Thresholds(stale_after=20, lost_after=200))
 
 
 @pytest.fixture
 def fleet(insert_worker: Insert) -> None:
-    """A worker in each state that a heartbeat or a stop gives, named after it."""
+    """One worker per state, named after the state."""
     insert_worker("active", 0, '{"version": "v2"}')
     insert_worker("Stale", 30, '{"version": "v1"}')
     insert_worker("lost", 300, '{"version": "v1"}')
@@ -154,7 +154,7 @@ def test_a_character_that_the_database_cannot_have_is_refused(make_api: Api, pos
 
 
 def test_a_database_that_knows_no_encoding_is_read(make_api: Api, postgres: EmbeddedPostgres) -> None:
-    """What initdb makes where no locale is set."""
+    """The encoding of initdb without a locale."""
     with fresh_database(postgres, "TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'") as url:
         upgrade(MetadataDbUrl.parse(url))
         with psycopg.connect(url, autocommit=True) as connection:
@@ -218,7 +218,7 @@ def test_an_order_by_heartbeat_is_one_page(api: FlaskClient, insert_worker: Inse
 
 
 def test_pages_hold_still_while_workers_come_and_go(api: FlaskClient, insert_worker: Insert, sql: Sql) -> None:
-    """Whoever is there all the while is seen, and seen once."""
+    """A worker that exists all the time is on exactly one page."""
     for number in range(20):
         insert_worker(f"w{number:02}")
     steps = iter(range(100))
@@ -250,7 +250,7 @@ def test_a_node_id_that_breaks_the_rules_does_not_break_the_pages(api: FlaskClie
 
 
 class Poller:
-    """A client that asks again with the tag that it has."""
+    """A client that repeats its request with the ETag."""
 
     def __init__(self, api: FlaskClient, path: str = "/workers") -> None:
         self._api, self._path = api, path
@@ -299,7 +299,7 @@ def test_a_tag_does_not_outlive_anything_else(api: FlaskClient, sql: Sql) -> Non
 
 
 def test_a_304_never_hides_a_state(make_api: Api, database: str, insert_worker: Insert, sql: Sql) -> None:
-    """Of workers that fall silent, one after the other, with the states that the clock gives them."""
+    """The tags of workers that stop sending heartbeats one after the other."""
     for number in range(20):
         insert_worker(f"w{number}", age=number * 0.05)
     api = make_api(database, thresholds=Thresholds(stale_after=0.5, lost_after=1.0, forget_after=0.5))

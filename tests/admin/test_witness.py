@@ -1,4 +1,4 @@
-"""The relay that holds answers against the description fails the test in which one is not described."""
+"""The relay that checks responses fails the test where one is not described."""
 
 import pytest
 

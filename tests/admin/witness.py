@@ -1,4 +1,4 @@
-"""A relay in front of a running Admin API, which holds every answer that passes it against the description."""
+"""A relay in front of a running Admin API, which checks each response against the description."""
 
 import contextlib
 import gzip
@@ -64,7 +64,7 @@ def witness(port: int) -> Iterator[int]:
         daemon_threads = True  # one may wait for a server that is frozen
 
         def handle_error(self, *_: object) -> None:
-            """A client that left is no error of a test's."""
+            """A closed connection is not an error of the test."""
 
     with Server(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})

@@ -17,7 +17,7 @@ from tests.processes import Processes, clean_environment, eventually, free_port,
 DAY = 86_400
 
 THRESHOLDS = ("--stale-after", f"{5 * DAY}", "--lost-after", f"{10 * DAY}", "--forget-after", f"{20 * DAY}")
-"""So long that a worker keeps its state, and its age in days and hours, for as long as the tests take."""
+"""Long thresholds: each worker keeps its state, and its age in days and hours, during the tests."""
 
 FLEET = [
     # node id, state, age in hours, version
@@ -54,7 +54,7 @@ def admin_url(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFacto
 
 
 def fleet() -> ContractApi:
-    """The same fleet, for the small server."""
+    """The same fleet for the small server."""
 
     def moment(hours: float) -> str:
         return (datetime.now(UTC) - timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -83,7 +83,7 @@ def contract_api() -> Iterator[ContractApi]:
 
 @pytest.fixture(params=["admin", "contract"])
 def api_url(request: pytest.FixtureRequest) -> str:
-    """The URL of either."""
+    """The URL of each server in turn."""
     if request.param == "admin":
         url: str = request.getfixturevalue("admin_url")
         return url
@@ -102,7 +102,7 @@ main()
 
 @pytest.fixture(scope="session")
 def patient(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """An environment whose `ampctl` waits longer for node ids than people do: a second is short for a busy machine."""
+    """An environment whose `ampctl` has long timeouts for node ids: a second is short on a busy machine."""
     program = tmp_path_factory.mktemp("patient") / "ampctl"
     program.write_text(PATIENT.format(python=sys.executable))
     program.chmod(0o755)

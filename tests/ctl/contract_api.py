@@ -1,7 +1,6 @@
-"""A small server that follows the Admin API's contract, for what a test needs to see or to break in it.
+"""A small server that follows the Admin API's contract, for tests that record its requests or break its responses.
 
-It is no mock of the client's: real HTTP over a real socket. The same commands run against the real API as well, in
-every test that takes the fixture `api_url`.
+It speaks HTTP over a socket. Every test with the fixture `api_url` runs its commands against the real API as well.
 """
 
 import contextlib
@@ -22,24 +21,24 @@ Worker = dict[str, Any]
 
 @dataclass
 class ContractApi:
-    """What it knows and what it was asked."""
+    """Its data, and the requests that it received."""
 
     workers: list[Worker]
     token: str | None = None
-    """The Authorization header that it wants; None for no authentication, in which nothing can be removed."""
+    """The valid Authorization header; None for no authentication, where no worker can be removed."""
 
     in_use: set[str] = field(default_factory=set)
     silent: bool = False
-    """Whether it hangs up on everybody."""
+    """Whether it closes each connection without a response."""
 
     says: tuple[int, Any] | None = None
-    """A status and a body, instead of every answer."""
+    """A status and a body for every request."""
 
     jobs: dict[str, Any] | None = None
-    """What GET /fleet has of jobs."""
+    """The jobs of GET /fleet."""
 
     jobs_of: dict[str, list[dict[str, Any]] | None] = field(default_factory=dict)
-    """What GET /workers/{id}/jobs answers, by node id; None where jobs are unknown."""
+    """The jobs of GET /workers/{id}/jobs, by node id; None where they are unknown."""
 
     asked: list[str] = field(default_factory=list)
     authorizations: list[str | None] = field(default_factory=list)
@@ -128,7 +127,7 @@ class ContractApi:
 
 @contextlib.contextmanager
 def serving(api: ContractApi, tls: ssl.SSLContext | None = None, port: int = 0) -> Iterator[ContractApi]:
-    """Serve an API for as long as it is needed; its `url` is set."""
+    """Serve an API in a `with` block, and set its `url`."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def answer(self) -> None:
@@ -171,7 +170,7 @@ def _error(code: str, message: str) -> dict[str, str]:
 
 
 def a_worker(node_id: str, state: str = "active", age: float = 1.0, **more: Any) -> Worker:
-    """One worker as the API shows it; `more` are other moments, and `version`."""
+    """One worker as the API returns it; `more` are other fields, and `version`."""
     moments = {"created_at": "2025-01-01T12:00:00Z", "registered_at": "2025-01-15T16:45:30Z"}
     moments["heartbeat_at"] = "2025-01-15T17:20:15Z"
     info = {"version": more.pop("version", "v1"), "commit_sha": "c", "commit_timestamp": "t", "build_date": "b"}

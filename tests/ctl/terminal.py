@@ -1,4 +1,4 @@
-"""A command at a terminal: what it writes, what somebody types, and how it leaves the terminal."""
+"""A command at a terminal: its output, its input, and the attributes of the terminal."""
 
 import os
 import pty
@@ -73,7 +73,7 @@ class Terminal:
             self.popen.send_signal(signal.SIGKILL)
             self.popen.wait()
         os.close(self._slave)
-        # Not while it is read: the next terminal may be given the same number, and its output taken away.
+        # Not while a thread reads it: the next terminal can get the same descriptor.
         self._reading.join(10)
         if not self._reading.is_alive():
             os.close(self._master)

@@ -15,7 +15,7 @@ INFO = {"version": "v0.0.22", "commit_sha": "8b065bde", "commit_timestamp": "unk
 
 
 class AmpsOwnApi(ContractApi):
-    """Answers as Amp's does: it ignores parameters, and what it does not have is a 404 without a body."""
+    """Responds as Amp's own API does: it ignores parameters, and returns 404 without a body for other paths."""
 
     def answer(self, method: str, target: str, authorization: str | None) -> tuple[int, Any]:  # noqa: ARG002
         self.asked.append(f"{method} {target}")

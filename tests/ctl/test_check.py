@@ -1,4 +1,4 @@
-"""`ampctl worker check`: a line of result, a line a failing worker, and an exit code to act on."""
+"""`ampctl worker check`: the result, one line per failing worker, and the exit code."""
 
 import socket
 import subprocess

@@ -14,7 +14,7 @@ from tests.processes import free_port, run, tool
 
 
 def choices(url: str, line: str, env: Mapping[str, str]) -> list[str]:
-    """What bash gets to choose from after a line."""
+    """The completions of bash for a line."""
     asked = {"AMP_ADMIN_URL": url, "_AMPCTL_COMPLETE": "bash_complete", "COMP_WORDS": line}
     done = run("ampctl", env=asked | dict(env))
     assert (done.returncode, done.stderr) == (0, "")
@@ -33,7 +33,7 @@ def completed(patient: dict[str, str]) -> Completed:
 def test_node_ids_are_those_of_the_api(completed: Completed, api_url: str) -> None:
     assert completed(api_url, "ampctl worker inspect epsilon-") == ["epsilon-10", "epsilon-9"]
     assert completed(api_url, "ampctl worker get ") == ["beta", "delta", "epsilon-10", "epsilon-9", "gamma", "zeta"]
-    assert completed(api_url, "ampctl worker check beta --max-age 3s be") == []  # it is there already
+    assert completed(api_url, "ampctl worker check beta --max-age 3s be") == []  # given already
     assert completed(api_url, "ampctl worker inspect 9") == []
 
 
@@ -112,11 +112,11 @@ tell() { print -r -- "«$BUFFER»" }
 zle -N tell
 bindkey '^T' tell
 """
-"""Ctrl-T prints the line as it is: what the Tab key makes a terminal redraw says that in a roundabout way."""
+"""Ctrl-T prints the line: a redraw by the Tab key is hard to parse."""
 
 
 def zshrc(zsh: str) -> str:
-    # One that is unpacked does not find its parts, and takes from the environment only where its functions are.
+    # An unpacked zsh does not find its modules, and reads only the path of its functions from the environment.
     root = Path(zsh).parents[1] / "root" / "usr"
     modules = " ".join(str(path) for path in root.glob("lib/*/zsh/*"))
     functions = " ".join(str(path) for path in root.glob("share/zsh/functions/**") if path.is_dir())

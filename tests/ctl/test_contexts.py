@@ -1,4 +1,4 @@
-"""Contexts: which Admin API is meant, with which credentials, and which files are refused."""
+"""Contexts: the Admin API in use, its credentials, and refused files."""
 
 import subprocess
 from pathlib import Path
@@ -136,7 +136,7 @@ def test_a_configuration_that_cannot_be_used_is_named(home: Home, config: str, m
     for done in (home.ampctl("--context", "prod", "worker", "list"), home.ampctl("context", "use", "prod")):
         assert (done.returncode, "Traceback" in done.stderr) == (2, False)
         assert message in done.stderr
-    # It is of no concern to a command that names its API.
+    # A command with --admin-url does not read it.
     url = f"http://127.0.0.1:{free_port()}"
     assert "cannot reach the Admin API" in home.ampctl("--admin-url", url, "worker", "list").stderr
 

@@ -1,4 +1,4 @@
-"""Tokens and certificates: used where they should be, and shown nowhere."""
+"""Tokens and certificates: their use, and that they are never shown."""
 
 import base64
 import http.server
@@ -147,7 +147,7 @@ def test_a_redirect_is_reported_and_not_followed(contract_api: ContractApi) -> N
 
 @dataclass(frozen=True)
 class Certificates:
-    """PEM files of an authority, of a server at 127.0.0.1 and of a client, which it has signed."""
+    """PEM files of an authority, and of a server at 127.0.0.1 and a client that it has signed."""
 
     authority: str
     server: str
@@ -197,7 +197,7 @@ def _key(certificate: str) -> str:
 
 @pytest.fixture(params=[False, True], ids=["TLS", "mutual TLS"])
 def secure_api(request: pytest.FixtureRequest, certificates: Certificates) -> Iterator[ContractApi]:
-    """An API over TLS that wants the token, and a certificate of the client's as well in the second round."""
+    """An API over TLS that requires the token, and in the second round a client certificate as well."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificates.server, certificates.server_key)
     if request.param:

@@ -142,15 +142,15 @@ def test_at_a_terminal_it_asks(contract_api: ContractApi, terminal: StartTermina
 @pytest.mark.parametrize(
     ("arguments", "reported"),
     [
-        (["gamma"], "give --yes to remove them, or --dry-run"),
-        (["--state", "forgotten"], "give --yes to remove them, or --dry-run"),
-        ([], "Name either workers or --state"),
-        (["gamma", "--state", "lost", "--yes"], "Name either workers or --state"),
+        (["gamma"], "give --yes or --dry-run"),
+        (["--state", "forgotten"], "give --yes or --dry-run"),
+        ([], "give either node ids or --state"),
+        (["gamma", "--state", "lost", "--yes"], "give either node ids or --state"),
         (["gamma", "--older-than", "30d", "--yes"], "--older-than needs --state"),
         (["--state", "active", "--yes"], "'active' is not one of failed, lost, stopped, forgotten."),
     ],
 )
-def test_wrong_usage_asks_the_api_for_nothing(contract_api: ContractApi, arguments: list[str], reported: str) -> None:
+def test_wrong_usage_sends_no_request(contract_api: ContractApi, arguments: list[str], reported: str) -> None:
     done = forget(contract_api, *arguments)
     assert done.returncode == 2
     assert reported in done.stderr
@@ -160,4 +160,4 @@ def test_wrong_usage_asks_the_api_for_nothing(contract_api: ContractApi, argumen
 def test_an_input_that_is_closed_is_no_terminal(contract_api: ContractApi) -> None:
     done = run("bash", "-c", f"ampctl --admin-url {contract_api.url} worker forget gamma <&-", env=TOKEN)
     assert done.returncode == 2
-    assert "give --yes to remove them, or --dry-run" in done.stderr
+    assert "give --yes or --dry-run" in done.stderr

@@ -1,4 +1,4 @@
-"""`--help` at every level, and docs/ampctl.md, which is made of it."""
+"""`--help` of every command, and docs/ampctl.md, which is generated from it."""
 
 from collections.abc import Iterator
 

@@ -82,7 +82,16 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
 
 def test_short_texts_leave_their_room_to_long_ones() -> None:
     lines = table([a_worker(LONG, version="v1")], width=120).splitlines()
-    assert len(lines[1].split()[1]) == 120 - len("STATE   LAST SEEN  VERSION  UPTIME  JOBS  STATUS  ")
+    assert len(lines[1].split()[1]) == 120 - len("STATE   LAST SEEN  VERSION  UPTIME  ")
+
+
+def test_a_column_without_values_is_omitted_where_it_would_shorten_a_text() -> None:
+    failed = a_worker("extract-eu-west-1", "failed", 40, failure="killed by SIGKILL", version="v0.3.1-15-g8b065bde")
+    narrow, wide = (table([failed], width=width).splitlines() for width in (80, 100))
+    assert narrow[0].split("  ")[-1] == "STATUS"
+    assert ("UPTIME" in narrow[0], "UPTIME" in wide[0]) == (False, True)
+    assert all(lines[1].endswith("  killed by SIGKILL") for lines in (narrow, wide))
+    assert "…" not in narrow[1] + wide[1]
 
 
 def test_an_empty_fleet_has_a_summary() -> None:

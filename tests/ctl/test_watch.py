@@ -77,7 +77,7 @@ def test_it_waits_for_an_api_that_is_unavailable_at_the_start(terminal: StartTer
 
 def test_what_does_not_fit_the_screen_is_counted(terminal: StartTerminal) -> None:
     with serving(ContractApi([a_worker(f"w{number:02}") for number in range(30)])) as api:
-        shown = terminal(*WATCH, "--limit", "29", url=api.url, rows=10)
+        shown = terminal(*WATCH, "--limit", "29", url=api.url, rows=11)
         shown.says("29 workers: 29 active, and more")
         shown.says("1-7 of 29  (arrows, PgUp, PgDn)")
         assert "w06 (" in shown.output
@@ -102,7 +102,7 @@ def test_what_does_not_fit_the_screen_is_counted(terminal: StartTerminal) -> Non
 def test_another_size_is_drawn_at_once(contract_api: ContractApi, terminal: StartTerminal) -> None:
     shown = terminal(*SELDOM, url=contract_api.url)
     shown.says("zeta")
-    shown.resize(rows=7, columns=80)
+    shown.resize(rows=8, columns=80)
     shown.says("1-3 of 6")
     assert len(contract_api.asked) == 1
 
@@ -165,7 +165,7 @@ def test_a_key_works_while_the_api_is_slow(terminal: StartTerminal) -> None:
 
     hanging = threading.Event()
     with serving(Slow([a_worker(f"w{number:02}") for number in range(30)])) as api:
-        shown = terminal(*WATCH, url=api.url, rows=10)
+        shown = terminal(*WATCH, url=api.url, rows=11)
         shown.says("1-7 of 30")
         shown.type("j")
         shown.says("2-8 of 30")

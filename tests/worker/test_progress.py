@@ -14,7 +14,9 @@ from typing import Any
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 
+from amp_workers.ampd.worker import worker as run_worker
 from amp_workers.metadata_db import (
     DEFAULT_THRESHOLDS,
     MetadataDbUrl,
@@ -378,3 +380,21 @@ def test_the_socket_of_a_worker_that_was_killed_is_removed_by_the_next(
     assert left not in directory.iterdir()
     assert worker.stop() == 143
     assert not [*directory.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--watchdog=10"], "--watchdog needs a COMMAND"),
+        (["--on-stuck=kill", "--", "true"], "--on-stuck needs --watchdog"),
+        (["--on-stuck=report"], "--on-stuck needs --watchdog"),
+        (["--watchdog=0", "--", "true"], "is not between 0 and 1,000,000 s"),
+        (["--watchdog=1000001", "--", "true"], "is not between 0 and 1,000,000 s"),
+        (["--watchdog=soon", "--", "true"], "--watchdog"),
+        (["--watchdog=10", "--on-stuck=restart", "--", "true"], "--on-stuck"),
+    ],
+)
+def test_options_of_the_watchdog_that_contradict_each_other_are_wrong_usage(arguments: list[str], message: str) -> None:
+    options = ["--node-id=w", "--metadata-db-url=postgresql://u@127.0.0.1:1/d"]
+    done = CliRunner().invoke(run_worker, [*options, *arguments])
+    assert (done.exit_code, message in done.output) == (2, True), done.output
