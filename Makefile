@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # For minutes, a package index may be slow or answer with an error.
 PIP_INSTALL := PIP_CONSTRAINT=constraints.txt PIP_RETRIES=10 PIP_DEFAULT_TIMEOUT=60 $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
 
-.PHONY: solo test test-fast test-image lint image compose dist clean
+.PHONY: solo test test-fast test-image lint image compose dist ampctl.pyz clean
 
 # Options of `ampd solo`: make solo ARGS="--workers 5"
 solo: $(VENV)/installed
@@ -41,6 +41,8 @@ ENGINE ?= docker
 
 # The container image, with the version and the commit in it; another engine: make image ENGINE=podman
 image:
+	@command -v $(firstword $(ENGINE)) >/dev/null || { \
+		echo "make: $(firstword $(ENGINE)) is not installed; name another engine: make image ENGINE=podman" >&2; exit 1; }
 	@$(BUILD_ARGUMENTS) $(ENGINE) build --build-arg VERSION --build-arg COMMIT_SHA --build-arg COMMIT_TIMESTAMP \
 		--build-arg BUILD_DATE --tag amp-worker-management $(ARGS) .
 

@@ -8,7 +8,7 @@ from amp_workers.admin.errors import register_errors
 from amp_workers.admin.fleet import fleet
 from amp_workers.admin.http_headers import register_http_headers
 from amp_workers.admin.jobs import jobs
-from amp_workers.admin.openapi import openapi
+from amp_workers.admin.openapi import description, openapi
 from amp_workers.admin.telemetry import telemetry
 from amp_workers.admin.workers import workers
 from amp_workers.metadata_db import Forgetter, JobsLog, MetadataDbUrl, Reader, Thresholds, check_schema
@@ -18,10 +18,12 @@ CONNECTIONS = 4
 QUERY_TIMEOUT_SECONDS = 5.0
 
 
-def create_app(url: MetadataDbUrl, thresholds: Thresholds, registry: CollectorRegistry | None = None) -> Flask:
+def create_app(
+    url: MetadataDbUrl, thresholds: Thresholds, version: str, registry: CollectorRegistry | None = None
+) -> Flask:
     """Return the API over one metadata DB, which may be unavailable: the answers show it.
 
-    registry: of the server's own metrics; a new one by default.
+    version: of this program. registry: of the server's own metrics; a new one by default.
     """
     reader = Reader(url, "ampd admin", connections=CONNECTIONS, statement_timeout=QUERY_TIMEOUT_SECONDS)
     forgetter = Forgetter(url, "ampd admin", statement_timeout=QUERY_TIMEOUT_SECONDS)
@@ -39,7 +41,8 @@ def create_app(url: MetadataDbUrl, thresholds: Thresholds, registry: CollectorRe
     app.register_blueprint(workers(reader, forgetter, thresholds, QUERY_TIMEOUT_SECONDS, jobs_log))
     app.register_blueprint(jobs(reader, thresholds, QUERY_TIMEOUT_SECONDS, jobs_log))
     app.register_blueprint(fleet(reader, thresholds, QUERY_TIMEOUT_SECONDS, jobs_log))
-    app.register_blueprint(openapi())
-    app.register_blueprint(docs())
+    document = description(version)
+    app.register_blueprint(openapi(document))
+    app.register_blueprint(docs(document))
     app.register_blueprint(telemetry(app, thresholds, registry or server_registry()))
     return app

@@ -1,7 +1,6 @@
 """`/docs`: the API's description as a page to read, made from the document that `/openapi.json` serves."""
 
 import base64
-import json
 import shlex
 from collections.abc import Iterator
 from hashlib import sha256
@@ -11,8 +10,6 @@ from urllib.parse import urlencode
 
 from flask import Blueprint, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from amp_workers.admin.openapi import DOCUMENT
 
 _SERVER = "http://localhost:1610"
 
@@ -29,9 +26,8 @@ class Operation(NamedTuple):
     curl: str
 
 
-def docs() -> Blueprint:
+def docs(document: dict[str, Any]) -> Blueprint:
     """Return the route of the page. The page loads no other resource."""
-    document = json.loads(DOCUMENT)
     environment = Environment(
         loader=PackageLoader("amp_workers.admin"),
         autoescape=True,

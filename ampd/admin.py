@@ -16,6 +16,7 @@ from amp_workers.ampd.options import (
     thresholds,
     web_config_option,
 )
+from amp_workers.build_info import version
 from amp_workers.metadata_db import MetadataDbUrl
 
 DEFAULT_LISTEN_ADDRESS = "127.0.0.1:1610"
@@ -60,5 +61,7 @@ def admin(
     from amp_workers.ampd.server import run_server
 
     rules = policy(web_config_file, auth_token_file, os.environ.get(TOKEN_ENVIRONMENT))
-    create = partial(create_app, metadata_db_url, thresholds(stale_after, lost_after, forget_after))
+    create = partial(
+        create_app, metadata_db_url, thresholds(stale_after, lost_after, forget_after), version(os.environ)
+    )
     run_server(create, listen_addresses, rules, name="ampd admin", threads=_THREADS)

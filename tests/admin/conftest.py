@@ -19,7 +19,7 @@ def make_api() -> Iterator[Api]:
     problems: list[str] = []
 
     def make(url: str, user: str | None = None, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> FlaskClient:
-        app = create_app(MetadataDbUrl.parse(url), thresholds)
+        app = create_app(MetadataDbUrl.parse(url), thresholds, "unknown")
         _look_at_every_answer(app, problems)
         client = app.test_client()
         if user is not None:

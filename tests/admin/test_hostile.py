@@ -54,7 +54,7 @@ def lost_workers(postgres: EmbeddedPostgres) -> Iterator[MetadataDbUrl]:
 
 def application(url: MetadataDbUrl, policy: Policy) -> Application:
     """An API as `web` serves it."""
-    app = Behind(create_app(url, DEFAULT_THRESHOLDS), policy)
+    app = Behind(create_app(url, DEFAULT_THRESHOLDS, "unknown"), policy)
 
     def unpacked(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         environ.pop("HTTP_ACCEPT_ENCODING", None)  # schemathesis reads no gzip from a WSGI application

@@ -24,7 +24,7 @@ from amp_workers.ctl.node_ids import NODE_ID
 from amp_workers.metadata_db import InvalidNodeId, check_node_id
 from tests.ctl.contract_api import ContractApi, a_worker, serving
 from tests.node_ids import INVALID, VALID
-from tests.processes import free_port, get, run
+from tests.processes import free_port, run
 
 
 def invoke(*arguments: str) -> Result:
@@ -316,9 +316,8 @@ def test_it_imports_no_other_room() -> None:
 
 def test_the_versions_of_both_ends_are_shown(admin_url: str) -> None:
     done = run("ampctl", "--admin-url", admin_url, "version")
-    served = json.loads(get(f"{admin_url}/openapi.json"))["info"]["version"]
     assert done.returncode == 0
-    assert done.stdout == f"ampctl {version({})}\nAdmin API {served} ({admin_url})\n"
+    assert done.stdout == f"ampctl {version({})}\nAdmin API {version({})} ({admin_url})\n"
 
 
 def test_its_own_version_is_shown_while_the_api_is_unavailable() -> None:

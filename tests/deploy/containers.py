@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,12 @@ import pytest
 
 from tests.processes import ROOT, eventually, tool
 
-_ENVIRONMENT = {"STORAGE_DRIVER": "vfs", "BUILDAH_ISOLATION": "chroot"}
+_ENVIRONMENT = {
+    "STORAGE_DRIVER": "vfs",
+    "BUILDAH_ISOLATION": "chroot",
+    # dpkg, which debootstrap runs, would wait for the disk at each file.
+    "DPKG_FORCE": "unsafe-io",
+}
 
 _ROOTFS = ROOT / ".tools" / "python-base.tar"
 _PACKAGES = "python3,python3-venv,ca-certificates"
@@ -144,7 +149,7 @@ def _make_rootfs() -> None:
         unfinished.rename(_ROOTFS)
 
 
-def _retry(attempt: Any) -> None:
+def _retry(attempt: Callable[[], object]) -> None:
     for tries_left in reversed(range(_TRIES)):
         try:
             attempt()
@@ -162,10 +167,10 @@ def _checked(*command: str) -> str:
     return done.stdout
 
 
-def _run(*command: str, environment: Mapping[str, str] = _ENVIRONMENT) -> subprocess.CompletedProcess[str]:
+def _run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,
-        env=os.environ | environment,
+        env=os.environ | _ENVIRONMENT,
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         capture_output=True,

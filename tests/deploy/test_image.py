@@ -6,6 +6,7 @@
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,6 @@ pytestmark = pytest.mark.timeout(900)  # the first of them waits for the build
 IMAGE = "localhost/amp-worker-management:latest"
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
 (BASE,) = set(re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.M))
-BUILT_FROM = build_info(os.environ)
 
 LARGEST = 200_000_000
 """Bytes beyond the base."""
@@ -36,9 +36,15 @@ def containers() -> Iterator[Engine]:
     with engine() as made:
         name = f"docker.io/library/{BASE}"
         made.make_base(name)
-        arguments = "ARGS=--quiet --network=host --pull-never"
-        made.build("make", "image", "ENGINE=" + made.builder, arguments)
+        variables = (f"PYTHON={sys.executable}", f"ENGINE={made.builder}", "ARGS=--quiet --network=host --pull-never")
+        made.build("make", "image", *variables)
         yield made
+
+
+@pytest.fixture(scope="module")
+def built_from(containers: Engine) -> dict[str, str]:
+    """What the checkout is described as, which the image was built from."""
+    return build_info(os.environ)
 
 
 @pytest.fixture(scope="module")
@@ -102,12 +108,12 @@ def registered(fleet: Fleet, node_id: str) -> Callable[[], dict[str, Any]]:
     return lambda: fleet.row(node_id)
 
 
-def test_the_image_is_labelled_with_what_it_was_built_from(containers: Engine) -> None:
+def test_the_image_is_labelled_with_what_it_was_built_from(containers: Engine, built_from: dict[str, str]) -> None:
     image = containers.inspect(IMAGE)
     labels = {name.removeprefix("org.opencontainers.image."): value for name, value in image["Labels"].items()}
     assert labels["title"] == "amp-worker-management"
     assert labels["licenses"] == "MIT"
-    assert (labels["version"], labels["revision"]) == (BUILT_FROM["version"], BUILT_FROM["commit_sha"])
+    assert (labels["version"], labels["revision"]) == (built_from["version"], built_from["commit_sha"])
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", labels["created"])
 
 
@@ -135,7 +141,7 @@ def test_the_image_has_no_postgresql_and_solo_names_it(fleet: Fleet) -> None:
     assert "pip install 'amp-worker-management[solo]'" in container.output
 
 
-def test_a_worker_registers_with_the_commit_and_records_its_stop(fleet: Fleet) -> None:
+def test_a_worker_registers_with_the_commit_and_records_its_stop(fleet: Fleet, built_from: dict[str, str]) -> None:
     worker = fleet.start("worker", "worker", "ampd", "worker", "--node-id=worker-01")
     eventually(registered(fleet, "worker-01"), 60)
     assert worker.stop() == 0, worker.output
@@ -143,7 +149,7 @@ def test_a_worker_registers_with_the_commit_and_records_its_stop(fleet: Fleet) -
     assert "stopped_at" in info
     assert "failure" not in info
     for key in ("version", "commit_sha", "commit_timestamp"):
-        assert info[key] == BUILT_FROM[key]
+        assert info[key] == built_from[key]
     assert worker.output.count("Traceback") == 0
 
 
@@ -170,7 +176,7 @@ def test_a_program_that_fails_gives_the_container_its_exit_code(fleet: Fleet) ->
     assert fleet.row("failing")["failure"] == "exit code 7"
 
 
-def test_admin_and_exporter_are_healthy_serve_the_fleet_and_stop(fleet: Fleet) -> None:
+def test_admin_and_exporter_are_healthy_serve_the_fleet_and_stop(fleet: Fleet, built_from: dict[str, str]) -> None:
     worker = fleet.start("seen", "worker", "ampd", "worker", "--node-id=seen")
     admin, exporter = fleet.start("admin", "admin"), fleet.start("exporter", "exporter")
     for server in (admin, exporter):
@@ -187,7 +193,7 @@ def test_admin_and_exporter_are_healthy_serve_the_fleet_and_stop(fleet: Fleet) -
     eventually(scraped, 60)
     assert re.search(r"^seen \(last heartbeat: ", listed.stdout, re.M)
     shown = exporter.run("ampd", "--version").stdout
-    assert shown == f"ampd, version {BUILT_FROM['version']}\n"
+    assert shown == f"ampd, version {built_from['version']}\n"
     for container in (admin, exporter, worker):
         assert container.stop() == 0, container.output
 
@@ -195,4 +201,3 @@ def test_admin_and_exporter_are_healthy_serve_the_fleet_and_stop(fleet: Fleet) -
 def test_the_health_check_fails_where_nothing_serves(fleet: Fleet) -> None:
     idle = fleet.start("idle", "exporter", "sleep", "1000")
     assert not idle.is_healthy()
-    idle.stop()
