@@ -1,9 +1,9 @@
 """What a scrape costs, side by side with its peers: `.venv/bin/python -m bench.scrape`.
 
-Fills a PostgreSQL of its own with workers that all beat between two scrapes, and scrapes in turn: ours, Debian's
-prometheus-postgres-exporter with a query file that gives the same series of each worker, a plain prometheus-client
-collector with the same series, and as the floor `psql -c "COPY (…) TO STDOUT"` of the same columns. Each figure is
-the median over the rounds; the ratio is against the Go exporter in the same round.
+Fills a PostgreSQL of its own with workers that all send a heartbeat between two scrapes, and scrapes in turn: ours,
+Debian's prometheus-postgres-exporter with a query file that gives the same series of each worker, a plain
+prometheus-client collector with the same series, and as the floor `psql -c "COPY (…) TO STDOUT"` of the columns of all
+worker families. Each figure is the median over the rounds; the ratio is against the Go exporter in the same round.
 """
 
 import argparse
@@ -18,6 +18,8 @@ import tempfile
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import LiteralString
@@ -95,7 +97,7 @@ FROM jobs JOIN workers AS worker ON worker.id = 1 + jobs.id %% %(workers)s;
 
 @dataclass
 class Peer(ABC):
-    """Something that tells of each worker, and what that cost it."""
+    """Something that exports each worker, and what that cost it."""
 
     name: str
     seconds: list[float] = field(default_factory=list)
@@ -105,7 +107,7 @@ class Peer(ABC):
 
     @abstractmethod
     def scrape(self) -> None:
-        """Tell once, and note what it cost."""
+        """Export all workers once, and note what it cost."""
 
 
 class Server(Peer):
@@ -273,45 +275,51 @@ def first(workers: int, rounds: int) -> None:
     )
 
 
-def progress(workers: int, rounds: int) -> None:
-    """Print how much longer a scrape takes where each worker has reported progress since the last one."""
+@contextmanager
+def _fleet(workers: int) -> Iterator[tuple[str, psycopg.Connection[object]]]:
+    """Run a PostgreSQL with so many workers; yields its URL and a connection."""
     with postgres() as (server, _), psycopg.connect(server.url, autocommit=True) as connection:
         fill(connection, workers)
-        without, reporting = (
-            _scrapes(server.url, connection, BEAT, rounds),
-            _scrapes(server.url, connection, PROGRESS, rounds),
-        )
-    _ratio(workers, "a scrape with new progress", reporting, "without progress", without)
+        yield server.url, connection
+
+
+def progress(workers: int, rounds: int) -> None:
+    """Print how much longer a scrape takes where each worker has reported progress since the last one."""
+    with _fleet(workers) as without, _fleet(workers) as reporting:
+        seconds = _scrape_in_turn([(*without, BEAT), (*reporting, PROGRESS)], rounds)
+    _ratio(workers, "a scrape with new progress", seconds[1], "without progress", seconds[0])
 
 
 def jobs(workers: int, unfinished: int, completed: int, rounds: int) -> None:
     """Print how much longer a scrape takes in Amp's own database with this many jobs."""
-    with postgres() as (server, _), psycopg.connect(server.url, autocommit=True) as connection:
-        fill(connection, workers)
-        without = _scrapes(server.url, connection, BEAT, rounds)
-        add_jobs(server.url)
+    with _fleet(workers) as without, _fleet(workers) as (url, connection):
+        add_jobs(url)
         numbers = {"workers": workers, "unfinished": unfinished, "completed": completed}
         for statement in FILL_JOBS.split(";")[:2]:
             connection.execute(statement.encode(), numbers)
         connection.execute("VACUUM ANALYZE jobs_status")
-        with_jobs = _scrapes(server.url, connection, BEAT, rounds)
+        seconds = _scrape_in_turn([(*without, BEAT), (url, connection, BEAT)], rounds)
     what = f"a scrape with {unfinished:,} unfinished and {completed:,} completed jobs"
-    _ratio(workers, what, with_jobs, "without jobs", without)
+    _ratio(workers, what, seconds[1], "without jobs", seconds[0])
 
 
-def _scrapes(url: str, connection: psycopg.Connection[object], update: LiteralString, rounds: int) -> list[float]:
-    """Return the seconds of so many scrapes, with an update of all workers before each."""
-    peer = ours(url, gzip=False)
+def _scrape_in_turn(
+    fleets: list[tuple[str, psycopg.Connection[object], LiteralString]], rounds: int
+) -> list[list[float]]:
+    """Return the seconds of so many scrapes of each fleet, with its update of all workers before each."""
+    peers = [ours(url, gzip=False) for url, _, _ in fleets]
     try:
         for number in range(rounds + 1):
-            connection.execute(update)
-            connection.execute("VACUUM workers")
-            peer.scrape()
-            if number == 0:  # the first scrape reads the details
-                peer.seconds.clear()
+            for peer, (_, connection, update) in zip(peers, fleets, strict=True):
+                connection.execute(update)
+                connection.execute("VACUUM workers")
+                peer.scrape()
+                if number == 0:  # the first scrape reads the details
+                    peer.seconds.clear()
     finally:
-        peer.end()
-    return peer.seconds
+        for peer in peers:
+            peer.end()
+    return [peer.seconds for peer in peers]
 
 
 def health(workers: int, rounds: int) -> None:

@@ -27,7 +27,7 @@ from amp_workers.metadata_db import EXPECTED, Fleet, Jobs, State
 
 
 class FleetCollector(Collector):
-    """Makes the families of one fleet."""
+    """The fleet families of one scrape."""
 
     def __init__(self, fleet: Fleet, versions: Mapping[str, int], replay_lag: float | None) -> None:
         """versions: how many running workers there are of each. replay_lag: in seconds, None on a primary."""
@@ -92,7 +92,7 @@ def _jobs(jobs: Jobs) -> Iterator[Metric]:
 
 
 class DownCollector(Collector):
-    """Says that the metadata DB did not answer, and nothing else: nothing is known."""
+    """Makes `amp_metadata_db_up 0` alone: the other families are omitted, because stale values would be misleading."""
 
     def collect(self) -> Iterator[Metric]:
         yield _gauge(METADATA_DB_UP, {(): 0})

@@ -103,8 +103,8 @@ def _written(values: Sequence[float | None]) -> list[bytes]:
 
 
 def _by_labels(jobs: Jobs) -> dict[bytes, bytes]:
-    counts = [str(count).encode() for count in jobs.by_worker.values()]
-    return dict(zip(_labels(jobs.by_worker), counts, strict=True))
+    written = {count: str(count).encode() for count in set(jobs.by_worker.values())}
+    return dict(zip(_labels(jobs.by_worker), map(written.__getitem__, jobs.by_worker.values()), strict=True))
 
 
 def _labels(node_ids: Collection[str]) -> list[bytes]:

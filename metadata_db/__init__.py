@@ -14,7 +14,8 @@ from amp_workers.metadata_db.errors import REASONS, MetadataDbError, UnfitSchema
 from amp_workers.metadata_db.fleet import Fleet, read_fleet
 from amp_workers.metadata_db.fleet_counts import FleetCounts, count_fleet
 from amp_workers.metadata_db.fleet_details import Details, Members, OnGroupChanged
-from amp_workers.metadata_db.fleet_groups import Group, Key
+from amp_workers.metadata_db.fleet_groups import Group
+from amp_workers.metadata_db.fleet_key import Key
 from amp_workers.metadata_db.forget import Forgetter, NotWritable, WorkerAlive, WorkerInUse
 from amp_workers.metadata_db.jobs import (
     STRANDED_WORKER_STATES,

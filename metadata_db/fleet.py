@@ -13,7 +13,8 @@ from sqlalchemy import Connection
 
 from amp_workers.metadata_db.engine import transaction
 from amp_workers.metadata_db.fleet_details import OnGroupChanged, read_details
-from amp_workers.metadata_db.fleet_groups import Group, Key, read_groups
+from amp_workers.metadata_db.fleet_groups import Group, read_groups
+from amp_workers.metadata_db.fleet_key import Key
 from amp_workers.metadata_db.jobs import Jobs, JobsLog, read_jobs
 from amp_workers.metadata_db.schema import Thresholds, clock_at
 

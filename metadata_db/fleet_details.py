@@ -25,7 +25,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from amp_workers.metadata_db.fleet_groups import GROUP_BITS, GROUP_SIZE, Group, Key, group_number
+from amp_workers.metadata_db.fleet_groups import Group
+from amp_workers.metadata_db.fleet_key import GROUP_BITS, GROUP_SIZE, Key, group_number
 from amp_workers.metadata_db.schema import (
     BOUND_CLOCK,
     INFO_KEYS,
@@ -46,7 +47,7 @@ from amp_workers.metadata_db.schema import (
 from amp_workers.metadata_db.statement import Statement
 
 LABEL_LENGTH = 200
-"""Characters of an `info` field that are read: anybody may write it, and it may be a megabyte."""
+"""Characters of an `info` field that are read: any client may write it, and it may be a megabyte."""
 
 _BATCH_WORKERS = 8 * GROUP_SIZE
 """Of which the details are read together."""

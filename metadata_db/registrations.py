@@ -16,8 +16,8 @@ from amp_workers.metadata_db.engine import session_of
 from amp_workers.metadata_db.errors import MetadataDbError
 from amp_workers.metadata_db.schema import PROGRESS_LENGTH, moment, stopped_at, workers
 
-# The setting is that of this one transaction, so that a beat does not wait for the disk and all else does: a beat that
-# a crash of PostgreSQL takes back is made up for by the next. It needs no session, which a pooler would not keep.
+# A heartbeat does not wait for the disk: if a crash of PostgreSQL loses it, the next one replaces it. The setting is of
+# this one transaction, because a pooler keeps no settings of a session.
 BEAT = """
 UPDATE workers SET heartbeat_at = now() WHERE node_id = %s AND registered_at = %s
 RETURNING set_config('synchronous_commit', 'off', true)
@@ -27,7 +27,7 @@ RETURNING set_config('synchronous_commit', 'off', true)
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """Who registered last under a node id, and how that one is, at one reading of the database's clock."""
+    """The last registration of a node id, and its heartbeat, at one reading of the database's clock."""
 
     registered_at: datetime
     heartbeat_at: datetime
@@ -163,7 +163,8 @@ def register(
 ) -> datetime | None:
     """Enter a worker, or renew its entry, and return its `registered_at`: the fence that its heartbeats carry.
 
-    seen: who had the node id when it was found to be free. None where another worker has registered or beaten since.
+    It returns None where another worker has registered or sent a heartbeat since. seen: the registration when the node
+    id was found to be free; None where there was none.
     """
     unchanged = false() if seen is None else moment(workers.c.heartbeat_at) == seen.heartbeat_at
     whole_info = literal(dict(info), JSONB).op("||")(text(_PROGRESS).bindparams(**_values(connection, progress)))
@@ -191,7 +192,7 @@ def heartbeat(connection: Connection, node_id: str, registered_at: datetime, pro
     return session_of(connection).execute(BEAT, (node_id, registered_at), prepare=True).rowcount == 1
 
 
-# Anybody may write `info`, which may hold something else than an object.
+# Any client may write `info`, which may be something else than an object.
 _OTHER_INFO = """
 (CASE jsonb_typeof(info) WHEN 'object' THEN info ELSE '{}' END
     - CAST('{progress,progress_at,watchdog_seconds,watchdog_triggered}' AS text[]))

@@ -33,7 +33,7 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import JSONB
 
 metadata = MetaData()
 
@@ -60,17 +60,15 @@ _MOMENT = '.datetime() ? (@.type() starts with "timestamp" || @.type() == "date"
 # The form in which PostgreSQL writes a timestamp into jsonb: without a template, jsonpath tries one after the other.
 _MOMENT_OF_POSTGRESQL = r'.datetime("yyyy-mm-dd\\"T\\"HH24:MI:SS.USTZH:TZM")'
 
-PROGRESS_AT_LENGTH = len("2026-01-15T17:20:15.123456")
-
 PROGRESS_LENGTH = 200
-"""Characters of `progress` and `failure` that are read: anybody may write `info`."""
+"""Characters of `progress` and `failure` that are read: any client may write `info`."""
 
 INFO_KEYS = ("version", "commit_sha", "commit_timestamp", "build_date")
 UNKNOWN = "unknown"
 
 
 class State(StrEnum):
-    """The state of a worker, which follows from its row alone. Worst first."""
+    """The state of a worker, computed from its row alone. Worst first."""
 
     FAILED = "failed"
     LOST = "lost"
@@ -236,14 +234,14 @@ def heartbeat_age(clock: Clock) -> ColumnElement[float]:
 def stopped_at() -> ColumnElement[datetime]:
     """When a worker stopped; null for one that did not.
 
-    Anybody may write `info`. A value that is not a timestamp still says that the worker stopped: the last heartbeat
-    then stands in for the time.
+    Any client may write `info`. A value that is not a timestamp still means that the worker stopped: the last
+    heartbeat then stands in for the time.
     """
     return case((_is_stopped(), func.coalesce(_info_moment("stopped_at"), moment(workers.c.heartbeat_at))), else_=None)
 
 
 def failure() -> ColumnElement[str]:
-    """The short text that says why a worker failed; null where its stop was on purpose."""
+    """The short text with the reason of a failure; null where its stop was on purpose."""
     return _info_line("failure")
 
 
@@ -262,27 +260,24 @@ def progress_at() -> ColumnElement[datetime]:
     return _info_moment("progress_at")
 
 
-def progress_at_text() -> ColumnElement[str]:
-    """When a worker reported progress last, as `2026-01-15T17:20:15.123456` in UTC; null where it did not.
+def written_progress_at() -> ColumnElement[str]:
+    """When a worker reported progress last, as it is written: maybe not a timestamp. Null where nothing is written."""
+    return case((_has_key("progress_at"), workers.c.info["progress_at"].astext), else_=None)
 
-    What looks like a timestamp of PostgreSQL's own is not parsed, which would take four times as long: it may have
-    other characters in place of digits, and is no timestamp then.
+
+def info_hash(seed: ColumnElement[int]) -> ColumnElement[int]:
+    """A hash of `info` without what changes with every heartbeat of a worker that reports progress.
+
+    Of such a worker, the texts of the keys that the exporter shows are hashed. To remove the other keys first, and to
+    hash what is left as jsonb, takes twice as long. A number that takes the place of a string with the same digits is
+    therefore not seen until the worker registers again.
     """
-    written = workers.c.info["progress_at"].astext
-    is_usual = written.like(text("'2___-__-__T__:__:__._%+00:00'"))
-    is_short = func.octet_length(written) <= constant(PROGRESS_AT_LENGTH + len("+00:00"))
-    usual = func.rpad(func.left(written, constant(-len("+00:00"))), constant(PROGRESS_AT_LENGTH), constant("0"))
-    parsed = func.to_char(func.timezone(text("'UTC'"), progress_at()), text("""'YYYY-MM-DD"T"HH24:MI:SS.US'"""))
-    return case((_has_key("progress_at"), case((and_(is_usual, is_short), usual), else_=parsed)), else_=None)
-
-
-def settled_info() -> ColumnElement[Any]:
-    """`info` without what changes with every heartbeat of a worker that reports progress."""
-    changing = text("'{progress,progress_at}'")
-    return case(
-        (_has_key("progress_at"), workers.c.info.op("-")(cast(changing, ARRAY(Text)))),
-        else_=workers.c.info,
-    )
+    shown_keys = seed
+    for key in (*INFO_KEYS, "watchdog_seconds"):
+        shown_keys = func.hashtextextended(func.coalesce(workers.c.info[key].astext, constant("")), shown_keys)
+    reports = workers.c.info.has_key(text("'progress_at'"))
+    has_ended = workers.c.info.has_key(text("'stopped_at'"))
+    return case((and_(reports, not_(has_ended)), shown_keys), else_=func.jsonb_hash_extended(workers.c.info, seed))
 
 
 def watchdog_seconds() -> ColumnElement[float]:

@@ -15,7 +15,7 @@ _DIALECT = PGDialect_psycopg()  # type: ignore[no-untyped-call] # SQLAlchemy typ
 class Statement:
     """A SELECT that is compiled once. Its parameters are `bindparam(name, None, type)`."""
 
-    def __init__(self, select: Select[Any]) -> None:
+    def __init__(self, select: Select[*tuple[Any, ...]]) -> None:
         compiled = select.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
         self._text, self._parameters = compiled.string, compiled.params
 

@@ -64,7 +64,7 @@ class Worker(TypedDict):
     registered_at: str
     heartbeat_at: str
     info: Mapping[str, str]
-    """The four documented keys, `unknown` where the worker did not say."""
+    """The four documented keys, `unknown` where one is absent."""
 
     stopped_at: str | None
     exit_code: int | None

@@ -71,7 +71,7 @@ def values(found: Samples, name: str, label: str) -> dict[str, float]:
 
 
 @pytest.mark.usefixtures("fleet")
-def test_every_state_is_told(exporter: FlaskClient) -> None:
+def test_every_state_is_exported(exporter: FlaskClient) -> None:
     found = samples(exporter.get("/metrics").text)
     assert found["amp_metadata_db_up", ()] == 1
     assert values(found, "amp_workers", "state") == {
@@ -104,7 +104,7 @@ def test_every_state_is_told(exporter: FlaskClient) -> None:
     }
 
 
-def test_a_node_id_that_somebody_else_wrote_is_escaped(exporter: FlaskClient, insert_worker: Insert) -> None:
+def test_a_node_id_that_is_not_valid_is_escaped(exporter: FlaskClient, insert_worker: Insert) -> None:
     insert_worker(ODD)
     found = samples(exporter.get("/metrics").text)
     for family in ("heartbeat_age_seconds", "registered_timestamp_seconds", "info"):
@@ -112,7 +112,7 @@ def test_a_node_id_that_somebody_else_wrote_is_escaped(exporter: FlaskClient, in
 
 
 @pytest.mark.usefixtures("fleet")
-def test_the_histogram_is_of_the_workers_that_should_beat(exporter: FlaskClient) -> None:
+def test_the_histogram_is_of_the_workers_whose_heartbeats_are_expected(exporter: FlaskClient) -> None:
     found = samples(exporter.get("/metrics").text)
     buckets = values(found, "amp_fleet_heartbeat_age_seconds_bucket", "le")
     assert buckets["30.0"] == 3
@@ -161,7 +161,7 @@ def test_which_workers_have_series_can_be_chosen(database: str, collect: str, no
 
 
 @pytest.mark.usefixtures("fleet")
-def test_names_restrict_what_is_told(exporter: FlaskClient) -> None:
+def test_names_restrict_the_families(exporter: FlaskClient) -> None:
     text = exporter.get("/metrics?name[]=amp_workers&name[]=amp_worker_info").text
     assert {name for name, _ in samples(text)} == {"amp_workers", "amp_worker_info"}
     assert exporter.get("/metrics?name[]=nothing").text == ""
@@ -181,7 +181,7 @@ def test_an_empty_fleet_has_every_fleet_family(exporter: FlaskClient) -> None:
     assert len(values(found, "amp_fleet_heartbeat_age_seconds_bucket", "le")) == len(AGE_BOUNDS) + 1
 
 
-def test_without_a_database_it_answers_and_says_so() -> None:
+def test_without_a_database_it_answers_that_the_database_is_down() -> None:
     exporter = client("postgresql://u:hunter2@127.0.0.1:1/d")
     response = exporter.get("/metrics")
     assert response.status_code == 200
@@ -271,7 +271,7 @@ def test_an_error_is_one_plain_line(exporter: FlaskClient, method: str, path: st
 
 
 @pytest.mark.usefixtures("fleet")
-def test_gzip_is_sent_to_whom_accepts_it(exporter: FlaskClient) -> None:
+def test_gzip_is_sent_to_a_client_that_accepts_it(exporter: FlaskClient) -> None:
     plain = exporter.get("/metrics?name[]=amp_worker_info")
     packed = exporter.get("/metrics?name[]=amp_worker_info", headers={"Accept-Encoding": "gzip"})
     assert "Content-Encoding" not in plain.headers

@@ -144,6 +144,43 @@ def test_jobs_that_cannot_be_read_are_absent_and_cost_one_log_line(
     assert len(lines) == 2, lines
 
 
+@pytest.mark.parametrize(
+    ("trouble", "remedy"),
+    [
+        ("ALTER TABLE jobs_status RENAME TO gone", "ALTER TABLE gone RENAME TO jobs_status"),
+        ("REVOKE SELECT ON jobs_status FROM jobs_observer", "GRANT SELECT ON jobs_status TO jobs_observer"),
+    ],
+    ids=["no table", "no right"],
+)
+def test_jobs_without_their_table_or_the_right_to_read_it_cost_one_log_line(
+    scheduler: Scheduler,
+    database: str,
+    insert_worker: Insert,
+    caplog: pytest.LogCaptureFixture,
+    trouble: str,
+    remedy: str,
+) -> None:
+    insert_worker("active")
+    scheduler.schedule("active")
+    scheduler.execute("DROP ROLE IF EXISTS jobs_observer")
+    scheduler.execute("CREATE ROLE jobs_observer LOGIN")
+    try:
+        scheduler.execute("GRANT SELECT ON workers, jobs_status, job_events TO jobs_observer")
+        exporter = client(database.replace("postgres@", "jobs_observer@"))
+        scheduler.execute(trouble)
+        for _ in range(3):
+            found = samples(exporter.get("/metrics").text)
+            assert values(found, "amp_workers", "state")["active"] == 1
+            assert not [name for name, _ in found if "jobs" in name]
+        scheduler.execute(remedy)
+        assert values(samples(exporter.get("/metrics").text), "amp_worker_jobs", "node_id") == {"active": 1}
+    finally:
+        scheduler.execute("DROP OWNED BY jobs_observer")
+        scheduler.execute("DROP ROLE jobs_observer")
+    lines = [record.getMessage() for record in caplog.records if "jobs are" in record.getMessage()]
+    assert len(lines) == 2, lines
+
+
 def test_an_unknown_status_counts_as_other_and_is_logged_once(
     exporter: FlaskClient, scheduler: Scheduler, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -46,7 +46,7 @@ def messages(flight: bytes) -> str:
     return types
 
 
-def test_a_beat_is_one_round_trip_of_a_prepared_statement(database: str, relay: Relay) -> None:
+def test_a_heartbeat_is_one_round_trip_of_a_prepared_statement(database: str, relay: Relay) -> None:
     name = database.rpartition("?")[0].rpartition("/")[2]
     with open_connection(f"postgresql://postgres@127.0.0.1:{relay.port}/{name}") as connection:
         fence = enter(connection, "w", {})
@@ -58,7 +58,7 @@ def test_a_beat_is_one_round_trip_of_a_prepared_statement(database: str, relay: 
         assert [messages(flight) for flight in relay.flights] == ["BDES"] * 3
 
 
-def test_a_beat_alone_does_not_wait_for_the_disk(connection: Connection, sql: Sql) -> None:
+def test_a_heartbeat_alone_does_not_wait_for_the_disk(connection: Connection, sql: Sql) -> None:
     sql("CREATE TABLE commits (id bigserial, setting text)")
     sql(
         "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
@@ -103,7 +103,7 @@ def no_autovacuum(sql: Sql) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_autovacuum")
-def test_beats_touch_no_index_and_the_table_does_not_grow(sql: Sql) -> None:
+def test_heartbeats_touch_no_index_and_the_table_does_not_grow(sql: Sql) -> None:
     """100,000 beats of 500 workers leave what 1,000 do."""
     sql(
         "INSERT INTO workers (node_id, heartbeat_at, info, created_at, registered_at) SELECT 'worker-' || g, now(), "

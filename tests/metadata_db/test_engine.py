@@ -111,7 +111,7 @@ def test_a_read_after_the_session_was_ended_is_tried_again(
     reads.query(check_schema, 20)
 
 
-def test_each_trouble_is_told_once(empty_database: str, reader: MakeReader, caplog: pytest.LogCaptureFixture) -> None:
+def test_each_outage_is_logged_once(empty_database: str, reader: MakeReader, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="amp_workers.metadata_db")
     reads = reader(empty_database)
     for _ in range(3):
@@ -130,7 +130,7 @@ def test_each_trouble_is_told_once(empty_database: str, reader: MakeReader, capl
         ("postgresql://u:hunter2@/d?host=/no/such/directory", "unreachable"),
     ],
 )
-def test_what_cannot_be_reached_is_told_in_one_line_without_the_password(
+def test_an_unreachable_server_is_reported_in_one_line_without_the_password(
     reader: MakeReader, url: str, reason: str
 ) -> None:
     with pytest.raises(MetadataDbError) as error:

@@ -22,7 +22,7 @@ from amp_workers.metadata_db import (
     read_fleet,
     single_engine,
 )
-from amp_workers.metadata_db.fleet_groups import GROUP_SIZE
+from amp_workers.metadata_db.fleet_key import GROUP_SIZE
 from tests.conftest import Insert
 from tests.metadata_db.registering import enter
 
@@ -256,7 +256,7 @@ PROGRESS_AT = {
     "zulu": "2025-01-15T17:20:15Z",
     "a date": "2025-01-15",
     "a year before 2000": "1999-12-31T23:59:59.5+00:00",
-    "the last year": "9999-12-31T23:59:59.999999+00:00",
+    "the last year": "9999-12-29T23:59:59.999999+00:00",
     "no such month": "2025-13-15T17:20:15.123456+00:00",
     "no such day": "2025-02-30T17:20:15.123456+00:00",
     "no such second": "2025-01-15T17:20:61.123456+00:00",
@@ -265,8 +265,10 @@ PROGRESS_AT = {
     "two zones": "2025-01-15T17:20:15.1+00:00+00:00",
     "too many digits": "2025-01-15T17:20:15.1234567890123456789012345678901234567890+00:00",
     "no fraction after the point": "2025-01-15T17:20:15.+00:00",
-    "a dash": "-",
-    "dashes": "-" * 100,
+    "twenty-four hours": "2025-01-15T24:00:00.123456+00:00",
+    "two lines": "2025-01-15T17:20:15.123456+00:00\n2025-01-15T17:20:15.123456+00:00",
+    "a line feed at the end": "2025-01-15T17:20:15.123456+00:00\n",
+    "another zone of the same length": "2025-01-15T17:20:15.123456+05:00",
     "nothing": "",
     "a line feed": "2025-01-15T17:20\n15.123456+00:00",
     "a number": 5,

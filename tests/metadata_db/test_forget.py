@@ -37,7 +37,7 @@ def test_a_server_that_falls_silent_is_left(database: str, insert_worker: Insert
     patience.cancel()
 
 
-def test_one_whose_turn_does_not_come_is_told_so(
+def test_a_request_whose_turn_does_not_come_is_refused(
     database: str, insert_worker: Insert, sql: Callable[..., list[Any]]
 ) -> None:
     insert_worker("w", 300)

@@ -254,7 +254,7 @@ def test_on_amps_own_database_in_a_schema_of_its_own(server: SecurePostgres, pro
         assert "schema amp schema has the tables _sqlx_migrations and workers" in migrate.output
 
 
-def test_where_amp_has_not_made_its_table_nobody_is_told_to(server: SecurePostgres) -> None:
+def test_an_amp_database_without_its_table_gets_no_advice_to_migrate(server: SecurePostgres) -> None:
     with database(server) as name:
         with psycopg.connect(server.of_superuser(name), autocommit=True) as connection:
             for table in ("_sqlx_migrations", "jobs"):

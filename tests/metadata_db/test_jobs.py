@@ -111,7 +111,7 @@ def test_jobs_of_workers_that_are_gone_are_stranded(scheduler: Scheduler, read: 
 
 
 @pytest.mark.parametrize("status", ["STOP_REQUESTED", "STOPPING", "COMPLETED", "STOPPED", "FATAL", "PAUSED"])
-def test_jobs_that_nobody_has_to_move_are_not_stranded(scheduler: Scheduler, read: Read, status: str) -> None:
+def test_jobs_that_do_not_have_to_move_are_not_stranded(scheduler: Scheduler, read: Read, status: str) -> None:
     scheduler.update(scheduler.schedule("lost"), status)
     jobs = read()
     assert set(jobs.stranded.values()) == {0}

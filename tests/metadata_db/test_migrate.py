@@ -72,7 +72,7 @@ def test_amps_own_database_is_left_alone(empty_database: str, tables: list[str],
     assert outcome is (Outcome.AMPS_OWN if is_amps else Outcome.MIGRATED)
 
 
-def test_a_table_of_somebody_elses_is_refused_and_kept(empty_database: str) -> None:
+def test_a_table_of_another_application_is_refused_and_kept(empty_database: str) -> None:
     with psycopg.connect(empty_database, autocommit=True) as connection:
         connection.execute("CREATE TABLE workers (id int, name text)")
     with pytest.raises(MetadataDbError, match="lacks node_id, heartbeat_at, info, created_at, registered_at"):

@@ -99,7 +99,7 @@ def test_the_next_read_and_the_next_heartbeat_succeed(
     connection.close()
 
 
-def test_rights_and_a_database_that_come_back(database: str, sql: Sql, insert_worker: Insert) -> None:
+def test_rights_and_a_database_that_are_restored(database: str, sql: Sql, insert_worker: Insert) -> None:
     insert_worker("w")
     sql("CREATE ROLE limited LOGIN")
     name = database.rpartition("?")[0].rpartition("/")[2]

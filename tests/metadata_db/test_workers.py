@@ -73,7 +73,7 @@ def test_a_heartbeat_is_fenced_by_the_registration(connection: Connection) -> No
     assert states(connection) == {"w": State.ACTIVE}
 
 
-def test_a_stop_is_recorded_and_taken_back_by_registering(
+def test_a_stop_is_recorded_and_removed_by_a_registration(
     connection: Connection, sql: Callable[..., list[Any]]
 ) -> None:
     fence = enter(connection, "w", {"version": "v1"})
@@ -96,7 +96,7 @@ def test_the_lock_lasts_as_long_as_the_session(database: str, connection: Connec
     eventually(lambda: try_lock(connection, "w"))
 
 
-def test_nobody_registers_over_a_worker_that_has_beaten_since_it_was_seen(connection: Connection) -> None:
+def test_a_worker_that_has_sent_a_heartbeat_since_it_was_seen_keeps_its_registration(connection: Connection) -> None:
     fence = enter(connection, "w", {})
     seen = registration(connection, "w")
     assert heartbeat(connection, "w", fence)

@@ -78,7 +78,7 @@ def test_programs_that_are_out_of_reach_are_copied(closed_home: Path, monkeypatc
     assert stat.S_IMODE(closed_home.stat().st_mode) == 0o700
 
 
-def test_a_directory_that_cannot_be_written_is_told() -> None:
+def test_a_directory_that_cannot_be_written_is_reported() -> None:
     with pytest.raises(EmbeddedPostgresError, match="choose another directory with --data-dir"):
         find_place(Path("/proc/amp/postgres"), account())
 
@@ -102,7 +102,7 @@ def test_a_socket_directory_that_is_open_to_others_is_refused(open_directory: Pa
 
 
 @as_root
-def test_a_socket_directory_of_somebody_elses_is_refused(open_directory: Path) -> None:
+def test_a_socket_directory_of_another_user_is_refused(open_directory: Path) -> None:
     owner = account()
     place = find_place(open_directory / "anothers", owner)
     os.chown(place.sockets, owner.uid - 1, owner.gid)

@@ -184,7 +184,7 @@ def test_a_pid_that_was_given_to_another_process_is_no_orphan(make_server: Calla
     stranger.wait()
 
 
-def test_one_that_does_not_start_says_why(make_server: Callable[[], EmbeddedPostgres]) -> None:
+def test_a_server_that_does_not_start_reports_the_reason(make_server: Callable[[], EmbeddedPostgres]) -> None:
     server = make_server()
     server.start(silent)
     server.stop(5)
