@@ -8,6 +8,7 @@ from typing import Any
 import click
 import pytest
 
+from amp_workers.ampd.cli import COMMANDS
 from amp_workers.ampd.logs import JsonLines, Logfmt, configure_logs, log_level
 from amp_workers.ampd.options import DurationType
 from amp_workers.ampd.process_title import process_title
@@ -24,7 +25,7 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
 
 def test_version() -> None:
     """The same as a worker registers with."""
-    for program in ("ampd", "ampd exporter", "ampctl"):
+    for program in ("ampd", "ampctl", *(f"ampd {command}" for command in COMMANDS)):
         shown = run(*program.split(), "--version", env={"AMP_BUILD_VERSION": "v1.2.3-4-g8b065bde"})
         assert shown.stdout == f"{program}, version v1.2.3-4-g8b065bde\n"
     assert re.fullmatch(r"ampd, version v\d+\.\d+\.\d+(-\d+-g[0-9a-f]{8})?(-dirty)?\n", run("ampd", "--version").stdout)

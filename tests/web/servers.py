@@ -1,4 +1,4 @@
-"""Servers that ask who is there, and what clients of all kinds get from them."""
+"""Servers in processes of their own, and the responses that curl gets from them."""
 
 import ssl
 import subprocess
@@ -16,7 +16,7 @@ TLS = "tls_server_config:\n  cert_file: server.pem\n  key_file: server.key\n"
 """A web configuration with the certificate that `Authority.server` writes beside it."""
 
 CLIENTS = TLS + "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.pem\n"
-"""One that wants a certificate of the same authority of each client, too."""
+"""A web configuration that also requires client certificates of the same authority."""
 
 HUNTER2 = "$2b$04$k18lzmIJQr/Q0RbzsATx3uU4.tb9geOTsr4IMO/vHtkMOjeujoU1C"
 """The bcrypt hash of `hunter2`, at the lowest cost."""
@@ -33,7 +33,7 @@ class Answer:
 
 
 class Served:
-    """A running `ampd exporter` or `ampd admin`, asked with curl. What the Admin API answers must be described."""
+    """A running `ampd exporter` or `ampd admin`. The responses of the Admin API must match its OpenAPI description."""
 
     def __init__(
         self, processes: Processes, command: str, *options: str, database: str = NO_DATABASE, **environment: str
@@ -63,12 +63,12 @@ class Served:
         return Answer(done.returncode, status, headers.lower(), body)
 
     def serving(self) -> int:
-        """The process that serves: there is one alone."""
+        """The pid of the server, which is one process."""
         return self.process.pid
 
 
 def write(path: Path, text: str) -> str:
-    """Replace a file as a careful program does it, and return its name."""
+    """Replace a file atomically, and return its name."""
     new = path.with_suffix(".new")
     new.write_text(text)
     new.rename(path)

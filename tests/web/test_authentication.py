@@ -1,4 +1,4 @@
-"""Who gets in with what, and what is answered to others."""
+"""Which credentials are accepted, and the responses without them."""
 
 import asyncio
 import base64
@@ -101,7 +101,7 @@ def test_either_credential_admits(both: Client, headers: dict[str, str], who: st
         {"Remote-User": "alice", "X-Remote-User": "alice"},
     ],
 )
-def test_nobody_else_gets_in(both: Client, headers: dict[str, str]) -> None:
+def test_other_credentials_are_refused(both: Client, headers: dict[str, str]) -> None:
     for path in ("/who", "/nothing/there"):
         answer = both.get(path, headers=headers)
         assert answer.status_code == 401
@@ -127,7 +127,7 @@ def test_a_user_may_be_named_token(tmp_path: Path) -> None:
     assert client(Policy(users, token=TOKEN)).get("/who", headers=basic("token", "hunter2")).text == "'token'"
 
 
-def test_without_credentials_to_ask_for_no_client_has_a_name() -> None:
+def test_without_authentication_no_client_has_a_name() -> None:
     assert client(Policy()).get("/who", headers=basic("alice", "hunter2")).text == "None"
 
 
@@ -274,7 +274,7 @@ def test_a_hash_that_bcrypt_does_not_take_admits_nobody(tmp_path: Path) -> None:
     assert client(policy).get("/who", headers=basic("alice", "hunter2")).status_code == 401
 
 
-def test_so_many_attempts_wait_and_no_more() -> None:
+def test_the_queue_of_attempts_is_bounded() -> None:
     async def flood() -> list[object]:
         passwords, users = Passwords(), {"alice": bcrypt.hashpw(b"hunter2", bcrypt.gensalt(4))}
         wrong = (passwords.verify(users, "alice", f"wrong {n}", "attacker") for n in range(100))
@@ -287,7 +287,7 @@ def test_so_many_attempts_wait_and_no_more() -> None:
 
 @pytest.mark.parametrize("peer", ["somebody", "attacker"])
 def test_wrong_passwords_do_not_lock_the_right_one_out(peer: str) -> None:
-    """Neither of another peer, however many attempts wait, nor of one that shares its address, such as a proxy's."""
+    """Neither those of another peer, however many wait, nor those of the same address, such as a proxy's."""
     users = {"alice": bcrypt.hashpw(b"hunter2", bcrypt.gensalt(8))}
 
     async def attacked() -> bool:
@@ -335,7 +335,7 @@ def test_a_client_that_has_to_retry_gets_429(tmp_path: Path) -> None:
     asyncio.run(refused())
 
 
-def test_whatever_is_wrong_takes_the_same_time() -> None:
+def test_every_wrong_attempt_takes_the_same_time() -> None:
     users = {
         "cheap": bcrypt.hashpw(b"hunter2", bcrypt.gensalt(4)),
         "middle": bcrypt.hashpw(b"hunter2", bcrypt.gensalt(8)),
@@ -463,7 +463,7 @@ def test_the_api_asks_in_its_own_shape_and_reads_its_files_again(admin: Served, 
     assert not admin.process.descendants()
 
 
-def test_a_user_of_the_environment_is_nobody(processes: Processes) -> None:
+def test_a_user_of_the_environment_is_not_authenticated(processes: Processes) -> None:
     refused = Served(processes, "admin", REMOTE_USER="root").ask("/workers/w", "-X", "DELETE")
     assert (refused.status, json.loads(refused.body)["error_code"]) == (403, "AUTHENTICATION_REQUIRED")
 
@@ -483,7 +483,7 @@ def test_a_command_with_a_bad_token_does_not_start(processes: Processes, tmp_pat
         (True, True, None),
     ],
 )
-def test_what_is_open_to_the_network_says_so(
+def test_a_server_that_is_open_to_the_network_logs_a_warning(
     processes: Processes, tmp_path: Path, authority: Authority, tls: bool, users: bool, warned: str | None
 ) -> None:
     authority.server()
@@ -515,7 +515,7 @@ def test_a_server_that_others_reach_keeps_what_protects_it(
     process.says("configuration reloaded")
 
 
-def test_tokens_that_everybody_can_read_are_warned_of(processes: Processes, tmp_path: Path) -> None:
+def test_a_token_file_that_all_accounts_can_read_is_a_warning(processes: Processes, tmp_path: Path) -> None:
     (tmp_path / "tokens").write_text(f"{TOKEN}\n")
     (tmp_path / "tokens").chmod(0o644)
     listen = ("--web.listen-address", f"127.0.0.1:{free_port()}")
@@ -526,7 +526,7 @@ def test_tokens_that_everybody_can_read_are_warned_of(processes: Processes, tmp_
     process.says("can be read by every account of this machine: chmod 600", times=2)
 
 
-def test_a_key_in_a_file_that_everybody_can_read_is_warned_of(
+def test_a_key_file_that_all_accounts_can_read_is_a_warning(
     tmp_path: Path, authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
     blocks = [("cert", "server.pem"), ("key", "server.key")]

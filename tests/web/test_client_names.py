@@ -1,4 +1,4 @@
-"""`client_allowed_sans`: of those who have a certificate of the authority, only some are let in."""
+"""`client_allowed_sans`: of the clients with a certificate of the authority, only some are accepted."""
 
 import resource
 import socket
@@ -170,7 +170,7 @@ def test_more_connections_than_there_are_files_for_do_not_end_it(clients: Client
     assert clients.served.process.output.count("could not be accepted") < 60, "it tries again without a pause"
 
 
-def test_a_stranger_with_the_name_stays_out(clients: Clients, tmp_path: Path) -> None:
+def test_a_certificate_of_another_authority_is_refused(clients: Clients, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     chain, key = Authority(tmp_path / "elsewhere").client("client", "prometheus.example.org")
     assert clients.served.ask("/", "--insecure", "--cert", str(chain), "--key", str(key)).status == 0
@@ -204,7 +204,7 @@ def test_a_large_answer_arrives_whole(
 
 
 @pytest.mark.slow
-def test_who_says_nothing_is_cut_off(clients: Clients, authority: Authority) -> None:
+def test_a_silent_client_is_cut_off(clients: Clients, authority: Authority) -> None:
     trusting = ssl.create_default_context(cafile=authority.file)
     trusting.load_cert_chain(*authority.client("client", "10.0.0.1"))
     serving = psutil.Process(clients.served.serving())

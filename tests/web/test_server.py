@@ -1,4 +1,4 @@
-"""Serving as a process: how it starts, and how it ends."""
+"""The process of a server: how it starts, and how it ends."""
 
 import re
 import signal

@@ -1,4 +1,4 @@
-"""TLS, as curl, Python and Prometheus meet it."""
+"""TLS, with curl, Python and Prometheus as clients."""
 
 import re
 import signal
@@ -31,7 +31,7 @@ def context(authority: Authority, newest: ssl.TLSVersion | None = None) -> ssl.S
 
 
 @pytest.mark.parametrize("command", ["exporter", "admin"])
-def test_it_serves_tls_and_nothing_else(
+def test_a_server_with_tls_refuses_plain_http(
     processes: Processes, tmp_path: Path, authority: Authority, command: str
 ) -> None:
     authority.server()
@@ -41,7 +41,7 @@ def test_it_serves_tls_and_nothing_else(
     assert served.ask("/metrics", *trust, "--tlsv1.2", "--tls-max", "1.2").status == 200
     assert served.ask("/metrics", *trust, "--tlsv1.3").status == 200
     assert served.ask("/metrics", *trust, "--http2").status == 200
-    assert served.ask("/metrics").code == 60  # nobody whom it trusts
+    assert served.ask("/metrics").code == 60  # an unknown authority
     with pytest.raises((OSError, HTTPException)):
         get(f"http://localhost:{served.port}/metrics")
     assert served.process.stop() == 0
@@ -298,7 +298,7 @@ def test_a_file_that_becomes_rubbish_is_logged_once(processes: Processes, tmp_pa
     served = Served(processes, "exporter", "--web.config.file", file)
     write(tmp_path / "web.yml", "basic_auth_users: {}\nnonsense: 1\n")
     served.process.says("nonsense is not a key")
-    time.sleep(2.5)  # long enough to say it twice more
+    time.sleep(2.5)  # long enough for two more reloads
     assert served.process.output.count("nonsense") == 1
     assert served.ask("/metrics").status == 401
     write(tmp_path / "web.yml", "")

@@ -1,4 +1,4 @@
-"""What is read from files, and what stays when that fails in an unexpected way."""
+"""Settings from files: when they are read again, and what happens after a failure."""
 
 import logging
 import os

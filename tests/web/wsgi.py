@@ -1,4 +1,4 @@
-"""An application behind authentication and admission control, in this process, as a client of Werkzeug's sees it."""
+"""An application behind authentication and admission control, in this process, for Werkzeug's test client."""
 
 import asyncio
 from collections.abc import Iterable

@@ -210,11 +210,11 @@ def test_one_that_lost_its_session_keeps_its_node_id(processes: Processes, datab
     first.freeze()
     sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'first'")
     second = processes.ampd("worker", "--node-id=w", database=database, env={"PGAPPNAME": "second"})
-    second.says("taking over if no heartbeat arrives within 5 s")
+    second.says("takeover after 5 s without a heartbeat")
     first.signal(signal.SIGCONT)
     assert second.wait() == 1
     assert "node id 'w' is held by another worker process" in second.output
-    assert second.output.count("taking it over") == 1
+    assert second.output.count("takeover after") == 1
     first.says("'w' sends heartbeats again after")
     assert reigns(sql, "w") == ["first"]
 

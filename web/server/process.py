@@ -79,3 +79,4 @@ def _share_fairly() -> None:
     # threads for 40 ms.
     gc.collect()
     gc.freeze()
+    gc.enable()
