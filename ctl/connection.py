@@ -98,7 +98,8 @@ class Connection:
         try:
             connection.request(method, self._prefix + path, headers=self._headers)
             response = connection.getresponse()
-            body = self._body_of(response)
+            with response:  # read1() leaves it open at the end of the body
+                body = self._body_of(response)
         except (OSError, http.client.HTTPException, UnicodeError) as error:  # UnicodeError: the host name is invalid
             reason = _reason(error)
             if self._secure and self._client_cert is None and _hangs_up(error):
