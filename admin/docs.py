@@ -1,15 +1,13 @@
 """`/docs`: the API's description as a page to read, made from the document that `/openapi.json` serves."""
 
-import base64
 import shlex
 from collections.abc import Iterator
-from hashlib import sha256
-from importlib.resources import files
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from flask import Blueprint, Response
-from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from amp_workers.admin.html import content_security_policy, html_response, render, template_text
 
 _SERVER = "http://localhost:1610"
 
@@ -28,16 +26,10 @@ class Operation(NamedTuple):
 
 def docs(document: dict[str, Any]) -> Blueprint:
     """Return the route of the page. The page loads no other resource."""
-    environment = Environment(
-        loader=PackageLoader("amp_workers.admin"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}
-    style = (files("amp_workers.admin") / "templates" / "docs.css").read_text()
-    page = environment.get_template("docs.html").render(
+    style = template_text("docs.css")
+    policy = content_security_policy(style)
+    page = render(
+        "docs.html",
         style=style,
         info=document["info"],
         operations=list(_operations(document)),
@@ -45,15 +37,11 @@ def docs(document: dict[str, Any]) -> Blueprint:
         resolved=lambda value: _resolved(document, value),
         name=lambda value: value["$ref"].rpartition("/")[2] if "$ref" in value else None,
     )
-    digest = base64.b64encode(sha256(style.encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
     blueprint = Blueprint("docs", __name__)
 
     @blueprint.get("/docs")
     def show() -> Response:
-        return Response(page, content_type="text/html; charset=utf-8", headers={"Content-Security-Policy": policy})
+        return html_response(page, policy)
 
     return blueprint
 

@@ -1,4 +1,5 @@
-"""Every error of the API has one shape, whatever its status: `{"error_code", "error_message"}`."""
+"""Every error of the API has one shape, whatever its status: `{"error_code", "error_message"}`. Those of the fleet page
+are HTML."""
 
 import logging
 
@@ -6,6 +7,7 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from amp_workers.admin.json_body import json_response
+from amp_workers.admin.page.document import is_page, show_error
 from amp_workers.admin.parameters import InvalidParameter
 from amp_workers.errors import AmpError
 from amp_workers.metadata_db import InvalidNodeId, MetadataDbError, NotInDatabase, NotWritable, WorkerAlive, WorkerInUse
@@ -82,5 +84,7 @@ def register_errors(app: Flask) -> None:
 
 
 def error_response(status: int, code: str, message: str) -> Response:
-    """Return one error as JSON."""
+    """Return one error: as JSON, or as HTML for a path of the fleet page."""
+    if is_page(request.path):
+        return show_error(status, message)
     return json_response({"error_code": code, "error_message": message}, status)

@@ -35,9 +35,9 @@ def selection(given: MultiDict[str, str]) -> Selection:
     order = _order(values)
     after_state, after = _after(values, order)
     return Selection(
-        states=_states(values),
-        node_ids=_globs(values, "node_id"),
-        version=_text(values, "version"),
+        states=states_of(values),
+        node_ids=globs_of(values, "node_id"),
+        version=text_of(values, "version"),
         order=order,
         limit=limit_of(values),
         after=after,
@@ -55,7 +55,8 @@ def check_names(given: MultiDict[str, str], allowed: Sequence[str]) -> None:
             raise InvalidParameter(f"parameter {name} is given {len(values)} times; it is allowed once")
 
 
-def _states(values: Mapping[str, str]) -> tuple[State, ...]:
+def states_of(values: Mapping[str, str]) -> tuple[State, ...]:
+    """Return the states of `state`; none where it is not given."""
     if "state" not in values:
         return ()
     names = values["state"].split(",")
@@ -76,7 +77,7 @@ def _order(values: Mapping[str, str]) -> Order:
 
 def _after(values: Mapping[str, str], order: Order) -> tuple[State | None, str | None]:
     """Return the state and the node id of the last worker of the page before."""
-    after = _text(values, "after")
+    after = text_of(values, "after")
     if after is None or order is Order.NODE_ID:
         return None, after
     if order is Order.HEARTBEAT:
@@ -92,8 +93,9 @@ def _after(values: Mapping[str, str], order: Order) -> tuple[State | None, str |
     return State(state), node_id
 
 
-def _globs(values: Mapping[str, str], name: str) -> tuple[str, ...]:
-    text = _text(values, name)
+def globs_of(values: Mapping[str, str], name: str) -> tuple[str, ...]:
+    """Return the globs of a parameter; none where it is not given."""
+    text = text_of(values, name)
     globs = () if text is None else tuple(text.split(","))
     if len(globs) > MAX_GLOBS or not all(globs):
         raise InvalidParameter(
@@ -113,7 +115,7 @@ def limit_of(values: Mapping[str, str]) -> int | None:
     return int(values["limit"])
 
 
-def _text(values: Mapping[str, str], name: str) -> str | None:
+def text_of(values: Mapping[str, str], name: str) -> str | None:
     """Return a text that is not empty. PostgreSQL cannot store NUL."""
     if name not in values:
         return None

@@ -5,9 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from flask import Blueprint, Response, request
-from flask.sansio.blueprints import BlueprintSetupState
 from sqlalchemy import Connection
-from werkzeug.routing import BaseConverter
 
 from amp_workers.admin.errors import AuthenticationRequired, WorkerNotFound
 from amp_workers.admin.json_body import entity_tag, json_response, workers_body
@@ -30,14 +28,6 @@ from amp_workers.metadata_db import (
 _log = logging.getLogger("amp_workers.admin")
 
 
-class AnythingConverter(BaseConverter):
-    """Matches any text: slashes (the server decodes %2F), line feeds, or nothing. An invalid node id is then refused as
-    such, and not reported as a path that does not exist."""
-
-    part_isolating = False
-    regex = r"(?![^/]+/jobs\Z)[\s\S]*?"  # a node id's jobs have a route of their own
-
-
 def workers(
     reader: Reader, forgetter: Forgetter, thresholds: Thresholds, timeout_seconds: float, jobs_log: JobsLog
 ) -> Blueprint:
@@ -55,10 +45,6 @@ def workers(
             _add_jobs(connection, [found], jobs_log, [node_id])
         return found
 
-    @blueprint.record_once
-    def add_converter(setup: BlueprintSetupState) -> None:
-        setup.app.url_map.converters["anything"] = AnythingConverter
-
     @blueprint.get("/workers")
     def list_some() -> Response:
         wanted = selection(request.args)
@@ -75,7 +61,7 @@ def workers(
         response.set_etag(tag, weak=True)
         return response
 
-    @blueprint.get("/workers/<anything:node_id>")
+    @blueprint.get("/workers/<no_jobs:node_id>")
     def get_one(node_id: str) -> Response:
         check_node_id(node_id)
         no_parameters(request.args)
@@ -84,7 +70,7 @@ def workers(
             raise _not_found(node_id)
         return json_response(found)
 
-    @blueprint.delete("/workers/<anything:node_id>")
+    @blueprint.delete("/workers/<no_jobs:node_id>")
     def delete_one(node_id: str) -> Response:
         user = request.environ.get("REMOTE_USER")
         if not user:

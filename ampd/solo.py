@@ -213,6 +213,7 @@ def _screen(
     return f"""
 Amp worker management is running. Ctrl-C stops it.
 
+  fleet page   {admin_address.url}/
   workers      {" ".join(_node_ids(workers)) or "none"}
   Admin API    {admin_address.url}/workers
   exporter     {exporter_address.url}/metrics

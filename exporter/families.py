@@ -16,9 +16,6 @@ class Family:
     labels: tuple[str, ...] = ()
 
 
-AGE_BOUNDS = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
-"""The buckets of `amp_fleet_heartbeat_age_seconds`: the thresholds of the states are among them."""
-
 METADATA_DB_UP = Family(
     "amp_metadata_db_up",
     "gauge",

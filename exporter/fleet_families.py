@@ -8,7 +8,6 @@ from prometheus_client.core import GaugeHistogramMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from amp_workers.exporter.families import (
-    AGE_BOUNDS,
     FLEET_HEARTBEAT_AGE,
     FLEET_OLDEST_HEARTBEAT_AGE,
     JOBS,
@@ -23,7 +22,7 @@ from amp_workers.exporter.families import (
     WORKERS_FAILED_RECENTLY,
     Family,
 )
-from amp_workers.metadata_db import EXPECTED, Fleet, Jobs, State
+from amp_workers.metadata_db import AGE_BOUNDS, EXPECTED, Fleet, Jobs, State
 
 
 class FleetCollector(Collector):

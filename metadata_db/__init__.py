@@ -13,10 +13,11 @@ from amp_workers.metadata_db.engine import (
 from amp_workers.metadata_db.errors import REASONS, MetadataDbError, UnfitSchema
 from amp_workers.metadata_db.fleet import Fleet, read_fleet
 from amp_workers.metadata_db.fleet_counts import FleetCounts, count_fleet
-from amp_workers.metadata_db.fleet_details import Details, Members, OnGroupChanged
+from amp_workers.metadata_db.fleet_details import LABEL_LENGTH, Details, Members, OnGroupChanged
 from amp_workers.metadata_db.fleet_groups import Group
 from amp_workers.metadata_db.fleet_key import Key
-from amp_workers.metadata_db.forget import Forgetter, NotWritable, WorkerAlive, WorkerInUse
+from amp_workers.metadata_db.forget import FORGETTABLE, Forgetter, NotWritable, WorkerAlive, WorkerInUse
+from amp_workers.metadata_db.glob import text_matcher
 from amp_workers.metadata_db.jobs import (
     STRANDED_WORKER_STATES,
     Job,
@@ -27,6 +28,7 @@ from amp_workers.metadata_db.jobs import (
     list_jobs,
     read_jobs,
 )
+from amp_workers.metadata_db.listing import Listing, read_listing
 from amp_workers.metadata_db.node_id import InvalidNodeId, check_node_id
 from amp_workers.metadata_db.reader import Reader
 from amp_workers.metadata_db.registrations import (
@@ -45,6 +47,7 @@ from amp_workers.metadata_db.registrations import (
     try_lock,
 )
 from amp_workers.metadata_db.schema import (
+    AGE_BOUNDS,
     DEFAULT_THRESHOLDS,
     EXPECTED,
     PROGRESS_LENGTH,
@@ -72,11 +75,14 @@ from amp_workers.metadata_db.workers import (
 )
 
 __all__ = [
+    "AGE_BOUNDS",
     "CONNECT_TIMEOUT_SECONDS",
     "DEFAULT_THRESHOLDS",
     "ENVIRONMENT",
     "EVERY_WORKER",
     "EXPECTED",
+    "FORGETTABLE",
+    "LABEL_LENGTH",
     "ON_PURPOSE",
     "ORDERS",
     "PROGRESS_LENGTH",
@@ -100,6 +106,7 @@ __all__ = [
     "JobsLog",
     "JobsUnknown",
     "Key",
+    "Listing",
     "LockHolder",
     "Members",
     "MetadataDbError",
@@ -138,11 +145,13 @@ __all__ = [
     "mark_stopped",
     "read_fleet",
     "read_jobs",
+    "read_listing",
     "register",
     "registration",
     "server_of",
     "session_id",
     "single_engine",
+    "text_matcher",
     "through_pooler",
     "translate_errors",
     "try_lock",

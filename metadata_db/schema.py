@@ -87,6 +87,10 @@ RUNNING = (State.ACTIVE, State.STUCK, State.STALE)
 EXPECTED = (*RUNNING, State.LOST)
 """The states of workers from which a heartbeat is expected."""
 
+AGE_BOUNDS = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
+"""Upper bounds, in seconds, of the buckets in which heartbeats are counted by their distance from now. The default
+thresholds of the states are among them."""
+
 UNHEALTHY = (State.FAILED, State.LOST, State.STALE, State.STUCK)
 
 

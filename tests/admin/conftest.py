@@ -18,8 +18,13 @@ def make_api() -> Iterator[Api]:
     """Make a client: `make_api(url, user="ann")` is an authenticated one."""
     problems: list[str] = []
 
-    def make(url: str, user: str | None = None, thresholds: Thresholds = DEFAULT_THRESHOLDS) -> FlaskClient:
-        app = create_app(MetadataDbUrl.parse(url), thresholds, "unknown")
+    def make(
+        url: str,
+        user: str | None = None,
+        thresholds: Thresholds = DEFAULT_THRESHOLDS,
+        grafana_url: str | None = None,
+    ) -> FlaskClient:
+        app = create_app(MetadataDbUrl.parse(url), thresholds, "unknown", grafana_url=grafana_url)
         _look_at_every_answer(app, problems)
         client = app.test_client()
         if user is not None:

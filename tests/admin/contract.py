@@ -18,6 +18,11 @@ SEEN: set[tuple[str, str, int]] = set()
 """Every operation and status that was checked since the process started."""
 
 
+def is_page(path: str) -> bool:
+    """Whether all answers at a path are HTML."""
+    return path == "/" or path.startswith("/w/")
+
+
 def _strict(document: dict[str, Any]) -> dict[str, Any]:
     """The description with no additional fields allowed. Clients must accept additional fields."""
     strict = copy.deepcopy(document)
@@ -59,7 +64,7 @@ def named(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def _answer(method: str, path: str, status: int) -> dict[str, Any] | None:
-    route = "/workers/{id}" if path.startswith("/workers/") else path
+    route = "/workers/{id}" if path.startswith("/workers/") else "/w/{id}" if path.startswith("/w/") else path
     if re.fullmatch("/workers/[^/]+/jobs", path):
         route = "/workers/{id}/jobs"
     operations = DOCUMENT["paths"].get(route, {})
@@ -67,7 +72,9 @@ def _answer(method: str, path: str, status: int) -> dict[str, Any] | None:
     if operation is None:
         responses = DOCUMENT["components"]["responses"]
         if status == 401:
-            return _resolved(responses["Unauthorized"])
+            return _resolved(responses["PageUnauthorized" if is_page(path) else "Unauthorized"])
+        if status == 405 and is_page(path):
+            return _resolved(responses["PageMethodNotAllowed"])
         return _resolved(responses["MethodNotAllowed" if operations else "NotFound"]) if status in {404, 405} else None
     SEEN.add((operation["operationId"], method, status))
     answer = operation["responses"].get(str(status))

@@ -79,7 +79,7 @@ def test_an_invalid_node_id_is_a_bad_request(api_without_database: FlaskClient, 
     assert error(api_without_database.get(f"/workers/{quote(node_id, safe='')}")) == (400, "INVALID_WORKER_ID")
 
 
-@pytest.mark.parametrize("path", ["/", "/worker", "/workersx", "/-/nothing", "/-//healthy", "/%0D%0Anothing"])
+@pytest.mark.parametrize("path", ["/w", "/worker", "/workersx", "/-/nothing", "/-//healthy", "/%0D%0Anothing"])
 def test_a_path_that_does_not_exist(api_without_database: FlaskClient, path: str) -> None:
     assert error(api_without_database.get(path)) == (404, "NOT_FOUND")
 

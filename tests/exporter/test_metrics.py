@@ -11,8 +11,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from amp_workers.exporter import create_app
-from amp_workers.exporter.families import AGE_BOUNDS, ALL, EXPORTER, FLEET, WORKER
-from amp_workers.metadata_db import MetadataDbUrl, Thresholds
+from amp_workers.exporter.families import ALL, EXPORTER, FLEET, WORKER
+from amp_workers.metadata_db import AGE_BOUNDS, MetadataDbUrl, Thresholds
 from tests.conftest import Insert
 from tests.metadata_db import amp
 from tests.metadata_db.amp_jobs import Scheduler

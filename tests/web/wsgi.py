@@ -25,8 +25,8 @@ class Behind:
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         peer = Peer(environ.get("REMOTE_ADDR", "127.0.0.1"), self._subject, self._accepted_under or self._policy.config)
-        # As the server does: schemathesis sends paths without a slash at their beginning.
-        slashed = {"PATH_INFO": "/" + environ["PATH_INFO"].removeprefix("/")}
+        # As the server does: schemathesis sends paths without a slash at their beginning, and `./`.
+        slashed = {"PATH_INFO": "/" + environ["PATH_INFO"].removeprefix("./").removeprefix("/")}
         answer = asyncio.run(self._application.answer(environ | slashed, peer))
         start_response(answer.status, answer.headers)
         return answer.pieces

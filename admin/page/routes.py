@@ -1,0 +1,94 @@
+"""The routes of the fleet page."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import lru_cache, partial
+from urllib.parse import quote
+
+from flask import Blueprint, Response, request
+
+from amp_workers.admin.errors import WorkerNotFound
+from amp_workers.admin.page import view
+from amp_workers.admin.page.document import show
+from amp_workers.admin.page.query import Query
+from amp_workers.admin.page.shared_fleet import REFRESH_SECONDS, Reading, SharedFleet
+from amp_workers.admin.parameters import no_parameters
+from amp_workers.metadata_db import (
+    Job,
+    JobsLog,
+    MetadataDbError,
+    Reader,
+    Thresholds,
+    check_node_id,
+    list_jobs,
+    read_listing,
+)
+from amp_workers.web import SingleFlight
+
+_MOST_JOBS = 200
+
+_MOST_WORKERS_WITH_JOBS = 256
+"""Whose jobs are shared among browsers."""
+
+_JOBS_PATIENCE_SECONDS = 1.0
+
+Jobs = Sequence[Job] | None
+"""None where they are unknown."""
+
+
+def page(
+    reader: Reader, thresholds: Thresholds, timeout_seconds: float, jobs_log: JobsLog, grafana_url: str | None
+) -> Blueprint:
+    """Return the routes of the page. grafana_url: where Grafana is; None where nobody has said."""
+    blueprint = Blueprint("page", __name__)
+    fleet = SharedFleet(
+        lambda: reader.query(lambda connection: read_listing(connection, thresholds, jobs_log), timeout_seconds)
+    )
+
+    # The jobs of a worker need a right more than their number does. Each of the two logs its own problem once.
+    worker_jobs_log = JobsLog()
+
+    @lru_cache(_MOST_WORKERS_WITH_JOBS)
+    def jobs_flight(_node_id: str) -> SingleFlight[Jobs]:
+        return SingleFlight[Jobs](REFRESH_SECONDS)
+
+    def read_jobs(node_id: str) -> Jobs:
+        return reader.query(lambda connection: list_jobs(connection, node_id, limit=_MOST_JOBS), _JOBS_PATIENCE_SECONDS)
+
+    def answer(template: str, reading: Reading, **values: object) -> Response:
+        return show(
+            template,
+            200 if reading.outage is None else 503,
+            line=view.status_line(reading, reader.replay_lag.warning, thresholds),
+            refresh=view.refresh_milliseconds(reading),
+            grafana_url=grafana_url,
+            **values,
+        )
+
+    @blueprint.get("/")
+    def show_fleet() -> Response:
+        query = Query.parse(request.args)
+        reading = fleet.latest()
+        return answer("fleet.html", reading, **view.fleet_view(reading, query))
+
+    @blueprint.get("/w/<anything:node_id>")
+    def show_worker(node_id: str) -> Response:
+        no_parameters(request.args)
+        reading = fleet.latest()
+        if reading.fleet is None:
+            check_node_id(node_id)
+            return answer("worker.html", reading, node_id=node_id, quoted=quote(node_id, safe=""), worker=None)
+        counted = reading.fleet.listing.jobs
+        has_jobs = counted is not None and node_id in counted.by_worker
+        if node_id not in reading.fleet.by_node_id and not has_jobs:
+            check_node_id(node_id)
+            raise WorkerNotFound(f"no worker has the node id '{node_id}'")
+        jobs: Jobs = None if counted is None or reading.outage is not None else ()
+        if has_jobs and reading.outage is None:
+            jobs = None
+            with suppress(MetadataDbError), worker_jobs_log.suppressing():
+                jobs = jobs_flight(node_id).run(partial(read_jobs, node_id))
+        worker = view.worker_view(node_id, reading, jobs)
+        return answer("worker.html", reading, node_id=node_id, quoted=quote(node_id, safe=""), worker=worker)
+
+    return blueprint
