@@ -14,6 +14,7 @@ from amp_workers.metadata_db.embedded import EmbeddedPostgres, account, find_pla
 from tests.admin.witness import witness
 from tests.alarm.alertmanager import start_alertmanager
 from tests.conftest import fresh_database
+from tests.ctl.terminal import Terminal
 from tests.docs.pages import PAGES, RUNBOOKS, Block, blocks, name
 from tests.processes import ROOT, Processes, clean_environment, eventually, free_port, get, run, tool
 from tests.prometheus import Prometheus
@@ -41,18 +42,29 @@ class Fleet:
     prometheus: Prometheus
     environment: dict[str, str]
 
-    def run(self, command: str) -> str:
-        """Run a block in a shell, with the ports of this fleet; return what it prints."""
+    def here(self, command: str) -> str:
+        """Return a command for the ports of this fleet."""
         for port, ours in self.ports.items():
             command = command.replace(f"localhost:{port}", f"127.0.0.1:{ours}")
         for program in ("curl", "jq"):
             if re.search(rf"\b{program}\b", command):
                 tool(program)
         # In the pages, `|| true` accepts an answer that is a failure; on this fleet nothing may fail.
-        command = command.replace(" || true", "").replace(".venv/bin/", "")
-        done = run("bash", "-euo", "pipefail", "-c", command, env=self.environment)
+        return command.replace(" || true", "").replace(".venv/bin/", "")
+
+    def run(self, command: str) -> None:
+        done = run("bash", "-euo", "pipefail", "-c", self.here(command), env=self.environment)
         assert done.returncode == 0, done.stderr
-        return done.stdout
+
+    def shows(self, command: str) -> str:
+        """Return what a command prints on a terminal."""
+        shell = ["bash", "-euo", "pipefail", "-c", self.here(command)]
+        terminal = Terminal(*shell, env=self.environment | {"NO_COLOR": "1"}, columns=100)
+        try:
+            assert terminal.wait() == 0, terminal.output
+            return terminal.output.replace("\r\n", "\n")
+        finally:
+            terminal.end()
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +124,7 @@ def test_a_command_prints_what_the_page_shows(fleet: Fleet, block: Block) -> Non
         command, _, expected = session.partition("\n")
 
         def prints(command: str = command, expected: str = expected) -> bool:
-            printed = re.sub(r" +$", "", fleet.run(command), flags=re.M)
+            printed = re.sub(r" +$", "", fleet.shows(command), flags=re.M)
             assert re.fullmatch(pattern(expected), printed), printed
             return True
 
