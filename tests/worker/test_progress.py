@@ -30,7 +30,9 @@ from amp_workers.metadata_db.migrate import upgrade
 from amp_workers.worker import Heartbeat, ProgressReports, Worker
 from amp_workers.worker.notify_socket import NotifySocket
 from amp_workers.worker.progress import StuckWatch
+from tests.clusters import own_postgres
 from tests.conftest import fresh_database
+from tests.pgbouncer import start_pgbouncer
 from tests.processes import Process, Processes, eventually
 
 Sql = Callable[..., list[Any]]
@@ -253,6 +255,36 @@ def test_a_database_in_another_encoding_takes_what_it_can_store(postgres: Embedd
             worker.progress("block 7 of 日本")
         with psycopg.connect(url) as connection:
             assert connection.execute(REPORTED.encode()).fetchall() == [("block 7 of ??", True, None, None)]
+
+
+def test_progress_that_waits_for_a_restart_of_the_database_is_written_after_it(open_directory: Path) -> None:
+    def reported() -> list[tuple[object, ...]]:
+        with psycopg.connect(server.url) as connection:
+            return connection.execute(REPORTED.encode()).fetchall()
+
+    with (
+        own_postgres(open_directory / "restarted") as server,
+        Worker(node_id="w", metadata_db_url=server.url, watchdog=600) as worker,
+    ):
+        worker.progress("before")
+        eventually(lambda: reported() == [("before", True, "600", None)])
+        server.stop(10)
+        worker.progress("during")
+        server.start(lambda _: None)
+        eventually(lambda: reported() == [("during", True, "600", None)], 30)
+
+
+def test_progress_goes_through_a_pooler(
+    processes: Processes, postgres: EmbeddedPostgres, database: str, tmp_path: Path, sql: Sql
+) -> None:
+    port = start_pgbouncer(processes, postgres, tmp_path, pool_size=1)
+    url = f"postgresql://postgres@127.0.0.1:{port}/{database.rpartition('?')[0].rpartition('/')[2]}"
+    with Worker(node_id="w", metadata_db_url=url, watchdog=600) as worker:
+        for text in ("it's \\'block 1'", "block 2 %s", "block 3"):
+            worker.progress(text)
+            eventually(lambda text=text: sql(REPORTED) == [(text, True, "600", None)])  # type: ignore[misc]
+        worker.progress("the last words")
+    assert sql(REPORTED) == [("the last words", True, "600", None)]
 
 
 def test_progress_is_dated_by_the_databases_clock(database: str, sql: Sql) -> None:
