@@ -19,6 +19,8 @@ from tests.clusters import own_postgres
 from tests.processes import Processes, eventually, free_port, frozen, get
 from tests.relay import Relay, socket_of
 
+pytestmark = pytest.mark.slow
+
 TIMEOUT = 3.0
 PATIENT = 30.0
 """The timeout of a scrape that has to have the truth, however busy the machine is."""
@@ -116,7 +118,6 @@ def sessions(connection: psycopg.Connection[tuple[int]]) -> int:
     return row[0]
 
 
-@pytest.mark.slow
 def test_a_locked_table(exporter: Exporter, server: EmbeddedPostgres) -> None:
     """Scrapes report the metadata DB as down, and the first one after the lock reports the workers again."""
     most = 0
@@ -144,7 +145,6 @@ def test_a_locked_table(exporter: Exporter, server: EmbeddedPostgres) -> None:
     assert exporter.memory() < memory + 10_000_000
 
 
-@pytest.mark.slow
 def test_a_server_that_is_stopped(exporter: Exporter, server: EmbeddedPostgres) -> None:
     assert server.pid is not None
     with frozen(server.pid):
@@ -169,7 +169,6 @@ def test_a_server_that_is_restarted_between_two_scrapes(exporter: Exporter, serv
     assert exporter.workers() == 3
 
 
-@pytest.mark.slow
 def test_a_network_that_swallows_everything(processes: Processes) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=512) as hole:
         exporter = Exporter(processes, f"postgresql://amp@127.0.0.1:{hole.getsockname()[1]}/amp")
@@ -179,7 +178,6 @@ def test_a_network_that_swallows_everything(processes: Processes) -> None:
         eventually(lambda: exporter.threads() < before + SCRAPES)
 
 
-@pytest.mark.slow
 def test_a_network_that_is_cut_in_the_middle(processes: Processes, server: EmbeddedPostgres) -> None:
     relay = Relay(socket_of(server))
     try:
@@ -249,7 +247,6 @@ def test_a_long_scrape_is_not_ended_by_a_short_one(exporter: Exporter, server: E
         assert "amp_metadata_db_up 1.0" in long.result()
 
 
-@pytest.mark.slow
 def test_health_is_answered_while_everybody_waits(exporter: Exporter, server: EmbeddedPostgres) -> None:
     with psycopg.connect(server.url) as locker:
         locker.execute("LOCK TABLE workers IN ACCESS EXCLUSIVE MODE")

@@ -177,6 +177,7 @@ def test_on_a_database_of_its_own(server: SecurePostgres, processes: Processes) 
         assert second.stop(30) == 0
 
 
+@pytest.mark.slow
 def test_what_a_superuser_migrated_becomes_the_owners(server: SecurePostgres, processes: Processes) -> None:
     """All of it, so that the owner can migrate the next time."""
     with database(server) as name:
