@@ -66,7 +66,7 @@ def test_fifty_browsers_cost_one_read_in_each_interval(
     began = time.monotonic()
     browse_at_once()
     assert statuses == [200] * 50
-    assert reads() == 1 + int((time.monotonic() - began) / REFRESH_SECONDS)
+    assert 1 <= reads() <= 1 + (time.monotonic() - began) / REFRESH_SECONDS
     insert_worker("second")
     eventually(lambda: "second" in node_ids(parse(app.test_client().get("/").text)))
     browse_at_once()
