@@ -58,6 +58,9 @@ def test_a_url_that_cannot_be_read_is_refused_without_quoting_it(name: str) -> N
     "arguments",
     [
         ["admin", "--stale-after", "nan"],
+        ["admin", "--web.grafana-url", "grafana.example.org"],
+        ["admin", "--web.grafana-url", "javascript:alert(1)"],
+        ["admin", "--web.grafana-url", "https://[::1"],
         ["admin", "--stale-after", "100", "--lost-after", "10"],
         ["exporter", "--lost-after", "1e30"],
         ["admin", "--forget-after", "24 hours"],
