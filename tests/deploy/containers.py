@@ -11,16 +11,17 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
+from tests.clusters import remove
 from tests.processes import ROOT, eventually, tool
 
 _ENVIRONMENT = {
-    "STORAGE_DRIVER": "vfs",
     "BUILDAH_ISOLATION": "chroot",
     # dpkg, which debootstrap runs, would wait for the disk at each file.
     "DPKG_FORCE": "unsafe-io",
@@ -40,7 +41,10 @@ class Engine:
     """Builds images and runs containers, all in one directory."""
 
     def __init__(self, directory: Path) -> None:
-        self._storage = ["--root", str(directory / "storage"), "--runroot", str(directory / "run")]
+        self._directory = directory
+        # As an option, since podman passes options on to the process that cleans up after a container.
+        driver = ["--storage-driver", "vfs"]
+        self._storage = [*driver, "--root", str(directory / "storage"), "--runroot", str(directory / "run")]
         podman = ["--runtime", "runc", "--cgroup-manager", "cgroupfs", "--tmpdir", str(directory / "tmp")]
         self._podman = [tool("podman"), *self._storage, *podman]
         self._buildah = [tool("buildah"), *self._storage]
@@ -79,7 +83,17 @@ class Engine:
         return Container(self, name)
 
     def end(self) -> None:
+        """Remove all containers, and wait for the processes that clean up after them."""
         self.podman("rm", "--all", "--force", "--time", "0")
+        eventually(lambda: not self._processes(), 60)
+
+    def _processes(self) -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):  # it has ended
+                if any(str(self._directory) in argument for argument in process.cmdline()):
+                    found.append(process)
+        return found
 
 
 class Container:
@@ -133,7 +147,7 @@ def engine() -> Iterator[Engine]:
         yield made
     finally:
         made.end()
-        shutil.rmtree(directory, ignore_errors=True)
+        remove(directory)
 
 
 def _make_rootfs() -> None:
