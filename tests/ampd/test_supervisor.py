@@ -45,4 +45,5 @@ def test_backoff_doubles_to_30_s_and_starts_again_after_a_long_run(
             now += wait
             watching.tick()
             assert child.launches == launches + 1
+    eventually(lambda: child.poll() == 1)  # the last one is reaped as well
     assert len(reported) == 9
