@@ -186,7 +186,8 @@ def table(detections: Sequence[Detection], silences: Sequence[Silence]) -> Itera
         yield ""
     yield "| no fault | alerts | scraped every, s | runs |"
     yield "| --- | --- | --- | --- |"
-    for (quiet, interval), of in _grouped(silences, lambda made: (made.quiet, made.interval)).items():
+    by_interval = sorted(silences, key=lambda made: made.interval)
+    for (quiet, interval), of in _grouped(by_interval, lambda made: (made.quiet, made.interval)).items():
         yield f"| {quiet.name} | {_names(silence.alerts for silence in of)} | {interval} | {len(of)} |"
 
 

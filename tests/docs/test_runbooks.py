@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import yaml
 
 from grafana.builder.alerts import ALERTS
 from tests.conftest import Insert, Witnessed
@@ -61,6 +62,20 @@ def test_the_units_that_they_name_are_delivered() -> None:
     assert len(commands) > 10
     assert set(commands) <= units
     assert not re.search(r"\bampd-(worker|exporter|admin)", pages)
+
+
+def test_the_labels_and_workloads_that_they_name_are_delivered() -> None:
+    files = (ROOT / "deploy" / "kubernetes").rglob("*.yaml")
+    objects = [each for file in files for each in yaml.safe_load_all(file.read_text()) if each and "metadata" in each]
+    workloads = {f"{each['kind'].lower()}/{each['metadata'].get('name')}" for each in objects}
+    labels = {f"{name}={value}" for each in objects for name, value in each["metadata"].get("labels", {}).items()}
+    pages = "".join(page.read_text() for page in RUNBOOKS.glob("*.md"))
+    named = re.findall(r"\b(?:deployment|statefulset|daemonset)/[\w-]+", pages)
+    assert named
+    assert set(named) <= workloads
+    selected = re.findall(r"kubectl [^;\n]* -l (\S+?);?(?:\s|$)", pages)
+    assert selected
+    assert set(selected) <= labels
 
 
 def test_there_is_a_page_for_nothing_else() -> None:

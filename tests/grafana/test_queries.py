@@ -527,7 +527,7 @@ def test_marks_on_the_graphs(answers: Answers, name: str) -> None:
             assert all(0 < started < 1000 * answers.at for started in found.values())
             assert found
         else:
-            assert all(1000 * (answers.at - 60) < began < 1000 * answers.at for began in found.values())
+            assert all(1000 * (answers.at - 600) < began < 1000 * answers.at for began in found.values())
             assert {dict(labels)["alertname"] for labels in found} == {
                 "exporter": set(),
                 "fleet": {"AmpFleetShareLost"},

@@ -100,6 +100,7 @@ def _state_variable() -> dashboard.CustomVariable:
         .label("State")
         .values(",".join(f"{text} : {value}" for text, value in options.items()))
         .current(models.VariableOption(selected=True, text="any", value=_ANY_STATE))
+        .allow_custom_value(False)
         .options([models.VariableOption(value == _ANY_STATE, text, value) for text, value in options.items()])
     )
 

@@ -175,8 +175,12 @@ def or_unknown(expr: str, label: str) -> str:
 
 
 def of_one_exporter(series: str) -> str:
-    """Return a family as one exporter reports it: the numbers of two exporters, scraped apart, do not add up."""
-    return f"({series} and on (instance) topk(1, amp_metadata_db_up{{{JOB}}} == 1))"
+    """Return a family as one exporter reports it: the numbers of two exporters, scraped apart, do not add up.
+
+    It is the exporter that has been running for longest. Of equal values, topk() selects any.
+    """
+    oldest = f"bottomk(1, process_start_time_seconds{{{JOB}}} and on (instance) amp_metadata_db_up{{{JOB}}} == 1)"
+    return f"({series} and on (instance) {oldest})"
 
 
 def threshold(name: str) -> str:
