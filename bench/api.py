@@ -38,7 +38,7 @@ SELECT json_agg(worker) FROM (
     FROM workers ORDER BY node_id COLLATE "C"
 ) worker
 """
-"""What somebody would type: PostgreSQL's own form of a timestamp, and `info` as it lies there."""
+"""The query that one would type: with PostgreSQL's own form of a timestamp, and `info` as it is stored."""
 
 SAME = """
 SELECT json_agg(worker) FROM (

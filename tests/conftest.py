@@ -28,7 +28,7 @@ MIGRATED = "migrated"
 _numbers = count(1)
 
 
-# Whoever starts the tests in the background has them ignore these, and every process that they start as well.
+# A shell that starts the tests in the background makes them, and every process that they start, ignore these.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 for _ignored in (signal.SIGHUP, signal.SIGQUIT):
     signal.signal(_ignored, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""A network in front of a server, of the test's own: it can be frozen without a word, and tells what went through."""
+"""A network in front of a server, of the test's own: it can be frozen silently, and records what went through."""
 
 import contextlib
 import select
@@ -23,7 +23,7 @@ class Relay:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.port: int = self._listener.getsockname()[1]
         self.open = threading.Event()
-        """Cleared, nothing goes through and nobody is told; what was sent arrives when it is set again."""
+        """Cleared, nothing goes through, with no error; what was sent arrives when it is set again."""
         self.open.set()
         self.freezes_at: bytes | None = None
         """What a client has to send for `open` to be cleared before it goes through, once."""

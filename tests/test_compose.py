@@ -59,7 +59,7 @@ def test_what_is_mounted_exists(name: str) -> None:
 
 @each_service
 def test_what_runs_on_is_watched(name: str) -> None:
-    """Whoever listens has a health check; a worker has its heartbeat."""
+    """A service that listens has a health check; a worker has its heartbeat."""
     service = SERVICES[name]
     assert ("healthcheck" in service) == ("ports" in service)
     assert service.get("restart") == (None if name == "migrate" else "unless-stopped")

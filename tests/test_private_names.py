@@ -42,7 +42,7 @@ OWN = own_names()
 
 
 def foreign_private_names(tree: ast.AST) -> Iterator[str]:
-    """What a module uses of libraries that is private there, as far as its text tells."""
+    """The private names of libraries that the text of a module uses."""
     imported: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -103,7 +103,7 @@ class Module:
     def _values(self, name: ast.Name) -> list[ast.expr | None]:
         """What a name may stand for: in the function that it is used in, else in those around it, else in the module.
 
-        None is what cannot be told. A parameter is an object, unless it may be a string.
+        None is what cannot be determined. A parameter is an object, unless it may be a string.
         """
         scope: ast.AST | None = name
         while scope is not None:

@@ -46,7 +46,7 @@ def test_a_worker_stays_for_as_long_as_jobs_name_it(make_api: Api, empty_databas
     assert remaining(empty_database) == 0
 
 
-def test_a_worker_that_beats_is_alive_whatever_its_jobs(make_api: Api, empty_database: str) -> None:
+def test_a_worker_that_sends_heartbeats_is_alive_whatever_its_jobs(make_api: Api, empty_database: str) -> None:
     amp.migrate(empty_database, TODAYS)
     amp.register(empty_database, TODAYS, "w")
     with psycopg.connect(empty_database, autocommit=True) as connection:

@@ -44,7 +44,7 @@ def test_it_redraws_in_place_and_leaves_the_terminal_as_it_was(
     )
 
 
-def test_it_survives_the_api_and_tells_how_old_is_what_it_shows(terminal: StartTerminal) -> None:
+def test_it_survives_the_api_and_shows_the_age_of_what_it_shows(terminal: StartTerminal) -> None:
     port = free_port()
     began = time.monotonic()
     with serving(fleet(), port=port) as api:

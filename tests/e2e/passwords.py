@@ -12,7 +12,7 @@ from tests.processes import eventually
 def ask_for_password(server: EmbeddedPostgres, connection: psycopg.Connection[Any], role: str) -> None:
     """Have the server ask a role, which has another password than this one; return when it does.
 
-    It reads its configuration a while after it was told to.
+    It reads its configuration some time after the request.
     """
     (hba,) = connection.execute("SHOW hba_file").fetchone() or ("",)
     Path(hba).write_text(f"local all {role} scram-sha-256\nlocal all all trust\n")

@@ -50,7 +50,7 @@ CREDENTIALS = [
 
 @pytest.fixture(scope="module")
 def server(open_directory: Path) -> Iterator[EmbeddedPostgres]:
-    """A PostgreSQL that logs all it is told, with a role that needs a password: another one, to begin with."""
+    """A PostgreSQL that logs every statement, with a role that needs a password: another one, to begin with."""
     with own_postgres(open_directory / "leaks") as started:
         with psycopg.connect(started.url, autocommit=True) as connection:
             connection.execute("CREATE ROLE amp LOGIN")
@@ -74,7 +74,7 @@ def set_password(connection: psycopg.Connection[object], password: str) -> None:
 
 
 def urls(port: int) -> dict[str, str]:
-    """Of a metadata DB on this port, of one that is away, and of some that nobody can read."""
+    """Of a metadata DB on this port, of one that is unavailable, and of some that are invalid."""
     password = quote(DATABASE_PASSWORD, safe="")
     return {
         "here": f"postgresql://amp:{password}@127.0.0.1:{port}/postgres?sslmode=disable",

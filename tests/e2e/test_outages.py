@@ -1,4 +1,4 @@
-"""The metadata DB goes away, comes back, refuses the password: every process says so once and recovers on its own."""
+"""The metadata DB becomes unavailable, or refuses the password: every process logs it once and recovers on its own."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -38,7 +38,7 @@ class Fleet:
         return "amp_metadata_db_up 1.0" in metrics and 'amp_workers{state="active"} 1.0' in metrics
 
     def is_down(self) -> bool:
-        """And says so, staying healthy itself."""
+        """And reports it, and stays healthy itself."""
         metrics = get(f"http://127.0.0.1:{self.exporter}/metrics")
         assert "amp_metadata_db_up 0.0" in metrics
         assert "\namp_worker" not in metrics
@@ -60,7 +60,7 @@ def server(open_directory: Path) -> Iterator[EmbeddedPostgres]:
         yield started
 
 
-def test_away_while_serving_and_back(processes: Processes, server: EmbeddedPostgres) -> None:
+def test_an_outage_while_serving(processes: Processes, server: EmbeddedPostgres) -> None:
     fleet = Fleet(processes, server.url)
     eventually(fleet.works)
     for outage in (1, 2):
@@ -78,7 +78,7 @@ def test_away_while_serving_and_back(processes: Processes, server: EmbeddedPostg
     assert all(process.popen.poll() is None for process in fleet.processes)
 
 
-def test_away_at_the_start(processes: Processes, server: EmbeddedPostgres) -> None:
+def test_an_outage_at_the_start(processes: Processes, server: EmbeddedPostgres) -> None:
     server.stop(5)
     fleet = Fleet(processes, server.url)
     eventually(fleet.is_down)

@@ -88,7 +88,7 @@ def test_a_worker_that_is_killed_does_not_stay_up(ask: Ask, workers: list[Proces
     eventually(lambda: ask("sum(amp_workers{state='active'})") == {"": 1})
     silent = "max by (node_id) (amp_worker_heartbeat_age_seconds > 5)"
     eventually(lambda: set(ask(silent)) == {"live-1", "stale", "lost"})
-    # And one that stops on purpose is told apart.
+    # And one that stops on purpose is distinguished.
     assert workers[1].stop() == 0
     eventually(lambda: ask("sum(amp_workers{state='stopped'})") == {"": 2})
 

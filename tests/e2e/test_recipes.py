@@ -81,7 +81,7 @@ def test_a_silent_worker_is_found_by_the_liveness_recipe_and_a_live_one_is_not(s
 
 
 @pytest.mark.parametrize("node_id", sorted(set(VALID) - {LIVE, *(row[0] for row in ROWS)}))
-def test_a_valid_node_id_passes_the_doors(shell: dict[str, str], node_id: str) -> None:
+def test_a_valid_node_id_is_accepted(shell: dict[str, str], node_id: str) -> None:
     """Of the API and of ampctl: they know no such worker, but have nothing against its name."""
     done = run("ampctl", "worker", "inspect", node_id, env=shell)
     assert done.returncode == 1
@@ -92,14 +92,14 @@ def test_a_valid_node_id_passes_the_doors(shell: dict[str, str], node_id: str) -
 
 
 @pytest.mark.parametrize("node_id", ["1-worker", "worker@01", "worker%2301", "worker%2F01", "worker-01%0A", "..", ""])
-def test_an_invalid_node_id_does_not_pass_the_apis_door(shell: dict[str, str], node_id: str) -> None:
+def test_an_invalid_node_id_is_refused_by_the_api(shell: dict[str, str], node_id: str) -> None:
     tool("curl")
     done = run("curl", "--path-as-is", f"http://localhost:1610/workers/{node_id}", env=shell)
     assert json.loads(done.stdout)["error_code"] == "INVALID_WORKER_ID"
 
 
 @pytest.mark.parametrize("node_id", INVALID.values(), ids=INVALID.keys())
-def test_an_invalid_node_id_does_not_pass_ampctls_door(shell: dict[str, str], node_id: str) -> None:
+def test_an_invalid_node_id_is_refused_by_ampctl(shell: dict[str, str], node_id: str) -> None:
     assert run("ampctl", "worker", "inspect", "--", node_id, env=shell).returncode == 2
 
 

@@ -8,7 +8,7 @@ from tests.processes import Processes, eventually, free_port, get
 
 
 @pytest.mark.parametrize("command", ["worker", "admin", "exporter"])
-def test_a_process_that_was_frozen_hears_that_it_is_to_stop(processes: Processes, database: str, command: str) -> None:
+def test_a_process_that_was_frozen_stops_when_it_is_asked_to(processes: Processes, database: str, command: str) -> None:
     """The kernel may give the signal to any of its threads: one process alone could be lucky."""
     started = []
     for number in range(3):

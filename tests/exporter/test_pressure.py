@@ -1,4 +1,4 @@
-"""The exporter while the metadata DB does not answer: it never piles up, and the truth is back at once."""
+"""The exporter while the metadata DB does not answer: requests never pile up, and recovery is immediate."""
 
 import os
 import re

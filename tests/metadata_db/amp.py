@@ -59,7 +59,7 @@ BUILD = {
 """What a worker of Amp's says of itself: one moment with an offset, and a date."""
 
 TIME_ZONE = "Asia/Kolkata"
-"""Whoever takes UTC for local time here is wrong by five and a half hours."""
+"""A program that takes UTC for local time here is wrong by five and a half hours."""
 
 
 def connect(url: str) -> psycopg.Connection[Any]:

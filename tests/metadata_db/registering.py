@@ -1,4 +1,4 @@
-"""Registering a worker over whoever has its node id, without asking whether that one lives."""
+"""Registering a worker over the holder of its node id, without a check that the holder is dead."""
 
 from collections.abc import Mapping
 from datetime import datetime

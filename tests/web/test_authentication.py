@@ -268,7 +268,7 @@ def test_a_long_password_is_as_good_as_what_bcrypt_makes_of_it() -> None:
     assert not attempt(Passwords(), users, "alice", "x" * 72)
 
 
-def test_a_hash_that_bcrypt_does_not_take_admits_nobody(tmp_path: Path) -> None:
+def test_a_hash_that_bcrypt_does_not_take_authenticates_no_client(tmp_path: Path) -> None:
     odd = USERS.replace(HUNTER2, HUNTER2[:28] + "z" + HUNTER2[29:])
     policy = Policy(Path(write(tmp_path / "web.yml", odd)))
     assert client(policy).get("/who", headers=basic("alice", "hunter2")).status_code == 401

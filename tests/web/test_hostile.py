@@ -209,7 +209,7 @@ def test_no_header_of_an_answer_comes_from_a_request(served: Served) -> None:
             answer = read_to_end(connection)
         assert all(status in {200, 400, 404, 405, 503, 505} for status in statuses(answer)), request_line
         assert len(statuses(answer.partition(b"\r\n\r\n")[0])) <= 1, request_line
-        assert answer or not request_line.startswith("GET "), "this test tells nothing of an answer that did not come"
+        assert answer or not request_line.startswith("GET "), "a response is missing, which this test cannot judge"
         assert b"x-injected" not in answer.partition(b"\r\n\r\n")[0].lower(), request_line
 
 
@@ -295,6 +295,6 @@ def test_answers_that_nobody_reads_leave_room_for_others(
         assert (refused.status, "retry-after: 1" in refused.headers) == (503, True)
         assert healthy(served)
         assert served.ask("/nothing").status == 404
-        # Whoever reads nothing for 30 s is cut off.
+        # A client that reads nothing for 30 s is disconnected.
         eventually(lambda: served.ask("/metrics").status == 200, 120)
     eventually(lambda: served.ask("/metrics").status == 200, 60)

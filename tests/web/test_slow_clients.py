@@ -126,7 +126,7 @@ def test_a_request_has_one_response_and_its_body_is_skipped(processes: Processes
             assert statuses(read_to_end(connection)) == [400]
 
 
-def test_a_reader_that_drips_is_cut_off_and_delays_nobody() -> None:
+def test_a_reader_that_drips_is_cut_off_and_delays_no_other_client() -> None:
     app, body = Flask("test"), b"a" * 2**26
 
     @app.get("/large")

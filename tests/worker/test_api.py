@@ -69,7 +69,7 @@ def test_the_documented_example_stops_when_it_is_fenced_out(example: Process, sq
     assert example.output.index("'extractor-01' no longer sends heartbeats") < example.output.index("Traceback")
 
 
-def test_beats_while_the_block_runs_and_records_the_stop(database: str, sql: Sql) -> None:
+def test_heartbeats_while_the_block_runs_and_records_the_stop(database: str, sql: Sql) -> None:
     with Worker(node_id="w", metadata_db_url=database) as worker:
         [(before,)] = sql("SELECT heartbeat_at FROM workers")
         eventually(lambda: sql("SELECT heartbeat_at > %s + interval '1.5 s' FROM workers", before)[0][0])
@@ -110,7 +110,7 @@ def test_fenced_out_cannot_be_missed(database: str, sql: Sql, end: BaseException
     assert raised.value.__context__ is end
 
 
-def test_one_that_is_replaced_in_its_last_moment_hears_of_it(database: str, sql: Sql) -> None:
+def test_one_that_is_replaced_in_its_last_moment_is_fenced_out(database: str, sql: Sql) -> None:
     with pytest.raises(FencedOut), Worker(node_id="w", metadata_db_url=database):
         take_over(sql)
     assert not stopped(sql)
@@ -230,7 +230,7 @@ def test_a_stop_that_cannot_be_recorded_is_logged_and_raises_nothing(start: Star
 
 
 @pytest.mark.slow
-def test_a_program_that_is_killed_does_not_beat_on(start: Start, sql: Sql) -> None:
+def test_a_program_that_is_killed_sends_no_more_heartbeats(start: Start, sql: Sql) -> None:
     program = start("with worker: print('inside', flush=True); time.sleep(60)")
     program.says("inside")
     program.signal(signal.SIGKILL)
@@ -244,7 +244,7 @@ def test_a_program_that_never_leaves_the_block_can_end(start: Start, sql: Sql) -
     assert not stopped(sql)
 
 
-def test_a_program_that_computes_all_the_time_beats(start: Start, sql: Sql) -> None:
+def test_a_program_that_computes_all_the_time_sends_heartbeats(start: Start, sql: Sql) -> None:
     start("with worker:\n print('inside', flush=True)\n while True: pass").says("inside")
     [(before,)] = sql("SELECT heartbeat_at FROM workers")
     eventually(lambda: sql("SELECT heartbeat_at > %s + interval '1.5 s' FROM workers", before)[0][0])

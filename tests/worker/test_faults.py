@@ -129,7 +129,7 @@ def test_a_database_that_is_read_only(processes: Processes, make_server: MakeSer
 def test_a_network_that_swallows_a_beat_in_the_middle(
     processes: Processes, database: str, relay: Relay, sql: Sql
 ) -> None:
-    """Sent and never answered, and no connection comes about either, until the network is back."""
+    """Sent and never answered, and no connection comes about either, until the network works again."""
     worker = start_behind(relay, processes, database)
     relay.open.clear()
     worker.says("the metadata DB did not answer within 3.0 s")
@@ -200,7 +200,7 @@ def test_a_stop_while_the_database_is_back_is_recorded(processes: Processes, mak
 
 
 def test_a_stop_in_an_outage_gets_one_more_chance(database: str, sql: Sql) -> None:
-    """The database is back, but the worker has not tried again yet."""
+    """The database is available again, but the worker has not retried yet."""
     ended = threading.Event()
 
     def turned(error: MetadataDbError | None) -> None:

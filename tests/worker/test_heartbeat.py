@@ -34,7 +34,7 @@ def last_heartbeat(sql: Sql) -> datetime:
     return moment
 
 
-def test_registers_beats_and_records_its_stop(start: Callable[..., Process], sql: Sql) -> None:
+def test_registers_sends_heartbeats_and_records_its_stop(start: Callable[..., Process], sql: Sql) -> None:
     worker = start("w", AMP_BUILD_VERSION="v9")
     worker.says("registered as 'w'")
     before = last_heartbeat(sql)
@@ -53,7 +53,7 @@ def history(sql: Sql) -> list[datetime]:
 
 
 @pytest.mark.slow
-def test_beats_every_second_however_long_each_takes(start: Callable[..., Process], sql: Sql) -> None:
+def test_heartbeats_every_second_however_long_each_takes(start: Callable[..., Process], sql: Sql) -> None:
     keep_history(sql)
     sql("CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.4); RETURN NEW; END'")
     sql("CREATE TRIGGER slow BEFORE UPDATE ON workers FOR EACH ROW EXECUTE FUNCTION slow()")

@@ -63,7 +63,7 @@ def pids_in(file: Path, number: int) -> list[int]:
     return eventually(look)
 
 
-def test_beats_while_the_program_runs_and_exits_with_its_code(
+def test_heartbeats_while_the_program_runs_and_exits_with_its_code(
     start: Start, sql: Sql, is_stopped: Callable[[], bool], tmp_path: Path
 ) -> None:
     worker = start("sh", "-c", "echo started; until [ -e end ]; do sleep 0.05; done; exit 42")
@@ -312,7 +312,7 @@ def test_a_program_gets_its_time_to_end(start: Start) -> None:
     assert "done" in worker.output
 
 
-def test_a_suspended_program_hears_sigterm(start: Start, tmp_path: Path) -> None:
+def test_a_suspended_program_receives_sigterm(start: Start, tmp_path: Path) -> None:
     worker = start("sh", "-c", "echo $$ >pids; " + READY_THEN + "kill -STOP $$; " + FOREVER)
     worker.says("ready")
     [program] = pids_in(tmp_path / "pids", 1)
@@ -338,7 +338,7 @@ def test_what_the_program_leaves_behind_is_ended(start: Start, tmp_path: Path, i
     assert is_stopped()
 
 
-def test_what_the_program_leaves_behind_suspended_hears_that_it_is_to_end(start: Start) -> None:
+def test_what_the_program_leaves_behind_suspended_is_ended_as_well(start: Start) -> None:
     suspended = f"trap 'echo polite; exit' TERM; kill -STOP $$; {FOREVER}"
     wait = 'until grep -q "State:.T" /proc/$!/status; do sleep 0.05; done'
     worker = start("sh", "-c", f'sh -c "$1" & {wait}; exit 5', "sh", suspended)

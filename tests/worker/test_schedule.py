@@ -26,7 +26,7 @@ def test_the_waits_leave_room_for_what_is_promised() -> None:
         (130.4, 131.0),  # thirty seconds frozen: one heartbeat, not thirty
     ],
 )
-def test_beats_stay_on_the_schedule_and_are_not_made_up_for(now: float, expected: float) -> None:
+def test_heartbeats_stay_on_the_schedule_and_are_not_made_up_for(now: float, expected: float) -> None:
     assert next_due(100.0, now) == pytest.approx(expected)
 
 

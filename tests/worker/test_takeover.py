@@ -51,7 +51,7 @@ def relays() -> Iterator[Callable[[str | tuple[str, int]], Relay]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("asked_to_stop", [False, True])
-def test_a_frozen_worker_gives_way_and_says_so_when_it_wakes(
+def test_a_frozen_worker_gives_way_and_reports_it_when_it_wakes(
     processes: Processes, database: str, sql: Sql, asked_to_stop: bool
 ) -> None:
     keep_history(sql)
@@ -266,7 +266,7 @@ class Rivals:
 
 
 @pytest.mark.slow
-def test_never_do_two_beat_for_one_node_id(
+def test_no_two_processes_send_heartbeats_for_one_node_id(
     processes: Processes,
     postgres: EmbeddedPostgres,
     database: str,
@@ -294,7 +294,7 @@ def test_never_do_two_beat_for_one_node_id(
     ]
     with ThreadPoolExecutor(len(rivals)) as threads:
         list(threads.map(lambda each: each.live(18), rivals))
-    # Whoever is left agrees on one, and anybody can still come after it.
+    # The remaining ones agree on one, and another process can still follow.
     eventually(lambda: all(len(each.running()) <= 1 for each in rivals))
     active = "SELECT count(*) FROM workers WHERE heartbeat_at > clock_timestamp() - interval '2 seconds'"
 
@@ -308,6 +308,6 @@ def test_never_do_two_beat_for_one_node_id(
     codes = [process.popen.poll() for each in rivals for process, _ in each.started]
     assert set(codes) <= {None, 1, 3, -signal.SIGKILL}, codes
     for each in rivals:
-        # Whoever is replaced writes no more, unless it registers anew: those that replaced it may all have been killed.
+        # A replaced process writes no more, unless it registers again: those that replaced it may all have been killed.
         written = registrations(sql, each.node_id)
         assert len(written) == len({registered_at for registered_at, _ in written}) >= 2, written

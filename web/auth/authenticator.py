@@ -28,7 +28,7 @@ class Peer(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What fair queueing tells peers apart by."""
+        """What fair queueing distinguishes peers by."""
         return self.subject or self.address
 
 
