@@ -54,5 +54,5 @@ def create_app(
     document = description(version)
     app.register_blueprint(openapi(document))
     app.register_blueprint(docs(document))
-    app.register_blueprint(telemetry(app, thresholds, registry or server_registry()))
+    app.register_blueprint(telemetry(app, version, thresholds, registry or server_registry()))
     return app

@@ -1,5 +1,6 @@
 """`/metrics`: the API's own requests and latencies."""
 
+import platform
 import re
 import time
 
@@ -13,8 +14,15 @@ _VARIABLE = re.compile("<[^>]*>")
 """Flask's notation of a node id in a route. A label has OpenAPI's, as `/openapi.json` does."""
 
 
-def telemetry(app: Flask, thresholds: Thresholds, registry: CollectorRegistry) -> Blueprint:
+def telemetry(app: Flask, version: str, thresholds: Thresholds, registry: CollectorRegistry) -> Blueprint:
     """Count and time the application's requests in a registry, and return the route that serves it."""
+    build = Gauge(
+        "amp_admin_build_info",
+        "The Admin API's own version. Always 1.",
+        ["version", "python_version"],
+        registry=registry,
+    )
+    build.labels(version, platform.python_version()).set(1)
     requests = Counter(
         "amp_admin_requests_total",
         "Requests that the Admin API answered, by route, method and status.",

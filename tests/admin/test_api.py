@@ -1,4 +1,6 @@
 import json
+import platform
+import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
@@ -6,13 +8,14 @@ from urllib.parse import quote
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from prometheus_client.parser import text_string_to_metric_families
 from werkzeug.exceptions import HTTPException, ServiceUnavailable, TooManyRequests
 
 from amp_workers.admin.errors import register_errors
 from tests.admin.contract import assert_described
 from tests.conftest import Insert
 from tests.node_ids import INVALID, VALID
-from tests.processes import eventually
+from tests.processes import ROOT, eventually
 
 
 def error(response: Any) -> tuple[int, str]:
@@ -154,3 +157,21 @@ def test_requests_are_counted_by_route_and_never_by_path(api: FlaskClient) -> No
         'amp_admin_requests_total{method="GET",route="none",status="404"} 2.0',
         'amp_admin_requests_total{method="other",route="none",status="405"} 1.0',
     ]
+
+
+def test_the_documented_families_are_those_of_the_metrics(api: FlaskClient) -> None:
+    """docs/admin-api.md."""
+    api.get("/workers")
+    exposed = {
+        (family.name + "_total" * (family.type == "counter"), family.type)
+        for family in text_string_to_metric_families(api.get("/metrics").text)
+        if family.name.startswith("amp_")
+    }
+    page = (ROOT / "docs" / "admin-api.md").read_text()
+    assert exposed == set(re.findall(r"^\| `(amp_\w+)` \| (\w+)", page, re.M))
+
+
+def test_the_metrics_have_the_version(api: FlaskClient) -> None:
+    assert f'amp_admin_build_info{{python_version="{platform.python_version()}",version="unknown"}} 1.0' in (
+        api.get("/metrics").text
+    )
