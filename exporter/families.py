@@ -19,8 +19,8 @@ class Family:
 METADATA_DB_UP = Family(
     "amp_metadata_db_up",
     "gauge",
-    "Whether the metadata DB answered this scrape: 1 if so. At 0 every other amp_worker* and amp_fleet* family is "
-    "absent, since nothing is known.",
+    "Whether the metadata DB answered this scrape: 1 if so. At 0, all families of the fleet, of jobs and of workers "
+    "are absent: their values are unknown.",
 )
 
 METADATA_DB_REPLAY_LAG = Family(
@@ -47,14 +47,14 @@ WORKERS_BY_VERSION = Family(
 FLEET_HEARTBEAT_AGE = Family(
     "amp_fleet_heartbeat_age_seconds",
     "gaugehistogram",
-    "Seconds between now and the last heartbeat, past or future, over all active, stale and lost workers.",
+    "Seconds between now and the last heartbeat, past or future, of all active, stuck, stale and lost workers.",
     ("le",),
 )
 
 FLEET_OLDEST_HEARTBEAT_AGE = Family(
     "amp_fleet_oldest_heartbeat_age_seconds",
     "gauge",
-    "The largest of the ages in amp_fleet_heartbeat_age_seconds. Absent if no worker is active, stale or lost.",
+    "The largest of these ages, past or future. Absent if no worker is active, stuck, stale or lost.",
 )
 
 WORKERS_FAILED_RECENTLY = Family(
@@ -146,7 +146,7 @@ WORKER_STOPPED_TIMESTAMP = Family(
 WORKER_INFO = Family(
     "amp_worker_info",
     "gauge",
-    "What the worker was built from, as it said when it registered. Always 1; join it on node_id.",
+    "What the worker was built from, as it registered. Always 1; join it on node_id.",
     ("node_id", "version", "commit_sha", "commit_timestamp", "build_date"),
 )
 
@@ -182,8 +182,8 @@ WORKER_PROGRESS_AGE = Family(
 WORKER_WATCHDOG = Family(
     "amp_worker_watchdog_seconds",
     "gauge",
-    "Seconds within which the worker promised to report progress, again and again. Only workers with such a promise "
-    "have one.",
+    "Seconds within which the worker promised to report progress each time. Only workers with such a promise have "
+    "one.",
     ("node_id",),
 )
 
