@@ -182,8 +182,7 @@ WORKER_PROGRESS_AGE = Family(
 WORKER_WATCHDOG = Family(
     "amp_worker_watchdog_seconds",
     "gauge",
-    "Seconds within which the worker promised to report progress each time. Only workers with such a promise have "
-    "one.",
+    "Seconds within which the worker promised to report progress each time. Only workers with such a promise have one.",
     ("node_id",),
 )
 
