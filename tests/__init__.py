@@ -1,1 +1,3 @@
-"""One folder a room; `e2e` runs whole processes. Nothing here is mocked: PostgreSQL, Prometheus and jq are real."""
+"""Each folder holds the tests of one room; `e2e` runs whole processes. Nothing is mocked: PostgreSQL, Prometheus and jq
+are real.
+"""

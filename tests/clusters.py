@@ -21,7 +21,7 @@ TESTED_PROGRAMS = os.environ.get("TEST_POSTGRES")
 
 
 def find_tested_place(directory: Path, owner: Account) -> Place:
-    """Return the directories of a server whose programs are those that the tests run."""
+    """Return the directories of the PostgreSQL programs that the tests run."""
     place = find_place(directory, owner)
     return replace(place, programs=Path(TESTED_PROGRAMS)) if TESTED_PROGRAMS else place
 
@@ -34,7 +34,7 @@ def own_postgres(directory: Path) -> Iterator[EmbeddedPostgres]:
     server.start(lambda _: None)
     try:
         with psycopg.connect(server.url, autocommit=True) as connection:
-            # No test needs the data after a crash of the machine.
+            # The data does not have to survive a crash of the machine.
             for setting in ("fsync", "full_page_writes"):
                 connection.execute(f"ALTER SYSTEM SET {setting} = off".encode())
             connection.execute("SELECT pg_reload_conf()")
@@ -46,7 +46,7 @@ def own_postgres(directory: Path) -> Iterator[EmbeddedPostgres]:
 
 
 def remove(directory: Path) -> None:
-    """Remove a directory. A process that was just killed may write there until it is scheduled again."""
+    """Remove a directory. A process that was just killed may still write there until the kernel schedules it."""
 
     def is_removed() -> bool:
         shutil.rmtree(directory, ignore_errors=True)
@@ -70,12 +70,12 @@ class Cluster:
         return f"postgresql://postgres@/postgres?host={self.directory}"
 
     def initialise(self) -> None:
-        """Make an empty cluster."""
+        """Create an empty cluster."""
         options = ("--username=postgres", "--auth=trust", "--no-locale", "--encoding=UTF8", "--no-sync")
         self._run("initdb", f"--pgdata={self._data}", *options)
 
     def follow(self, primary: "Cluster") -> None:
-        """Make a streaming standby of a running primary."""
+        """Create a streaming standby of a running primary."""
         source = ("--dbname", f"host={primary.directory} user=postgres", "--checkpoint=fast", "--no-sync")
         self._run("pg_basebackup", f"--pgdata={self._data}", "--write-recovery-conf", *source)
 
@@ -84,12 +84,12 @@ class Cluster:
         own = ("listen_addresses=", f"unix_socket_directories={self.directory}", "fsync=off", *settings)
         options = [each for setting in own for each in ("-c", setting)]
         server = self._start("postgres", "-D", str(self._data), *options, environment=self._environment)
-        server.says("ready to accept")  # a standby accepts "read-only connections"
+        server.says("ready to accept")  # a standby logs "ready to accept read-only connections"
         self._server = server
         return server
 
     def stop(self) -> None:
-        """Shut the server down, without waiting for its sessions to end."""
+        """Shut the server down without waiting for its sessions."""
         self._server.signal(signal.SIGINT)
         assert self._server.wait() == 0
 
@@ -102,7 +102,7 @@ class Cluster:
         assert made.wait(60) == 0, made.output
 
     def _start(self, program: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Process:
-        # The environment is for the server alone: libfaketime's semaphore belongs to the account that makes it.
+        # Only the server gets the environment: libfaketime's semaphore belongs to the account that creates it.
         variables = [f"{name}={value}" for name, value in (environment or {}).items()]
         ids = (f"--reuid={self._account.uid}", f"--regid={self._account.gid}", "--clear-groups")
         identity: Sequence[str] = () if self._account.is_ours else ("setpriv", *ids)
@@ -120,7 +120,7 @@ class Clock:
         tool("faketime")
         places = [ROOT / ".tools/root/usr/lib", Path("/usr/lib")]
         library = next(found for place in places for found in place.glob("*/faketime/libfaketimeMT.so.1"))
-        # A copy, which another account can read.
+        # A copy that another account can read.
         shutil.copy(library, directory)
         self._file = directory / "clock"
         self.step("+0")

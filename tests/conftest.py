@@ -1,4 +1,4 @@
-"""What tests share: a real PostgreSQL, a fresh database a test, and processes that end with the test."""
+"""What tests share: a real PostgreSQL, a fresh database per test, and processes that end with the test."""
 
 import contextlib
 import os
@@ -28,16 +28,17 @@ MIGRATED = "migrated"
 _numbers = count(1)
 
 
-# A shell that starts the tests in the background makes them, and every process that they start, ignore these.
+# A shell that starts the tests in the background makes them, and every process that they start, ignore these signals.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 for _ignored in (signal.SIGHUP, signal.SIGQUIT):
     signal.signal(_ignored, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest: a few processes share the files, and none may be left alone with one.
+    """Run the slowest files first: a few processes share the files, and none should be left with a slow file at the
+    end.
 
-    A test with a timeout of its own takes minutes, a slow one seconds.
+    A test with its own timeout takes minutes, a test marked as slow takes seconds.
     """
     seconds: dict[Path, float] = defaultdict(float)
     for item in items:
@@ -48,7 +49,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def open_directory() -> Iterator[Path]:
-    """A directory that another account can pass through, which pytest's own is not; its name is short."""
+    """A directory that another account can enter, which pytest's own is not. Its name is short."""
     directory = Path(tempfile.mkdtemp(prefix="amp-test-"))
     directory.chmod(0o755)
     yield directory
@@ -80,7 +81,7 @@ def fresh_database(postgres: EmbeddedPostgres, options: str = f"TEMPLATE {MIGRAT
     with psycopg.connect(postgres.url, autocommit=True) as connection:
 
         def drop() -> bool:
-            # PostgreSQL waits 5 s for those whom it ends.
+            # PostgreSQL waits up to 5 s for the sessions that it terminates.
             with contextlib.suppress(psycopg.errors.ObjectInUse):
                 connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
                 return True
@@ -117,7 +118,7 @@ def sql(database: str) -> Iterator[Callable[..., list[Any]]]:
 
 @pytest.fixture
 def stopped_clock(sql: Callable[..., list[Any]]) -> None:
-    """Have `clock_timestamp()` stand still in the test's database: in `sql`, and in each session that comes later."""
+    """Make `clock_timestamp()` return a fixed time in the test's database: in `sql`, and in each later session."""
     [(name, now)] = sql("SELECT current_database(), clock_timestamp()::text")
     sql(f"CREATE FUNCTION clock_timestamp() RETURNS timestamptz LANGUAGE sql AS $$ SELECT timestamptz '{now}' $$")
     sql(f'ALTER DATABASE "{name}" SET search_path = public, pg_catalog')
@@ -129,7 +130,7 @@ Insert = Callable[..., None]
 
 @pytest.fixture
 def insert_worker(sql: Callable[..., list[Any]]) -> Insert:
-    """Insert a row as its worker would have left it: `insert_worker("w", age=3.0, info='{"version": "v1"}')`."""
+    """Insert a row as a worker would leave it: `insert_worker("w", age=3.0, info='{"version": "v1"}')`."""
 
     def insert(node_id: str, age: float = 0.0, info: str = "{}") -> None:
         sql(
@@ -155,7 +156,7 @@ Witnessed = Callable[[int], int]
 
 @pytest.fixture
 def witnessed() -> Iterator[Witnessed]:
-    """Have every answer of a running Admin API held against its description: `witnessed(port)` is the port to ask."""
+    """Check each response of a running Admin API: `witnessed(port)` is the port to send requests to."""
     with contextlib.ExitStack() as relays:
         yield lambda port: relays.enter_context(witness(port))
 

@@ -1,4 +1,4 @@
-"""Running the project's commands, and other people's, as real processes that end with the test."""
+"""Runs commands of the project and of others as real processes that end with the test."""
 
 import contextlib
 import os
@@ -27,15 +27,16 @@ Found = TypeVar("Found")
 
 
 PATIENCE_SECONDS = 60.0
-"""On a machine so busy that a process may have to wait seconds for the processor, several times over."""
+"""For a machine so busy that a process may wait seconds for the processor, several times."""
 
 
 def eventually(look: Callable[[], Found | None], seconds: float = PATIENCE_SECONDS) -> Found:
-    """Return the first true answer; an assertion error, or a connection refused or broken off, is a false one until
-    time is up."""
+    """Return the first true result. Until time is up, an assertion error and a connection error count as a false
+    result.
+    """
     ends = time.monotonic() + seconds
     while True:
-        # The last look begins when time is up: one before may have been held up for as long.
+        # The last call starts after the deadline: the call before may have been delayed for the whole time.
         is_last = time.monotonic() > ends
         try:
             found = look()
@@ -50,18 +51,19 @@ def eventually(look: Callable[[], Found | None], seconds: float = PATIENCE_SECON
 
 
 PORTS = range(15_000, 32_000)
-"""Below those that the kernel gives to clients, and to servers that ask for any."""
+"""Below the ports that the kernel assigns to clients, and to servers that request any port."""
 
 _MARKS = 32
-"""So many ports are marked as given by this process: more than any test asks for before its servers listen."""
+"""The number of ports that this process keeps marked: more than any test requests before its servers listen."""
 
 _marks: deque[socket.socket] = deque()
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 on which nobody listens, and that no other test on this machine is given meanwhile.
+    """Return a free port of 127.0.0.1 that no other test on this machine gets meanwhile.
 
-    Until its server listens, seconds may pass. What marks it is in the network's own name space, and ends with us.
+    Seconds may pass until its server listens. The mark of the port is an abstract socket in the network namespace,
+    which ends with this process.
     """
     while True:
         port = random.choice(PORTS)  # noqa: S311 - no secret
@@ -80,7 +82,7 @@ def free_port() -> int:
 
 
 def tool(name: str) -> str:
-    """Return a program's path. One that is missing fails the test in CI, and skips it on a laptop, with the reason."""
+    """Return a program's path. If it is missing, the test fails in CI and is skipped elsewhere, with the reason."""
     path = shutil.which(name)
     if path is None:
         reason = f"{name} is not installed, and tests/tools/fetch could not fetch it"
@@ -102,7 +104,7 @@ def get(url: str, headers: Mapping[str, str] | None = None, timeout: float = 10.
 
 
 class Process:
-    """One process of ours, its output kept in a file."""
+    """A process of the project. Its output is kept in a file."""
 
     def __init__(self, command: list[str], output: Path, environment: Mapping[str, str], cwd: Path) -> None:
         self._output = output
@@ -120,7 +122,7 @@ class Process:
         return self._output.read_text(errors="replace")
 
     def says(self, text: str, seconds: float = PATIENCE_SECONDS, times: int = 1) -> None:
-        """Wait until the output has a text."""
+        """Wait until the output contains a text."""
 
         def look() -> bool:
             assert self.output.count(text) >= times, f"no «{text}» in:\n{self.output}"
@@ -148,9 +150,9 @@ class Process:
         return psutil.Process(self.pid).children(recursive=True)
 
     def end(self) -> None:
-        """Leave nothing running, whatever the test did."""
+        """End all its processes, whatever the test did."""
         if self.popen.poll() is not None:
-            return  # its number may be another process's by now
+            return  # another process may have this pid by now
         with contextlib.suppress(psutil.NoSuchProcess):
             for child in [psutil.Process(self.pid), *self.descendants()]:
                 with contextlib.suppress(psutil.NoSuchProcess):
@@ -159,7 +161,7 @@ class Process:
 
 
 class Processes:
-    """Starts processes, with a clean environment, and ends them all."""
+    """Starts processes with a clean environment, and ends them all."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -183,7 +185,9 @@ class Processes:
 
 
 def command_lines(*pids: int) -> str:
-    """What `ps` shows of processes, which a bare machine does not have. One that has ended shows nothing."""
+    """Return the command lines of processes as `ps` shows them, without needing `ps`. A process that has ended has
+    none.
+    """
     shown = ""
     for pid in pids:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -192,9 +196,9 @@ def command_lines(*pids: int) -> str:
 
 
 def clean_environment() -> dict[str, str]:
-    """The environment without anything of Amp's in it, and the project's commands on the PATH.
+    """Return the environment without variables of Amp, PostgreSQL and Python. The PATH has the project's commands.
 
-    What Python is about to remove is an error, in the tests and in the processes that they start.
+    A deprecation warning of Python is an error, in the tests and in the processes that they start.
     """
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("AMP_", "PG", "PYTHON"))}
     return environment | {"PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONWARNINGS": "error::DeprecationWarning"}
@@ -203,14 +207,15 @@ def clean_environment() -> dict[str, str]:
 def run(
     *command: str, cwd: Path | None = None, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end, in a clean environment and what is added to it."""
+    """Run a command to its end, in a clean environment with additional variables."""
     environment = clean_environment() | dict(env or {})
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False, cwd=cwd)
 
 
 def freeze(pid: int) -> None:
-    """Stop a process with SIGSTOP, and return when it runs no more: its threads stop one by one, each when it is next
-    scheduled, and may answer until then."""
+    """Send SIGSTOP to a process, and return when all its threads have stopped. Each thread stops when the kernel
+    schedules it next, and may respond until then.
+    """
     os.kill(pid, signal.SIGSTOP)
     eventually(lambda: _states(pid) == {"T"})
 
@@ -225,10 +230,10 @@ def _state(stat: Path) -> str:
 
 @contextlib.contextmanager
 def frozen(pid: int) -> Iterator[None]:
-    """Stop a process and its children with SIGSTOP, and let them go on afterwards."""
+    """Stop a process and its children with SIGSTOP, and resume them afterwards."""
     family = [psutil.Process(pid)]
     freeze(pid)
-    # What it started until then. One of them may have ended, and waits for its parent to hear of it.
+    # The children at this moment. One of them may have ended and may not be reaped yet.
     for child in family[0].children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
             child.suspend()

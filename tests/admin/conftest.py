@@ -1,4 +1,4 @@
-"""The Admin API in this process, with a check of each response against the description."""
+"""The Admin API in this process. Each response is checked against the OpenAPI description."""
 
 from collections.abc import Callable, Iterator
 
@@ -45,7 +45,7 @@ def _look_at_every_answer(app: Flask, problems: list[str]) -> None:
                 problems.append(str(error))
         return response
 
-    # Those that are registered first are called last: this one sees what is sent.
+    # Flask calls these handlers in reverse order: the first of the list sees the response that is sent.
     app.after_request_funcs[None].insert(0, look)
 
 
@@ -57,7 +57,7 @@ def api(make_api: Api, database: str) -> FlaskClient:
 
 @pytest.fixture
 def operator(make_api: Api, database: str) -> FlaskClient:
-    """A client that was authenticated as `ann`."""
+    """A client that is authenticated as `ann`."""
     return make_api(database, user="ann")
 
 

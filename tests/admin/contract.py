@@ -19,7 +19,7 @@ SEEN: set[tuple[str, str, int]] = set()
 
 
 def is_page(path: str) -> bool:
-    """Whether all answers at a path are HTML."""
+    """Whether all responses of a path are HTML."""
     return path == "/" or path.startswith("/w/")
 
 
@@ -36,9 +36,9 @@ _STRICT = _strict(DOCUMENT)
 
 
 def assert_described(method: str, path: str, status: int, headers: Mapping[str, str], body: bytes) -> None:
-    """Fail unless the description has this answer to this request: status, headers, media type, schema, error code.
+    """Fail unless the description has this response to this request: status, headers, media type, schema, error code.
 
-    headers: `named` as in the description. body: not packed; of a HEAD, it is not looked at.
+    headers: `named` as in the description. body: uncompressed. The body of a HEAD is ignored.
     """
     where = f"{method} {path} answers {status}"
     answer = _answer(method, path, status)
@@ -59,7 +59,7 @@ def assert_described(method: str, path: str, status: int, headers: Mapping[str, 
 
 
 def named(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Headers of a response, with their names as in the description."""
+    """Return the headers of a response, with their names as in the description."""
     return {_NAMES.get(name.lower(), name.title()): value for name, value in headers}
 
 

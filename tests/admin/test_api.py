@@ -108,7 +108,7 @@ def test_without_a_table_it_returns_the_remedy(api: FlaskClient, sql: Callable[.
     response = api.get("/workers")
     assert error(response) == (503, "METADATA_DB_UNAVAILABLE")
     assert "ampd migrate" in response.json["error_message"]  # type: ignore[index] # json is None only for other types
-    # The answer before is remembered for a second.
+    # The result of the previous check is cached for one second.
     eventually(lambda: error(api.get("/-/ready")) == (503, "METADATA_DB_UNAVAILABLE"))
 
 

@@ -19,7 +19,7 @@ from tests.processes import eventually
 
 Sql = Callable[..., list[Any]]
 
-# In the test's own database: others of the same server may be asked by an Admin API of another test's.
+# In the test's own database: Admin APIs of other tests may have sessions in other databases of this server.
 WAITING = (
     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' "
     "AND query LIKE '%%DELETE FROM workers%%'"
@@ -39,7 +39,7 @@ def remaining(sql: Sql) -> list[str]:
     [(61, "{}"), (1e6, "{}"), (0, '{"stopped_at": "2999-01-01T00:00:00Z"}'), (0, '{"stopped_at": "2001-01-01"}')],
     ids=["lost", "forgotten", "stopped", "stopped and forgotten"],
 )
-def test_a_worker_that_is_gone_is_deleted(
+def test_a_lost_worker_is_deleted(
     operator: FlaskClient, sql: Sql, insert_worker: Insert, caplog: pytest.LogCaptureFixture, age: float, info: str
 ) -> None:
     insert_worker("w", age, info)
@@ -57,7 +57,7 @@ def test_a_worker_that_is_gone_is_deleted(
 
 
 @pytest.mark.parametrize(("age", "state"), [(0, "active"), (30, "stale"), (-30, "stale")])
-def test_a_worker_that_is_alive_is_not(
+def test_an_active_worker_is_not_deleted(
     operator: FlaskClient, sql: Sql, insert_worker: Insert, age: float, state: str
 ) -> None:
     insert_worker("w", age)
@@ -67,7 +67,9 @@ def test_a_worker_that_is_alive_is_not(
     assert remaining(sql) == ["w"]
 
 
-def test_a_worker_that_another_table_names_is_not(operator: FlaskClient, sql: Sql, insert_worker: Insert) -> None:
+def test_a_worker_that_another_table_references_is_not_deleted(
+    operator: FlaskClient, sql: Sql, insert_worker: Insert
+) -> None:
     insert_worker("w", 300)
     sql("CREATE TABLE jobs (id int, node_id text NOT NULL REFERENCES workers (node_id))")
     sql("INSERT INTO jobs VALUES (1, 'w')")
@@ -89,7 +91,9 @@ def test_a_client_without_credentials_deletes_nothing(api: FlaskClient, sql: Sql
     assert remaining(sql) == ["w"]
 
 
-def test_a_parameter_that_means_nothing_deletes_nothing(operator: FlaskClient, sql: Sql, insert_worker: Insert) -> None:
+def test_a_request_with_an_unknown_parameter_deletes_nothing(
+    operator: FlaskClient, sql: Sql, insert_worker: Insert
+) -> None:
     insert_worker("w", 300)
     assert error(operator.delete("/workers/w?dry_run=1")) == (400, "INVALID_PARAMETER")
     assert error(operator.delete("/workers/1")) == (400, "INVALID_WORKER_ID")
@@ -137,7 +141,7 @@ def test_a_role_without_the_right_to_delete_returns_the_remedy(
 
 
 def answer_of_a_delete_that_waits(operator: FlaskClient, sql: Sql, database: str, meanwhile: str, ending: str) -> Any:
-    """The response of a DELETE that waits for a transaction that has changed the row."""
+    """Return the response of a DELETE that waits for a transaction that has changed the row."""
     answers: list[Any] = []
     with psycopg.connect(database) as other:
         other.execute(meanwhile.encode())
@@ -152,7 +156,7 @@ def answer_of_a_delete_that_waits(operator: FlaskClient, sql: Sql, database: str
 def test_a_heartbeat_at_the_same_moment_saves_the_worker(
     operator: FlaskClient, sql: Sql, insert_worker: Insert, database: str
 ) -> None:
-    """The row is lost at the statement's first look, and active after the wait."""
+    """The statement first sees a lost worker; after the wait it sees an active one."""
     insert_worker("w", 300)
     beat = "UPDATE workers SET heartbeat_at = clock_timestamp()"
     response = answer_of_a_delete_that_waits(operator, sql, database, beat, "COMMIT")
@@ -161,7 +165,7 @@ def test_a_heartbeat_at_the_same_moment_saves_the_worker(
     assert remaining(sql) == ["w"]
 
 
-def test_a_heartbeat_that_is_taken_back_does_not(
+def test_a_heartbeat_that_is_rolled_back_does_not_save_the_worker(
     operator: FlaskClient, sql: Sql, insert_worker: Insert, database: str
 ) -> None:
     insert_worker("w", 300)

@@ -30,7 +30,7 @@ def test_a_worker_stays_for_as_long_as_jobs_name_it(make_api: Api, empty_databas
     amp.register(empty_database, age, "other", silent_for=HOUR)
     client = make_api(empty_database, user="ann")
     with psycopg.connect(empty_database, autocommit=True) as connection:
-        # `jobs_status` is to be filled before it refers to `jobs`.
+        # A row of `jobs_status` has to exist before `jobs` refers to it.
         connection.execute("ALTER TABLE IF EXISTS jobs_status DROP CONSTRAINT jobs_status_job_id_fkey")
         connection.execute(JOB[age].encode())
         refused = client.delete("/workers/w")

@@ -104,7 +104,7 @@ def test_requests_that_arrive_while_a_query_runs_share_it(make_api: Api, databas
         eventually(lambda: observer.execute(waiting).fetchone() == (1,))
         for thread in threads[1:]:
             thread.start()
-        time.sleep(0.3)  # so that any query of theirs would have begun
+        time.sleep(0.3)  # so that each of their own queries would have started
         assert observer.execute(waiting).fetchone() == (1,)
         blocker.rollback()
         for thread in threads:

@@ -1,4 +1,4 @@
-"""Any request, and any row of the table: a response as described, and no 500."""
+"""Any request and any row of the table get a response that the description has, never a 500."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -53,11 +53,11 @@ def lost_workers(postgres: EmbeddedPostgres) -> Iterator[MetadataDbUrl]:
 
 
 def application(url: MetadataDbUrl, policy: Policy) -> Application:
-    """An API as `web` serves it."""
+    """An API as `web` serves it, with admission control."""
     app = Behind(create_app(url, DEFAULT_THRESHOLDS, "unknown"), policy)
 
     def unpacked(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        environ.pop("HTTP_ACCEPT_ENCODING", None)  # schemathesis reads no gzip from a WSGI application
+        environ.pop("HTTP_ACCEPT_ENCODING", None)  # schemathesis cannot decompress a response of a WSGI application
         return app(environ, start_response)
 
     return unpacked
@@ -74,7 +74,7 @@ def guarded_application(lost_workers: MetadataDbUrl) -> Application:
 
 
 def validate(case: Case[Any], application: Application, **headers: str) -> int:
-    case.operation.schema.app = application  # for the requests that a check sends on its own
+    case.operation.schema.app = application  # for the additional requests of the checks
     # Which `after` is valid depends on `sort`, which OpenAPI cannot express.
     query = case.query or {}
     excluded: list[Any] = [positive_data_acceptance] if "after" in query and "sort" in query else []
@@ -94,20 +94,20 @@ def test_a_client_without_authentication(case: Case[Any], open_application: Appl
 @operations.parametrize()
 @seed(2)
 @settings(FIXED, max_examples=50)
-def test_a_client_that_is_known(case: Case[Any], guarded_application: Application) -> None:
+def test_a_client_with_valid_credentials(case: Case[Any], guarded_application: Application) -> None:
     assert validate(case, guarded_application, Authorization=f"Bearer {TOKEN}") != 401
 
 
 @operations.parametrize()
 @seed(6)
 @settings(FIXED, max_examples=50)
-def test_a_client_that_is_not_known(case: Case[Any], guarded_application: Application) -> None:
+def test_a_client_with_invalid_credentials(case: Case[Any], guarded_application: Application) -> None:
     status = validate(case, guarded_application)
     assert (status == 401) == (case.path not in {"/-/healthy", "/-/ready"})
 
 
 def answers(api: FlaskClient, path: str, **headers: str) -> set[int]:
-    """The statuses of every method at a path."""
+    """Return the status of every method at a path."""
     return {api.open(path, method=method, headers=headers).status_code for method in ("GET", "HEAD", "DELETE")}
 
 

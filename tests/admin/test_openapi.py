@@ -31,8 +31,8 @@ def test_it_is_served_as_it_is_written(api: FlaskClient) -> None:
     schemathesis.openapi.from_dict(DOCUMENT).validate()
 
 
-def test_its_server_is_where_it_was_read_from() -> None:
-    """A proxy may serve the API below a prefix."""
+def test_its_server_url_is_relative() -> None:
+    """The server URL is relative: a proxy may serve the API under a prefix."""
     (server,) = DOCUMENT["servers"]
     assert urljoin("https://proxy.example.org/amp/openapi.json", server["url"]) == "https://proxy.example.org/amp/"
 
@@ -75,7 +75,7 @@ def test_it_has_the_rules_that_the_code_has() -> None:
 
 @pytest.mark.parametrize("node_id", [*VALID, *INVALID.values()])
 def test_its_node_ids_are_those_that_the_code_takes(node_id: str) -> None:
-    # `$` of a JSON Schema is the end, in Python it is also the line feed before it.
+    # In a JSON Schema, `$` matches only at the end. In Python, it also matches before a final line feed.
     by_the_description = re.fullmatch(SCHEMAS["NodeId"]["pattern"], node_id) is not None and not node_id.endswith("\n")
     try:
         check_node_id(node_id)
@@ -97,15 +97,15 @@ def test_its_node_ids_are_those_that_the_code_takes(node_id: str) -> None:
         (304, {"ETag": "1"}, None),
     ],
 )
-def test_what_it_does_not_have_is_noticed(status: int, headers: dict[str, str], body: Any) -> None:
-    """The check itself: a response that is not described fails a test."""
+def test_an_undescribed_response_is_detected(status: int, headers: dict[str, str], body: Any) -> None:
+    """The check itself works: a response that the description does not have fails a test."""
     with pytest.raises(AssertionError):
         assert_described("GET", "/workers", status, headers, b"" if body is None else json.dumps(body).encode())
 
 
 @dataclass
 class WorkerInfo:
-    """The fields that Amp's own clients read: of a worker in a list, and below of other responses."""
+    """The fields that Amp's own clients read from a worker in a list. The classes below are of other responses."""
 
     node_id: str
     heartbeat_at: str
@@ -140,7 +140,7 @@ class ErrorResponse:
 
 
 def parse(model: Any, value: Any) -> Any:
-    """Read JSON as these clients do: each field is required, with its type; others are ignored."""
+    """Parse JSON as Amp's clients do: each field is required and has its type; additional fields are ignored."""
     if typing.get_origin(model) is list:
         assert isinstance(value, list)
         return [parse(typing.get_args(model)[0], each) for each in value]
@@ -150,7 +150,7 @@ def parse(model: Any, value: Any) -> Any:
     return model(**{name: parse(kind, value[name]) for name, kind in typing.get_type_hints(model).items()})
 
 
-def test_the_clients_that_amp_has_can_read_it(api: FlaskClient, insert_worker: Insert) -> None:
+def test_amps_own_clients_can_parse_the_responses(api: FlaskClient, insert_worker: Insert) -> None:
     insert_worker("w", age=600, info='{"version": "v1", "commit_sha": 7}')
     insert_worker("silent", age=600, info="[]")
     listed = parse(WorkersResponse, api.get("/workers").json)
@@ -165,7 +165,7 @@ def test_the_clients_that_amp_has_can_read_it(api: FlaskClient, insert_worker: I
 
 
 def examples() -> dict[str, tuple[dict[str, Any], Any]]:
-    """Each example response by its operation: its schema, and the example."""
+    """Yield each example response: its operation, its schema and the example."""
     found = {}
     for methods in DOCUMENT["paths"].values():
         for operation in (each for name, each in methods.items() if name != "parameters"):
@@ -188,7 +188,7 @@ def test_each_operation_with_an_answer_has_an_example_that_its_schema_allows() -
 
 
 class Page(HTMLParser):
-    """The resources that a page loads, and its elements."""
+    """Collects the resources that a page loads, and its elements."""
 
     def __init__(self) -> None:
         super().__init__()

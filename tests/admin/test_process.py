@@ -1,4 +1,4 @@
-"""The Admin API as a process, over a socket: its responses as described, and its memory after hostile requests."""
+"""The Admin API as a process: responses over a socket match the description, and hostile requests leak no memory."""
 
 import http.client
 import random
@@ -41,7 +41,7 @@ def server(processes: Processes, database: str, unused_port: int) -> Iterator[tu
     assert "level=error" not in started.output
 
 
-def test_what_comes_over_the_wire_is_described(server: tuple[Process, int], insert_worker: Insert) -> None:
+def test_responses_over_a_socket_match_the_description(server: tuple[Process, int], insert_worker: Insert) -> None:
     for number in range(5):
         insert_worker(f"w{number}", 300)
     _, port = server
@@ -84,7 +84,7 @@ def ask(connection: http.client.HTTPConnection, method: str, path: str, status: 
 def send(port: int, request: bytes) -> bytes:
     """Return the first line of the response to any bytes."""
     answer = b""
-    # A server may close what is no HTTP, in the middle of it.
+    # A server may close the connection while it reads an invalid request.
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection, suppress(OSError):
         connection.sendall(request)
         connection.shutdown(socket.SHUT_WR)
@@ -115,10 +115,10 @@ def test_garbage_is_answered_and_leaves_nothing_behind(server: tuple[Process, in
         return serving.num_fds(), serving.num_threads()
 
     storm(400)
-    series()  # which is counted itself
+    series()  # this request is counted as well
     memory, before, reported = serving.memory_info().rss, held(), series()
     storm(1200)
-    # As many threads as were needed at the busiest moment (16 at most) stay for a while; 2,400 requests came since.
+    # The threads of the busiest moment (16 at most) stay for a while. 2,400 requests followed.
     assert all(now < then + 50 for now, then in zip(held(), before, strict=True))
     assert series() == reported
     assert serving.memory_info().rss < memory + 12_000_000

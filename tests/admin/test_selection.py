@@ -1,4 +1,4 @@
-"""`GET /workers`: parameters, pages, tags, gzip."""
+"""`GET /workers`: parameters, pages, ETags, gzip."""
 
 import gzip
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ Sql = Callable[..., list[Any]]
 
 @pytest.fixture
 def api(make_api: Api, database: str) -> FlaskClient:
-    """A client of an API with long thresholds, for a busy machine."""
+    """A client of an API with high thresholds, because the machine may be busy."""
     return make_api(database, thresholds=Thresholds(stale_after=20, lost_after=200))
 
 
@@ -154,7 +154,7 @@ def test_a_character_that_the_database_cannot_have_is_refused(make_api: Api, pos
 
 
 def test_a_database_that_knows_no_encoding_is_read(make_api: Api, postgres: EmbeddedPostgres) -> None:
-    """The encoding of initdb without a locale."""
+    """initdb without a locale creates a database with the encoding SQL_ASCII."""
     with fresh_database(postgres, "TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'") as url:
         upgrade(MetadataDbUrl.parse(url))
         with psycopg.connect(url, autocommit=True) as connection:
@@ -201,7 +201,7 @@ def test_pages_by_state_have_each_worker_that_keeps_its_state_once(
 
     def change() -> None:
         number = next(changes)
-        insert_worker(f"new-{number}", 300.0)  # before every page that is to come
+        insert_worker(f"new-{number}", 300.0)  # before each page that follows
         sql("UPDATE workers SET heartbeat_at = now() - interval '31 s' WHERE node_id = %s", f"a{4 * (5 - number):02}")
 
     found = list(chain(*pages(api, 5, change, "state")))
@@ -217,16 +217,18 @@ def test_an_order_by_heartbeat_is_one_page(api: FlaskClient, insert_worker: Inse
     assert ([worker["node_id"] for worker in answer["workers"]], "next" in answer) == (["b", "a"], False)
 
 
-def test_pages_hold_still_while_workers_come_and_go(api: FlaskClient, insert_worker: Insert, sql: Sql) -> None:
-    """A worker that exists all the time is on exactly one page."""
+def test_pages_are_stable_while_workers_register_and_disappear(
+    api: FlaskClient, insert_worker: Insert, sql: Sql
+) -> None:
+    """A worker that exists during the whole read is on exactly one page."""
     for number in range(20):
         insert_worker(f"w{number:02}")
     steps = iter(range(100))
 
     def shift() -> None:
         step = next(steps)
-        insert_worker(f"a{step}")  # before every page that is to come
-        sql("DELETE FROM workers WHERE node_id = %s", f"w{step:02}")  # on a page that was
+        insert_worker(f"a{step}")  # before each page that follows
+        sql("DELETE FROM workers WHERE node_id = %s", f"w{step:02}")  # on a page that was already read
         sql("UPDATE workers SET heartbeat_at = now()")
 
     seen = list(chain(*pages(api, 3, shift)))
@@ -234,7 +236,7 @@ def test_pages_hold_still_while_workers_come_and_go(api: FlaskClient, insert_wor
 
 
 def test_a_node_id_that_breaks_the_rules_does_not_break_the_pages(api: FlaskClient, insert_worker: Insert) -> None:
-    """Any writer of the table can set any value."""
+    """Any program with write access to the table can insert such a node id."""
     for node_id in ("1", "a&b=c", "ü", "x y"):
         insert_worker(node_id)
     seen: list[str] = []
@@ -267,7 +269,7 @@ class Poller:
 
 
 @pytest.mark.usefixtures("fleet")
-def test_a_tag_outlives_heartbeats_and_ages(api: FlaskClient, sql: Sql) -> None:
+def test_an_etag_ignores_heartbeats_and_ages(api: FlaskClient, sql: Sql) -> None:
     poller = Poller(api)
     assert poller.poll() == 304
     sql("UPDATE workers SET heartbeat_at = heartbeat_at - interval '1 s' WHERE node_id = 'active'")
@@ -290,7 +292,7 @@ CHANGES = [
 
 
 @pytest.mark.usefixtures("fleet")
-def test_a_tag_does_not_outlive_anything_else(api: FlaskClient, sql: Sql) -> None:
+def test_an_etag_changes_with_everything_else(api: FlaskClient, sql: Sql) -> None:
     poller = Poller(api)
     for change in CHANGES:
         assert poller.poll() == 304
@@ -299,7 +301,7 @@ def test_a_tag_does_not_outlive_anything_else(api: FlaskClient, sql: Sql) -> Non
 
 
 def test_a_304_never_hides_a_state(make_api: Api, database: str, insert_worker: Insert, sql: Sql) -> None:
-    """The tags of workers that stop sending heartbeats one after the other."""
+    """The ETags of workers that stop sending heartbeats one after the other."""
     for number in range(20):
         insert_worker(f"w{number}", age=number * 0.05)
     api = make_api(database, thresholds=Thresholds(stale_after=0.5, lost_after=1.0, forget_after=0.5))
@@ -314,7 +316,7 @@ def test_a_304_never_hides_a_state(make_api: Api, database: str, insert_worker: 
     known: dict[str, list[str]] = {}
     tag: str | None = "none"
     last: list[str] = []
-    # They fall silent again where too little of it was seen: on a busy machine the states may change in one step.
+    # If too few changes were seen, the workers stop again: on a busy machine several states may change in one step.
     while len(set(map(tuple, known.values()))) <= 3 or set(last) != {"forgotten"}:
         if set(last) == {"forgotten"}:
             sql("UPDATE workers SET heartbeat_at = now() - substr(node_id, 2)::int * interval '0.05 s'")
@@ -328,11 +330,11 @@ def test_a_304_never_hides_a_state(make_api: Api, database: str, insert_worker: 
 
 
 @pytest.mark.usefixtures("fleet")
-def test_a_tag_is_of_the_page_that_was_asked_for(api: FlaskClient) -> None:
+def test_an_etag_belongs_to_the_requested_page(api: FlaskClient) -> None:
     paths = ["/workers", "/workers?limit=4", "/workers?limit=4&after=Stale", "/workers?state=lost"]
     tags = [api.get(path).headers["ETag"] for path in paths]
     assert len(set(tags)) == len(paths)
-    # The same rows, once with another page behind them and once without.
+    # The same rows, once with a following page and once without.
     assert api.get("/workers?limit=1").headers["ETag"] != api.get("/workers?state=stale").headers["ETag"]
 
 
@@ -357,7 +359,7 @@ def test_a_large_response_is_compressed_for_a_client_that_accepts_gzip(api: Flas
             assert "Accept-Encoding" in plain.headers["Vary"]
 
 
-def test_a_small_answer_is_not_packed(api: FlaskClient) -> None:
+def test_a_small_response_is_not_compressed(api: FlaskClient) -> None:
     assert "Content-Encoding" not in api.get("/workers", headers={"Accept-Encoding": "gzip"}).headers
 
 
@@ -366,7 +368,7 @@ def test_head_is_get_without_the_body(api: FlaskClient) -> None:
     for path in ("/workers", "/workers/lost", "/-/healthy", "/-/ready", "/openapi.json", "/docs"):
         got, head = api.get(path), api.head(path)
         assert (head.status_code, head.data) == (got.status_code, b"")
-        # An age has as many digits as it happens to have.
+        # The number of digits of an age varies.
         own = {"Content-Length"} if path.startswith("/workers") else set()
         assert {k: v for k, v in head.headers if k not in own} == {k: v for k, v in got.headers if k not in own}
         assert abs(int(head.headers["Content-Length"]) - int(got.headers["Content-Length"])) < 100

@@ -1,4 +1,4 @@
-"""The relay that checks responses fails the test where one is not described."""
+"""The relay that checks responses fails the test if a response is not described."""
 
 import pytest
 

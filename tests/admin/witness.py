@@ -14,19 +14,18 @@ _OF_A_CONNECTION = {"connection", "host"}
 
 @contextlib.contextmanager
 def witness(port: int) -> Iterator[int]:
-    """Relay from the port that is returned to an Admin API on another, each request on a connection of its own.
+    """Relay from the returned port to an Admin API on another port. Each request has its own connection.
 
-    Raises, at the end:
-        AssertionError: of the first answer that is not described.
+    Raises, at the end: AssertionError: for the first response that is not described.
     """
     problems: list[str] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def answer(self) -> None:
-            # One request a connection: a server that ends is seen by the client at its next request.
+            # One request per connection: the client notices the end of a server at its next request.
             self.close_connection = True
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-            # A client of a server that hangs up, or is not there, sees the relay hang up.
+            # If the server closes the connection or does not listen, the relay closes the client's connection.
             with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
                 connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
                 connection.putheader("Host", f"127.0.0.1:{port}")
@@ -61,7 +60,7 @@ def witness(port: int) -> Iterator[int]:
 
     class Server(http.server.ThreadingHTTPServer):
         request_queue_size = 128
-        daemon_threads = True  # one may wait for a server that is frozen
+        daemon_threads = True  # a relayed request may wait for a server that is frozen
 
         def handle_error(self, *_: object) -> None:
             """A closed connection is not an error of the test."""

@@ -1,1 +1,3 @@
-"""A whole deployment with its alarm: workers, exporter, Prometheus, Alertmanager, and somebody who listens."""
+"""A whole deployment with alerting: workers, exporter, Prometheus, Alertmanager, and a webhook that receives
+notifications.
+"""

@@ -1,4 +1,4 @@
-"""A real Alertmanager with the configuration that is delivered."""
+"""A real Alertmanager with the configuration that the project ships."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from tests.processes import ROOT, Processes, eventually, free_port, get, tool
 
 
 def start_alertmanager(processes: Processes, directory: Path, webhook: int) -> int:
-    """Return its port. Its receivers for operators call a webhook on the port `webhook`."""
+    """Start Alertmanager and return its port. The receivers for operators call a webhook on the port `webhook`."""
     configuration = yaml.safe_load((ROOT / "grafana" / "alertmanager.yml").read_text())
     for receiver in configuration["receivers"]:
         if receiver["name"] == "watchdog":

@@ -1,4 +1,4 @@
-"""The deployment, each part a process of its own that can be killed, frozen and cut off."""
+"""A deployment in which each part is a process that a test can kill, freeze and disconnect."""
 
 import signal
 import sys
@@ -69,7 +69,7 @@ class Deployment:
         environment = {"AMP_BUILD_VERSION": self.versions[node_id]}
         program = _PROGRAM if node_id in WITH_PROGRAM else ()
         self.workers[node_id] = self._processes.ampd(
-            # Some faults need the tables of Amp's jobs, which make the database Amp's own.
+            # Some faults need the tables of Amp's jobs. With them, the database counts as Amp's own.
             *("worker", "--node-id", node_id, "--join-amp-fleet", *program),
             database=url,
             env=environment,
@@ -82,7 +82,7 @@ class Deployment:
 
     @property
     def _far_url(self) -> str:
-        """Of the metadata DB, through the relay."""
+        """The URL of the metadata DB behind the relay."""
         return f"postgresql://postgres@127.0.0.1:{self.relay.port}/postgres"
 
     def start_exporter(self) -> None:
@@ -95,7 +95,7 @@ class Deployment:
         self.prometheus.start()
 
     def await_rest(self) -> None:
-        """Wait until all workers are active, the fleet has settled and no alert fires."""
+        """Wait until all workers are active, the fleet is stable and no alert fires."""
 
         def rests() -> bool:
             assert self.prometheus.query('amp_workers{state="active"}') == {
@@ -113,7 +113,7 @@ class Deployment:
 def deployed(
     directory: Path, open_directory: Path, interval: int = INTERVAL, node_ids: Sequence[str] = WORKERS
 ) -> Iterator[Deployment]:
-    """Start a deployment, which may need a minute to be at rest. Any account can enter `open_directory`."""
+    """Start a deployment and wait until it is at rest, up to a minute. Any account can enter `open_directory`."""
     processes = Processes(directory)
     with own_postgres(open_directory / "alarm") as server, listening(Webhook(free_port())) as webhook:
         try:
@@ -127,13 +127,13 @@ def deployed(
 
 
 def kill(process: Process) -> None:
-    """SIGKILL a process and all that it started."""
+    """SIGKILL a process and its descendants."""
     for each in [*process.descendants(), psutil.Process(process.pid)]:
         each.kill()
     process.popen.wait()
 
 
 def freeze(process: Process, number: int = signal.SIGSTOP) -> None:
-    """SIGSTOP a process and all that it started; SIGCONT lets them go on."""
+    """SIGSTOP a process and its descendants; SIGCONT resumes them."""
     for each in [*process.descendants(), psutil.Process(process.pid)]:
         each.send_signal(number)

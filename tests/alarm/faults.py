@@ -1,4 +1,4 @@
-"""Faults of a deployment, how each is repaired, and which alert has to fire; and operations that fire no alert."""
+"""Faults of a deployment, their repair and the alert that must fire; operations at which no alert may fire."""
 
 import dataclasses
 import os
@@ -23,7 +23,7 @@ RESTART_PAUSE_SECONDS = 6.0
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that an operator must be notified of."""
+    """A fault that an operator must be notified of."""
 
     name: str
     inject: Callable[[Deployment], None]
@@ -39,7 +39,9 @@ class Fault:
     """From the fault to the notification, at most, at a scrape interval of 5 s. None where there is no target."""
 
     def target(self, interval: int) -> int | None:
-        """Return the target at a scrape interval: an alert needs two scrapes, where one at 5 s is followed by `for`."""
+        """Return the longest acceptable delay at a scrape interval: an alert needs two scrapes, or one at 5 s followed
+        by `for`.
+        """
         return None if self.target_seconds is None else self.target_seconds + 2 * (interval - INTERVAL)
 
 
@@ -61,7 +63,7 @@ def one_cause_one_notification(deployment: Deployment, fault: Fault) -> None:
     began = time.monotonic()
     fault.inject(deployment)
     await_notification(deployment, fault, firing=True, since=began)
-    # An alert for each worker would have fired by then.
+    # By then, an alert per worker would have fired.
     time.sleep(15)
     recovered = time.monotonic()
     fault.recover(deployment)
@@ -106,7 +108,7 @@ def restart_in_a_loop(deployment: Deployment) -> None:
 
 
 def set_version(version: str) -> Callable[[Deployment], None]:
-    """Have half of the workers run a version."""
+    """Make half of the workers run a version."""
 
     def change(deployment: Deployment) -> None:
         for node_id in HALF:
@@ -123,7 +125,7 @@ def restart_worker(deployment: Deployment, node_id: str) -> None:
 
 
 def end_program(number: int) -> Callable[[Deployment], None]:
-    """Send a signal to a program, after which its worker ends."""
+    """Send a signal to a program, which ends its worker."""
 
     def inject(deployment: Deployment) -> None:
         deployment.program(WITH_PROGRAM[0]).send_signal(number)
@@ -133,7 +135,7 @@ def end_program(number: int) -> Callable[[Deployment], None]:
 
 
 def strand_a_job(deployment: Deployment) -> None:
-    """Stop a worker on purpose while it runs a job of Amp's."""
+    """Stop a worker on purpose while one of Amp's jobs is assigned to it."""
     if not deployment.has_jobs:
         add_jobs(deployment.server.url)
         deployment.has_jobs = True
@@ -260,9 +262,9 @@ MIXED_VERSIONS = Fault(
 
 
 def stop_gracefully(deployment: Deployment) -> None:
-    """Stop one worker on purpose, and start it after a while."""
+    """Stop one worker on purpose, and start it again after a pause."""
     assert deployment.workers[WORKERS[2]].stop() == 0
-    time.sleep(20)  # a worker that died would have been reported by then
+    time.sleep(20)  # long enough for an alert about a worker that died
     deployment.start_worker(WORKERS[2])
 
 
@@ -277,7 +279,7 @@ def restart_exporter(deployment: Deployment) -> None:
 
 
 def end_a_batch(deployment: Deployment) -> None:
-    """Let all programs end with 0, and start the next batch after a while."""
+    """Let all programs exit with 0, and start the next batch after a pause."""
     for node_id in WITH_PROGRAM:
         deployment.program(node_id).send_signal(signal.SIGUSR2)
     for node_id in WITH_PROGRAM:
@@ -287,7 +289,7 @@ def end_a_batch(deployment: Deployment) -> None:
 
 
 def crash_and_restart(deployment: Deployment) -> None:
-    """Do what systemd does after a crash, with the longest RestartSec= that the units have."""
+    """Restart as systemd does after a crash, with the longest RestartSec= of the units."""
     end_program(signal.SIGKILL)(deployment)
     time.sleep(5)
     start_workers(WITH_PROGRAM[:1])(deployment)

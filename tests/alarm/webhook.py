@@ -26,7 +26,7 @@ class Notification:
 
 
 class Webhook:
-    """Keeps the notifications that it received."""
+    """Stores the notifications that it receives."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -52,7 +52,7 @@ class Webhook:
             return [notification for notification in self._received if notification.at >= moment]
 
     def first(self, alert: str, firing: bool, since: float, node_id: str | None = None) -> Notification | None:
-        """Return the first notification that an alert fires, or is resolved, since a moment."""
+        """Return the first notification since a moment that an alert fires or is resolved."""
         return next(
             (
                 notification
@@ -70,7 +70,7 @@ class Webhook:
 
 @contextmanager
 def listening(webhook: Webhook) -> Iterator[Webhook]:
-    """Answer Alertmanager on the webhook's port."""
+    """Serve the webhook on its port."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:

@@ -24,14 +24,14 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
 
 
 def test_version() -> None:
-    """The same as a worker registers with."""
+    """The version is the one that a worker registers with."""
     for program in ("ampd", "ampctl", *(f"ampd {command}" for command in COMMANDS)):
         shown = run(*program.split(), "--version", env={"AMP_BUILD_VERSION": "v1.2.3-4-g8b065bde"})
         assert shown.stdout == f"{program}, version v1.2.3-4-g8b065bde\n"
     assert re.fullmatch(r"ampd, version v\d+\.\d+\.\d+(-\d+-g[0-9a-f]{8})?(-dirty)?\n", run("ampd", "--version").stdout)
 
 
-def test_a_system_that_it_cannot_run_on_is_refused() -> None:
+def test_an_unsupported_system_is_refused() -> None:
     code = "import sys; sys.platform = 'darwin'; from amp_workers.ampd.cli import main; main()"
     done = run("python", "-c", code)
     assert (done.returncode, done.stdout) == (1, "")
@@ -39,7 +39,7 @@ def test_a_system_that_it_cannot_run_on_is_refused() -> None:
 
 
 @pytest.mark.parametrize("command", [["migrate"], ["worker", "--node-id=w"], ["admin"], ["exporter"]])
-def test_the_metadata_db_must_be_named(command: list[str]) -> None:
+def test_the_url_of_the_metadata_db_is_required(command: list[str]) -> None:
     done = run("ampd", *command)
     assert done.returncode == 2
     assert "AMP_METADATA_DB_URL" in done.stderr
@@ -47,7 +47,7 @@ def test_the_metadata_db_must_be_named(command: list[str]) -> None:
 
 
 @pytest.mark.parametrize("name", ["AMP_METADATA_DB_URL", "AMP_CONFIG_METADATA_DB__URL"])
-def test_a_url_that_cannot_be_read_is_refused_without_quoting_it(name: str) -> None:
+def test_an_invalid_url_is_refused_and_not_quoted(name: str) -> None:
     done = run("ampd", "migrate", env={name: "postgresql://u:hunter2%zz@h/d"})
     assert done.returncode == 2
     assert "libpq cannot read it" in done.stderr
@@ -119,7 +119,7 @@ def test_ps_shows_no_password(processes: Processes, command: list[str], unused_p
     assert "hunter2" not in process.output
 
 
-def test_logs_are_one_line_an_event() -> None:
+def test_each_event_is_one_log_line() -> None:
     record = logging.LogRecord("worker", logging.WARNING, "", 0, 'a "b"\n%s', ("c",), None)
     record.created = 1736961615.123
     assert Logfmt().format(record) == ('ts=2025-01-15T17:20:15.123Z level=warn component=worker msg="a \\"b\\"\\nc"')
@@ -156,7 +156,7 @@ def test_json_has_the_fields_of_logfmt() -> None:
     }
 
 
-def test_the_options_of_the_log_are_before_the_environment(processes: Processes, database: str) -> None:
+def test_log_options_take_precedence_over_the_environment(processes: Processes, database: str) -> None:
     options = ("--node-id=w", "--log.level=debug", "--log.format=json", "--", "sh", "-c", "sleep 1.5")
     worker = processes.ampd("worker", *options, database=database, env={"AMP_LOG": "error"})
     assert worker.wait() == 0
@@ -183,7 +183,7 @@ def test_a_known_level_is_used(processes: Processes, database: str, sql: Callabl
     quiet = processes.ampd("worker", "--node-id=quiet", database=database, env={"AMP_LOG": "error"})
     loud = processes.ampd("worker", "--node-id=loud", database=database, env={"AMP_LOG": "debug"})
     loud.says("'loud' sent a heartbeat", times=2)
-    eventually(lambda: sql("SELECT node_id FROM workers WHERE node_id = 'quiet'"))  # it says nothing of it
+    eventually(lambda: sql("SELECT node_id FROM workers WHERE node_id = 'quiet'"))  # it logs nothing about it
     assert (quiet.stop(), quiet.output) == (0, "")
 
 

@@ -1,4 +1,4 @@
-"""Addresses of flags, and sockets that listen on them."""
+"""Listen addresses from flags, and the sockets bound to them."""
 
 import socket
 

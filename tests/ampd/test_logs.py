@@ -1,4 +1,4 @@
-"""Logging in a process that has threads and forks, as the parents of our servers do."""
+"""Logging in a process with threads that forks, as the parent process of our servers does."""
 
 import fcntl
 import os
@@ -29,7 +29,7 @@ os.waitpid(child, 0)
 
 
 def is_full(pipe: IO[bytes]) -> bool:
-    """Whether a writer of the pipe waits."""
+    """Whether the pipe is full and its writer waits."""
     waiting = fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4)
     return bool(struct.unpack("i", waiting)[0] >= fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ))
 
@@ -50,11 +50,11 @@ def test_a_child_that_was_forked_while_another_thread_wrote_a_line_can_log() -> 
         eventually(lambda: is_full(stderr))
         process.stdin.write(b".")
         process.stdin.flush()
-        time.sleep(0.1)  # it forks; longer, and the child would give up a pipe that nobody reads
+        time.sleep(0.1)  # time for the fork; after a longer pause, the child would give up the unread pipe
         output = process.communicate(timeout=60)[1].decode()
     finally:
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)  # the child as well
+            os.killpg(process.pid, signal.SIGKILL)  # the child exits as well
             process.wait()
     assert process.returncode == 0
     assert "the child" in output

@@ -1,4 +1,4 @@
-"""`ampd migrate` waits for a metadata DB that is unavailable, and for nothing that waiting does not mend."""
+"""`ampd migrate` waits for an unavailable metadata DB. It does not wait if a retry cannot help."""
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict

@@ -1,4 +1,4 @@
-"""Output that nobody reads holds no process up, and loses nothing where somebody does."""
+"""An output without a reader blocks no process; an output with a reader loses no line."""
 
 import fcntl
 import os
@@ -40,7 +40,7 @@ def started(command: list[str], stderr: int, env: dict[str, str]) -> Iterator[su
 
 @contextmanager
 def full_pipe() -> Iterator[int]:
-    """A pipe that is full from the beginning, and that nobody reads."""
+    """A pipe that is full from the beginning and has no reader."""
     reading, writing = os.pipe()
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     os.write(writing, b"x" * PIPE_BYTES)
@@ -67,7 +67,7 @@ def full_disk() -> Iterator[int]:
 @contextmanager
 def frozen_terminal() -> Iterator[int]:
     master, terminal = pty.openpty()
-    termios.tcflow(terminal, termios.TCOOFF)  # what Ctrl-S does
+    termios.tcflow(terminal, termios.TCOOFF)  # as Ctrl-S does
     yield terminal
     os.close(master)
     os.close(terminal)
@@ -82,7 +82,7 @@ def test_a_worker_sends_heartbeats_and_records_its_stop(
     unread: Callable[[], Any], program: list[str], database: str, sql: Callable[..., list[Any]]
 ) -> None:
     command = [str(BIN / "ampd"), "worker", "--node-id=w", *program]
-    # Its first line is written before the guard of the program is forked.
+    # The worker writes its first line before it forks the program's guard.
     env = {"AMP_METADATA_DB_URL": database, "AMP_LOG": "debug,amp=trace"}
     with unread() as stderr, started(command, stderr, env) as worker:
 
@@ -123,7 +123,7 @@ def test_an_error_message_without_a_reader_does_not_block_the_exit(arguments: li
 
 
 def test_standard_error_may_be_closed(database: str, sql: Callable[..., list[Any]]) -> None:
-    """Its number must not become the one of the session with the metadata DB."""
+    """The session with the metadata DB must not get the descriptor number 2."""
     command = ["sh", "-c", "exec ampd worker --node-id=w -- sleep 2 2>&- <&-"]
     with started(command, subprocess.DEVNULL, {"AMP_METADATA_DB_URL": database, "AMP_LOG": "debug"}) as worker:
         assert worker.wait(PATIENCE_SECONDS) == 0
@@ -163,7 +163,7 @@ def test_no_line_is_lost_at_exit() -> None:
 def test_dropped_lines_are_counted() -> None:
     with lines(20_000) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == b"done\n"  # nobody has read its log until now
+        assert process.stdout.readline() == b"done\n"  # the log had no reader until now
         output = process.communicate(timeout=60)[1].decode()
     written = len(re.findall(r"line \d{5}", output))
     dropped = [int(count) for count in re.findall(r'msg="(\d+) lines dropped', output)]

@@ -1,4 +1,4 @@
-"""What `ampd admin` and `ampd exporter` do when a signal asks them to stop."""
+"""`ampd admin` and `ampd exporter` on signals that request a stop."""
 
 import os
 import pty
@@ -27,7 +27,7 @@ def start(processes: Processes, *command: str) -> tuple[Process, str]:
 
 @SERVERS
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_server_stops_in_order(processes: Processes, command: str, number: signal.Signals) -> None:
+def test_a_server_stops_gracefully(processes: Processes, command: str, number: signal.Signals) -> None:
     server, _ = start(processes, "ampd", command)
     server.signal(number)
     assert server.wait() == 0
@@ -45,10 +45,10 @@ def test_a_server_keeps_an_inherited_ignore(processes: Processes, command: str) 
 
 @SERVERS
 @pytest.mark.parametrize(("prefix", "survives"), [((), False), (("nohup",), True)], ids=["alone", "nohup"])
-def test_the_end_of_a_terminal_stops_a_server_without_nohup(
+def test_sighup_stops_a_server_without_nohup(
     tmp_path: Path, command: str, prefix: tuple[str, ...], survives: bool
 ) -> None:
-    """The kernel sends SIGHUP to the processes of a terminal that closes, as the end of an SSH session does."""
+    """The kernel sends SIGHUP to the processes of a terminal that closes, for example when an SSH session ends."""
     port, log = free_port(), tmp_path / "log"
     health = f"http://127.0.0.1:{port}/-/healthy"
     terminal, stdin = pty.openpty()

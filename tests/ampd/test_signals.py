@@ -1,4 +1,4 @@
-"""What a worker without a program does when a signal asks it to stop."""
+"""A worker without a program on signals that request a stop."""
 
 import signal
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Python 3.14 starts the processes of `multiprocessing` by "forkserver": no command but the servers depends on that."""
+"""Python 3.14 starts processes of `multiprocessing` by "forkserver". Only the servers depend on the start method."""
 
 import sys
 

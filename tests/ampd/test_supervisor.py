@@ -9,7 +9,7 @@ from tests.processes import eventually
 
 
 class Dying(Command):
-    """A child that ends at once, and how often it was started."""
+    """A child that exits at once. It counts how often it was started."""
 
     def __init__(self) -> None:
         super().__init__("child", ["false"], {})
@@ -29,7 +29,7 @@ def test_backoff_doubles_to_30_s_and_starts_again_after_a_long_run(
     child.launch()
     reported: list[str] = []
     watching = Supervisor([child], reported.append)
-    longest = {0: [1, 2, 4, 8, 16, 30, 30], 60: [1, 2]}  # after a run of so many seconds, and short ones
+    longest = {0: [1, 2, 4, 8, 16, 30, 30], 60: [1, 2]}  # backoffs after a run of so many seconds
     for lived, waits in longest.items():
         for number, wait in enumerate(waits):
             eventually(lambda: child.poll() == 1)

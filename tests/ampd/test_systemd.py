@@ -1,4 +1,4 @@
-"""Notifications of the service manager, received by a socket like systemd's."""
+"""Notifications of the service manager, received on a socket as systemd's."""
 
 import contextlib
 import os
@@ -27,7 +27,7 @@ UNREACHABLE = "postgresql://u:hunter2@127.0.0.1:1/d"
 
 
 class Systemd:
-    """The end of the notification socket that systemd has."""
+    """The receiving end of a notification socket, as systemd has it."""
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -46,7 +46,7 @@ class Systemd:
         return {"NOTIFY_SOCKET": self._address, "WATCHDOG_USEC": str(round(WATCHDOG_SECONDS * 1e6))}
 
     def hear(self) -> str:
-        """Return all messages that have come by now."""
+        """Return all messages that have arrived so far."""
         with contextlib.suppress(BlockingIOError):
             while True:
                 data, ancillary, _, _ = self._socket.recvmsg(4096, socket.CMSG_SPACE(12) + socket.CMSG_SPACE(16))
@@ -59,7 +59,7 @@ class Systemd:
         return "\n\n".join(self.messages)
 
     def hears(self, *texts: str, seconds: float = 30.0) -> None:
-        """Wait for one message that has all of these in it."""
+        """Wait for one message that contains all of these."""
 
         def look() -> bool:
             self.hear()
@@ -84,7 +84,7 @@ def systemd(open_directory: Path) -> Iterator[Systemd]:
 
 
 def silence(systemd: Systemd) -> bool:
-    """Whether a whole watchdog period passes without a sign of life, within the time that two take from now."""
+    """Return whether a whole watchdog period passes without a notification, within two periods from now."""
     systemd.forget()
     systemd.signs_of_life.clear()
     began = time.time()
@@ -125,12 +125,14 @@ def test_a_worker_is_ready_after_registration_and_notifies_the_watchdog(
     assert systemd.senders == {worker.pid}
 
 
-def test_a_worker_whose_loop_hangs_gives_no_sign_of_life(processes: Processes, database: str, systemd: Systemd) -> None:
-    """Its other threads continue: the heartbeat loop notifies the watchdog."""
+def test_a_worker_whose_loop_hangs_does_not_notify_the_watchdog(
+    processes: Processes, database: str, systemd: Systemd
+) -> None:
+    """Its other threads continue, but only the heartbeat loop notifies the watchdog."""
     worker = processes.ampd("worker", "--node-id=w", database=database, env=systemd.environment)
     systemd.hears("STATUS=sends heartbeats")
     with psycopg.connect(database) as holder:
-        # A heartbeat that waits is given up after 3 s and retried later: each attempt takes longer than the period.
+        # A blocked heartbeat is abandoned after 3 s and retried later: each attempt takes longer than the period.
         holder.execute("LOCK TABLE workers IN ACCESS EXCLUSIVE MODE")
         assert silence(systemd)
         assert worker.popen.poll() is None
@@ -187,12 +189,12 @@ def test_a_program_does_not_get_the_notification_socket(processes: Processes, da
 
 @pytest.fixture(params=["admin", "exporter"])
 def server(request: pytest.FixtureRequest, processes: Processes, systemd: Systemd) -> Process:
-    """A server that systemd hears of, with no database."""
+    """A server that notifies systemd, without a database."""
     port = free_port()
     arguments = (request.param, "--web.listen-address", f"0.0.0.0:{port}")
     started = processes.ampd(*arguments, database=UNREACHABLE, env=systemd.environment)
     systemd.hears("READY=1", "STATUS=serves since 20", "WATCHDOG=1")
-    # Without a wait: a process that waits for readiness may send requests.
+    # No wait is needed: a process that waits for readiness may send requests.
     assert get(f"http://127.0.0.1:{port}/-/healthy") == "OK\n"
     return started
 
@@ -205,15 +207,15 @@ def test_a_server_is_ready_when_it_answers_and_stops(server: Process, systemd: S
     assert systemd.senders == {server.pid}
 
 
-def test_a_server_that_hangs_gives_no_sign_of_life(server: Process, systemd: Systemd) -> None:
-    with suspended(server.pid):  # the kernel still accepts connections for it
+def test_a_server_that_hangs_does_not_notify_the_watchdog(server: Process, systemd: Systemd) -> None:
+    with suspended(server.pid):  # the kernel still accepts connections for the frozen server
         assert silence(systemd)
     systemd.forget()
     systemd.hears("WATCHDOG=1")
 
 
 def test_a_manager_that_hangs_blocks_no_heartbeat(processes: Processes, database: str, open_directory: Path) -> None:
-    """Its socket is full; the worker goes on."""
+    """The manager's socket is full, and the worker continues."""
     full = Systemd(str(open_directory / f"full-{os.getpid()}"))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as peer, contextlib.suppress(BlockingIOError):
         peer.setblocking(False)
@@ -245,7 +247,7 @@ def test_a_socket_in_the_abstract_namespace_is_notified() -> None:
     listener.close()
 
 
-def test_a_message_that_was_not_sent_is_sent_again(open_directory: Path) -> None:
+def test_a_message_that_failed_is_retried(open_directory: Path) -> None:
     address = str(open_directory / f"late-{os.getpid()}")
     manager = ServiceManager({"NOTIFY_SOCKET": address})
     manager.alive("works")

@@ -1,4 +1,4 @@
-"""The metadata DB's URL from a file, as systemd's credentials and mounted secrets are."""
+"""The URL of the metadata DB from a file, such as a credential of systemd or a mounted secret."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ AWAY = "postgresql://u:hunter2@127.0.0.1:1/d"
 
 @pytest.fixture
 def credential(tmp_path: Path) -> Path:
-    """A file with the mode that a credential shows that is given to a service's user by an access list."""
+    """A file with the mode of a systemd credential whose access list allows a service's user to read it."""
     path = tmp_path / "metadata-db-url"
     path.write_text(f"{AWAY}\n")
     path.chmod(0o440)
@@ -91,7 +91,7 @@ def test_a_program_does_not_get_the_path_of_the_file(processes: Processes, datab
     worker = processes.ampd("worker", "--node-id=w", "--", "env", env=environment)
     assert worker.wait() == 0
     assert "AMP_NODE_ID=w" in worker.output
-    # Its notification socket is the worker's, and not that of the service manager.
+    # The program's notification socket is the worker's, not the service manager's.
     for hidden in ("AMP_METADATA_DB_URL_FILE", "@nobody", "WATCHDOG_USEC"):
         assert hidden not in worker.output
 

@@ -1,4 +1,4 @@
-"""Raw connections to a server, and what it has against what it had."""
+"""Raw connections to a server, and a check of the server's resources before and after."""
 
 import re
 import socket
@@ -29,7 +29,7 @@ def get(path: str, *headers: str) -> bytes:
 
 
 def read_to_end(connection: socket.socket) -> bytes:
-    """What comes until the other side closes, or breaks off, the connection."""
+    """Read until the other side closes or resets the connection."""
     received = b""
     with suppress(ConnectionError):
         while piece := connection.recv(2**16):
@@ -43,7 +43,7 @@ def statuses(answers: bytes) -> list[int]:
 
 @contextmanager
 def nothing_piles_up(served: Served, mib: int = 32) -> Iterator[None]:
-    """Hold what the serving process has against what it had; its threads end when they have been idle for a while."""
+    """Compare the resources of the serving process before and after the block. Its threads end after some idle time."""
     process = psutil.Process(served.serving())
     assert healthy(served)
     memory, files = process.memory_info().rss, process.num_fds()

@@ -1,4 +1,4 @@
-"""Certificates, and an authority that signs them."""
+"""Certificates, and the authority that signs them."""
 
 from datetime import datetime
 from pathlib import Path
@@ -17,11 +17,11 @@ class Authority:
         self._ca.cert_pem.write_to_path(self.file)
 
     def server(self, name: str = "server", key_type: trustme.KeyType = trustme.KeyType.ECDSA) -> tuple[Path, Path]:
-        """Write `NAME.pem` and `NAME.key` for localhost, and return where they are."""
+        """Write `NAME.pem` and `NAME.key` for localhost, and return their paths."""
         return self._write(name, self._ca.issue_cert("localhost", "127.0.0.1", key_type=key_type))
 
     def client(self, name: str = "client", *names: str, ends: datetime | None = None) -> tuple[Path, Path]:
-        """Write `NAME.pem` and `NAME.key`, for these names or for NAME@example.org."""
+        """Write `NAME.pem` and `NAME.key`, for these names or for NAME@example.org, and return their paths."""
         return self._write(name, self._ca.issue_cert(*(names or (f"{name}@example.org",)), not_after=ends))
 
     def _write(self, name: str, leaf: trustme.LeafCert) -> tuple[Path, Path]:

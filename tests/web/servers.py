@@ -24,7 +24,7 @@ HUNTER2 = "$2b$04$k18lzmIJQr/Q0RbzsATx3uU4.tb9geOTsr4IMO/vHtkMOjeujoU1C"
 
 @dataclass(frozen=True)
 class Answer:
-    """What curl got: its exit code, and the status, headers and body of an answer."""
+    """A response as curl got it: curl's exit code, and the status, headers and body."""
 
     code: int
     status: int
@@ -63,7 +63,7 @@ class Served:
         return Answer(done.returncode, status, headers.lower(), body)
 
     def serving(self) -> int:
-        """The pid of the server, which is one process."""
+        """Return the pid of the server, which is a single process."""
         return self.process.pid
 
 
@@ -76,7 +76,7 @@ def write(path: Path, text: str) -> str:
 
 
 def reasons(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """The field `reason` of each line of the log that has one."""
+    """Return the field `reason` of each log line that has one."""
     return [record.reason for record in caplog.records if hasattr(record, "reason")]
 
 

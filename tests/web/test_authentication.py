@@ -32,7 +32,7 @@ USERS = f"basic_auth_users:\n  alice: {HUNTER2}\n"
 
 
 def client(policy: Policy, subject: str | None = None, accepted_under: WebConfig | None = None) -> Client:
-    """A client of an application that answers with the name of who sent the request."""
+    """Return a client of an application that responds with the name of the request's sender."""
     app = Flask("test")
     app.register_blueprint(health(lambda: None))
 
@@ -68,7 +68,7 @@ def both(tmp_path: Path) -> Client:
         (basic("token", OTHER), "'token'"),
     ],
 )
-def test_either_credential_admits(both: Client, headers: dict[str, str], who: str) -> None:
+def test_each_kind_of_credential_is_accepted(both: Client, headers: dict[str, str], who: str) -> None:
     for _ in range(2):
         answer = both.get("/who", headers=headers)
         assert (answer.status_code, answer.text) == (200, who)
@@ -131,18 +131,18 @@ def test_without_authentication_no_client_has_a_name() -> None:
     assert client(Policy()).get("/who", headers=basic("alice", "hunter2")).text == "None"
 
 
-def test_a_certificate_is_a_name(tmp_path: Path, authority: Authority) -> None:
+def test_a_certificate_names_its_client(tmp_path: Path, authority: Authority) -> None:
     authority.server()
     certificates = Policy(Path(write(tmp_path / "web.yml", CLIENTS)))
     assert client(certificates, "CN=ann").get("/who").text == "'CN=ann'"
-    # Where there are users as well, both are needed, as in exporter-toolkit.
+    # If users are configured as well, both are required, as in exporter-toolkit.
     both = client(Policy(Path(write(tmp_path / "web.yml", CLIENTS + USERS))), "CN=ann")
     assert both.get("/who").status_code == 401
     assert both.get("/who", headers=basic("alice", "hunter2")).text == "'alice'"
 
 
-def test_a_connection_without_a_certificate_keeps_its_users(tmp_path: Path, authority: Authority) -> None:
-    """It was accepted before certificates were required, and users can be gone: no certificate must not be enough."""
+def test_a_connection_without_a_certificate_still_requires_a_user(tmp_path: Path, authority: Authority) -> None:
+    """The connection was accepted before certificates were required, and the users may have been removed since."""
     authority.server()
     policy = Policy(Path(write(tmp_path / "web.yml", TLS + USERS)))
     before = client(policy, accepted_under=policy.config)
@@ -154,7 +154,7 @@ def test_a_connection_without_a_certificate_keeps_its_users(tmp_path: Path, auth
     assert client(policy, "CN=ann").get("/who").text == "'CN=ann'"
 
 
-def test_users_and_headers_of_now_hold_for_connections_of_before(tmp_path: Path) -> None:
+def test_new_users_and_headers_apply_to_existing_connections(tmp_path: Path) -> None:
     file = tmp_path / "web.yml"
     policy = Policy(Path(write(file, USERS)))
     api = client(policy)
@@ -241,34 +241,34 @@ def attempt(passwords: Passwords, users: dict[str, bytes], name: str, password: 
     return asyncio.run(passwords.verify(users, name, password, peer))
 
 
-def test_a_password_that_was_right_is_not_computed_again() -> None:
+def test_a_verified_password_is_not_hashed_again() -> None:
     slow = {"alice": bcrypt.hashpw(b"hunter2", bcrypt.gensalt(10))}
     passwords = Passwords()
     assert attempt(passwords, slow, "alice", "hunter2")
 
     async def many() -> list[bool]:
-        # At once, and more than may wait for a verification: a known one needs none.
+        # More concurrent attempts than may wait for a verification: a remembered password needs none.
         return await asyncio.gather(*(passwords.verify(slow, "alice", "hunter2", "") for _ in range(500)))
 
     assert all(asyncio.run(many()))
-    # Another hash is another password, even if the old one is remembered.
+    # A changed hash means a changed password, even if the old password is remembered.
     assert not attempt(passwords, {"alice": bcrypt.hashpw(b"other", bcrypt.gensalt(4))}, "alice", "hunter2")
 
 
-def test_what_is_remembered_is_of_one_user_and_one_password() -> None:
+def test_a_remembered_password_is_valid_for_its_user_alone() -> None:
     passwords = Passwords()
     users = {"alice": HUNTER2.encode()}
     assert attempt(passwords, users, "alice", "hunter2")
     assert not attempt(passwords, users, f"alice{HUNTER2}hunter", "2")
 
 
-def test_a_long_password_is_as_good_as_what_bcrypt_makes_of_it() -> None:
+def test_a_long_password_is_truncated_as_bcrypt_does() -> None:
     users = {"alice": bcrypt.hashpw(b"x" * 71 + b"y", bcrypt.gensalt(4))}
     assert attempt(Passwords(), users, "alice", "x" * 71 + "yz")
     assert not attempt(Passwords(), users, "alice", "x" * 72)
 
 
-def test_a_hash_that_bcrypt_does_not_take_authenticates_no_client(tmp_path: Path) -> None:
+def test_a_hash_that_bcrypt_refuses_authenticates_no_client(tmp_path: Path) -> None:
     odd = USERS.replace(HUNTER2, HUNTER2[:28] + "z" + HUNTER2[29:])
     policy = Policy(Path(write(tmp_path / "web.yml", odd)))
     assert client(policy).get("/who", headers=basic("alice", "hunter2")).status_code == 401
@@ -287,7 +287,7 @@ def test_the_queue_of_attempts_is_bounded() -> None:
 
 @pytest.mark.parametrize("peer", ["somebody", "attacker"])
 def test_wrong_passwords_do_not_lock_the_right_one_out(peer: str) -> None:
-    """Neither those of another peer, however many wait, nor those of the same address, such as a proxy's."""
+    """Wrong passwords may come from another address, in any number, or from the same address, such as a proxy's."""
     users = {"alice": bcrypt.hashpw(b"hunter2", bcrypt.gensalt(8))}
 
     async def attacked() -> bool:
@@ -316,7 +316,7 @@ def test_a_client_that_has_to_retry_gets_429(tmp_path: Path) -> None:
     async def refused() -> None:
         authenticator = Authenticator(policy)
         peers = [Peer(f"192.0.2.{n}", None, policy.config) for n in (1, 2)]
-        # Of a proxy, which has one address for all its clients.
+        # From a proxy, which has one address for all its clients.
         peers.append(Peer("192.0.2.1", "CN=ann", policy.config))
         wrong = [
             asyncio.ensure_future(authenticator.authenticate(peers[0], basic("alice", f"x{n}")["Authorization"]))
@@ -326,7 +326,7 @@ def test_a_client_that_has_to_retry_gets_429(tmp_path: Path) -> None:
         with pytest.raises(TooManyRequests) as raised:
             await authenticator.authenticate(peers[0], basic("alice", "hunter2")["Authorization"])
         assert raised.value.retry_after == 1
-        # Another address, or another certificate, is before those that wait.
+        # A client with another address or certificate is served before those that wait.
         for peer, name in zip(peers[1:], ("alice", "bob"), strict=True):
             assert await authenticator.authenticate(peer, basic(name, "hunter2")["Authorization"]) == name
         assert not all(each.done() for each in wrong)
@@ -343,12 +343,12 @@ def test_every_wrong_attempt_takes_the_same_time() -> None:
     }
 
     def seconds(name: str) -> float:
-        """Of this thread's processor time."""
+        """Return the processor time of this thread in seconds."""
         began = time.thread_time()
         assert not verify(b"wrong", users.get(name), 11)
         return time.thread_time() - began
 
-    # The least of each is what it takes: what else the machine does makes it more, for one name or another.
+    # The minimum is the real cost: other load of the machine adds to a measurement, for one name or the other.
     found = dict.fromkeys((*users, "nobody"), float("inf"))
     for measured in range(1, 31):
         found = {name: min(least, seconds(name)) for name, least in found.items()}
@@ -380,7 +380,7 @@ def test_tokens_that_cannot_be_used_are_named_and_not_shown(tmp_path: Path, text
     assert not any(line in str(raised.value) for line in text.split() if len(line) > 5 and line != "nothing")
 
 
-def test_a_file_of_no_tokens_is_named(tmp_path: Path) -> None:
+def test_a_file_without_tokens_is_named(tmp_path: Path) -> None:
     (tmp_path / "tokens").write_bytes(f"{TOKEN}\n\xff\n".encode("latin-1"))
     with pytest.raises(ConfigError, match=f"^{tmp_path}/tokens: not UTF-8 text$"):
         read_tokens(tmp_path / "tokens")
@@ -393,7 +393,7 @@ def test_a_token_of_16_characters_is_long_enough(tmp_path: Path) -> None:
     assert read_tokens(tmp_path / "tokens") == ["0123456789abcdef"]
 
 
-def test_a_token_in_the_environment_is_held_to_the_same() -> None:
+def test_a_token_in_the_environment_has_the_same_rules() -> None:
     with pytest.raises(ConfigError, match="AMP_AUTH_TOKEN: the token is shorter than 16"):
         Policy(token="short")
     with pytest.raises(ConfigError, match="AMP_AUTH_TOKEN: the token is shorter than 16"):
@@ -416,12 +416,12 @@ def admin(processes: Processes, tmp_path: Path) -> Served:
     (tmp_path / "tokens").write_text(f"{TOKEN}\n")
     web_config = write(tmp_path / "web.yml", USERS + "http_server_config:\n  headers:\n    X-Frame-Options: deny\n")
     options = ("--auth-token-file", str(tmp_path / "tokens"), "--web.config.file", web_config)
-    # What no request must be able to have is in the environment here.
+    # No request must be able to use these values of the environment.
     environment = {"AMP_AUTH_TOKEN": OTHER, "REMOTE_USER": "root", "HTTP_AUTHORIZATION": f"Bearer {TOKEN}"}
     return Served(processes, "admin", *options, **environment)
 
 
-def test_the_api_asks_in_its_own_shape_and_reads_its_files_again(admin: Served, tmp_path: Path) -> None:
+def test_the_api_refuses_in_its_own_error_format_and_reloads_its_files(admin: Served, tmp_path: Path) -> None:
     refused = admin.ask("/workers")
     assert refused.status == 401
     assert json.loads(refused.body) == {
@@ -431,7 +431,8 @@ def test_the_api_asks_in_its_own_shape_and_reads_its_files_again(admin: Served, 
     assert 'www-authenticate: bearer realm="amp workers"' in refused.headers
     assert 'www-authenticate: basic realm="amp workers"' in refused.headers
     assert "x-frame-options: deny" in refused.headers
-    assert admin.ask("/workers", "-H", f"Authorization: Bearer {TOKEN}").status == 503  # in, and no database there
+    # The token is valid, and there is no database.
+    assert admin.ask("/workers", "-H", f"Authorization: Bearer {TOKEN}").status == 503
     assert admin.ask("/workers", "-H", f"Authorization: Bearer {OTHER}").status == 503
     assert admin.ask("/workers", "-u", "alice:hunter2").status == 503
     assert admin.ask("/workers", "-u", "alice:hunter3").status == 401
@@ -446,7 +447,7 @@ def test_the_api_asks_in_its_own_shape_and_reads_its_files_again(admin: Served, 
     assert TOKEN not in shown + admin.process.output
     assert OTHER not in shown + admin.process.output
 
-    # Rotation: the new beside the old, then the new alone.
+    # Rotation: both tokens are valid for a while, then only the new one.
     new = "the-token-of-next-month"
     write(tmp_path / "tokens", f"{TOKEN}\n{new}\n")
     eventually(lambda: admin.ask("/workers", "-H", f"Authorization: Bearer {new}").status == 503)
@@ -497,7 +498,7 @@ def test_a_server_that_is_open_to_the_network_logs_a_warning(
     assert warned is None or warned in warnings[0]
 
 
-def test_a_server_that_others_reach_keeps_what_protects_it(
+def test_a_server_on_the_network_keeps_its_protection(
     processes: Processes, tmp_path: Path, authority: Authority
 ) -> None:
     authority.server()
@@ -534,7 +535,7 @@ def test_a_key_file_that_all_accounts_can_read_is_a_warning(
     lines = [f"  {key}: |\n    " + (tmp_path / file).read_text().replace("\n", "\n    ") for key, file in blocks]
     file = Path(write(tmp_path / "web.yml", "tls_server_config:\n" + "\n".join(lines)))
     policy = Policy(file)
-    # The last but one is that of a credential of systemd's, or of a secret of Kubernetes'.
+    # The last mode but one is that of a systemd credential or a Kubernetes secret.
     for mode, warnings in ((0o600, 0), (0o640, 0), (0o644, 1)):
         file.chmod(mode)
         policy.warn_of_weaknesses("ampd admin")

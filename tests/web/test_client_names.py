@@ -1,4 +1,4 @@
-"""`client_allowed_sans`: of the clients with a certificate of the authority, only some are accepted."""
+"""`client_allowed_sans`: the server accepts only some of the clients with a certificate of the authority."""
 
 import resource
 import socket
@@ -40,7 +40,7 @@ class Clients:
         self.served = Served(processes, "exporter", "--web.config.file", str(self.file), **of)
 
     def status(self, *names: str, path: str = "/-/healthy", options: tuple[str, ...] = ()) -> int:
-        """What a client with these names gets; 0 is no answer."""
+        """Return the status that a client with these names gets; 0 if there is no response."""
         chain, key = self._authority.client("client", *names)
         trust = ("--cacert", str(self._authority.file), "--cert", str(chain), "--key", str(key))
         return self.served.ask(path, *trust, *options).status
@@ -58,7 +58,10 @@ def test_one_name_of_the_list_is_enough(clients: Clients) -> None:
     assert clients.status("other.example.org", "prometheus.example.org") == 200
     for name in ("other.example.org", "a.prometheus.example.org", "example.org", "10.0.0.2", "OPS@example.org"):
         assert clients.status(name) == 0
-    assert clients.served.ask("/-/healthy", "--insecure").code in {55, 56}  # an alert, or a reset before it is read
+    assert clients.served.ask("/-/healthy", "--insecure").code in {
+        55,
+        56,
+    }  # a TLS alert, or a reset before curl reads it
     clients.served.process.says(
         'msg="TLS handshake failed" address=127.0.0.1 reason="its certificate has none of client_allowed_sans, but '
         "'other.example.org'\""
@@ -66,11 +69,13 @@ def test_one_name_of_the_list_is_enough(clients: Clients) -> None:
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_a_session_does_not_outlive_its_certificate(
+def test_a_tls_session_does_not_outlive_its_certificate(
     clients: Clients, authority: Authority, version: ssl.TLSVersion
 ) -> None:
     def healthy(session: ssl.SSLSession | None = None) -> ssl.SSLSocket | None:
-        """A connection with an answer, if it is let in. It stays open: none is resumed that ended without a word."""
+        """Return a connection that got a response. It stays open: OpenSSL does not resume a session that ended
+        uncleanly.
+        """
         plain = stack.enter_context(socket.create_connection(("127.0.0.1", clients.served.port), timeout=30))
         try:
             encrypted = stack.enter_context(trusting.wrap_socket(plain, server_hostname="localhost", session=session))
@@ -79,7 +84,7 @@ def test_a_session_does_not_outlive_its_certificate(
         except OSError:
             return None
 
-    for seconds in (2, 4, 8, 16):  # as few as a busy machine allows
+    for seconds in (2, 4, 8, 16):  # the minimum, because the machine may be busy
         ends = datetime.now(UTC) + timedelta(seconds=seconds)
         trusting = ssl.create_default_context(cafile=authority.file)
         trusting.minimum_version = trusting.maximum_version = version
@@ -146,7 +151,7 @@ def test_of_the_allowed_names_a_certificate_must_have_one(tmp_path: Path) -> Non
 
 
 def test_a_connection_that_has_ended_makes_room(processes: Processes, tmp_path: Path, authority: Authority) -> None:
-    """Where there are files for 44 at a time."""
+    """The server may open only 44 files."""
     authority.server()
     chain, key = authority.client("client", "10.0.0.1")
     port, file = free_port(), write(tmp_path / "web.yml", allow("10.0.0.1"))
@@ -160,7 +165,7 @@ def test_a_connection_that_has_ended_makes_room(processes: Processes, tmp_path: 
         ).check_returncode()
 
 
-def test_more_connections_than_there_are_files_for_do_not_end_it(clients: Clients) -> None:
+def test_more_connections_than_file_descriptors_do_not_stop_the_server(clients: Clients) -> None:
     resource.prlimit(clients.served.serving(), resource.RLIMIT_NOFILE, (200, 200))
     with ExitStack() as stack:
         for _ in range(250):
@@ -216,6 +221,6 @@ def test_a_silent_client_is_cut_off(clients: Clients, authority: Authority) -> N
         ]
         idle = [stack.enter_context(trusting.wrap_socket(each, server_hostname="localhost")) for each in silent[:20]]
         for connection in (*silent[20:], *idle):
-            assert connection.recv(1) == b""  # a timeout, if it is not closed
+            assert connection.recv(1) == b""  # raises a timeout if the server does not close it
     eventually(lambda: serving.num_fds() <= files + 4)
     assert "Traceback" not in clients.served.process.output

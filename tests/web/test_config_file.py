@@ -1,4 +1,4 @@
-"""Every key of a web configuration file, good and bad."""
+"""Each key of a web configuration file, with valid and invalid values."""
 
 import base64
 import ssl
@@ -33,7 +33,7 @@ HASH = "$2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG"
 
 @pytest.fixture(autouse=True)
 def certificates(authority: Authority) -> None:
-    """server.pem, server.key and ca.pem, beside the file."""
+    """Write server.pem, server.key and ca.pem next to the file."""
     authority.server()
 
 
@@ -54,13 +54,13 @@ rate_limit: {interval: ~, burst: ~}
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "tls_server_config:\nbasic_auth_users:\n", "{}", NULLS])
-def test_a_file_that_asks_for_nothing_changes_nothing(tmp_path: Path, text: str) -> None:
+def test_a_file_without_settings_changes_nothing(tmp_path: Path, text: str) -> None:
     assert read(tmp_path, text) == WebConfig()
 
 
 @pytest.mark.parametrize("curve", ["X25519", "CurveP256", "CurveP384", "CurveP521"])
 def test_a_curve_is_selected_or_refused_by_its_name(tmp_path: Path, authority: Authority, curve: str) -> None:
-    """Which curves there are is Python's to say."""
+    """Python's ssl module determines which curves exist."""
     text = TLS + f"  curve_preferences: [{curve}]\n"
     if curve == "X25519" and sys.version_info < (3, 11, 4):
         with pytest.raises(ConfigError, match=r"curve_preferences: Python 3\.11\.\d cannot select X25519"):
@@ -126,7 +126,7 @@ def test_null_in_quotes_is_a_text(tmp_path: Path) -> None:
     assert list(read(tmp_path, f"basic_auth_users:\n  null: {HASH}\n").users) == ["null"]
 
 
-def test_names_begin_at_the_files_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_are_relative_to_the_files_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/")
     assert read(tmp_path, TLS).key_file == tmp_path / "server.key"
 
@@ -237,7 +237,7 @@ def test_certificates_may_be_in_the_file_itself(tmp_path: Path, authority: Autho
         (f"basic_auth_users:\n  alice: {HASH.replace('$10$', '$03$')}\n", "a bcrypt cost of 03 is not from 4 to 15"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str) -> None:
+def test_each_mistake_is_named(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "elsewhere").mkdir()
     with pytest.raises(ConfigError) as raised:
         read(tmp_path, text)
@@ -248,7 +248,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str) -> None
     assert "hunter2" not in error
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.yml: No such file or directory"):
         read_web_config(tmp_path / "none.yml")
 
@@ -261,12 +261,12 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", [PrivateFormat.TraditionalOpenSSL, PrivateFormat.PKCS8])
 @pytest.mark.parametrize("key_type", [trustme.KeyType.RSA, trustme.KeyType.ECDSA])
-def test_a_key_may_have_any_usual_form(
+def test_a_key_may_have_any_common_format(
     tmp_path: Path, authority: Authority, key_type: trustme.KeyType, form: PrivateFormat
 ) -> None:
     _, file = authority.server(key_type=key_type)
     key = load_pem_private_key(file.read_bytes(), None)
-    # As `openssl ecparam -genkey` writes it, and as some keep it: with something before the key.
+    # As `openssl ecparam -genkey` writes a key: with the curve's parameters before it.
     before = b"-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
     file.write_bytes(before + key.private_bytes(Encoding.PEM, form, NoEncryption()))
     assert read(tmp_path, TLS).tls is not None
@@ -283,7 +283,7 @@ def test_a_key_of_another_certificate_is_refused(tmp_path: Path, authority: Auth
     [("06082a8648ce3d030107", "06082a8648ce3d03017f"), ("0342000", "0342007")],
     ids=["another curve", "no point of the curve"],
 )
-def test_a_certificate_that_makes_no_sense_is_refused(tmp_path: Path, old: str, new: str) -> None:
+def test_an_invalid_certificate_is_refused(tmp_path: Path, old: str, new: str) -> None:
     file = tmp_path / "server.pem"
     encoded = ssl.PEM_cert_to_DER_cert(file.read_text()).hex()
     assert old in encoded
@@ -334,7 +334,7 @@ def self_signed(
     ],
     ids=["P-256", "P-384", "P-521", "Ed25519", "Ed448", "RSA-2048", "RSA-1024"],
 )
-def test_openssl_decides_about_a_key(tmp_path: Path, key: Key, taken: bool) -> None:
+def test_a_key_is_valid_if_openssl_accepts_it(tmp_path: Path, key: Key, taken: bool) -> None:
     self_signed(tmp_path, key)
     if taken:
         assert read(tmp_path, TLS).tls is not None
@@ -343,7 +343,7 @@ def test_openssl_decides_about_a_key(tmp_path: Path, key: Key, taken: bool) -> N
         read(tmp_path, TLS)
 
 
-def test_the_clients_authorities_are_read_as_well(tmp_path: Path) -> None:
+def test_the_authorities_of_client_certificates_are_checked_as_well(tmp_path: Path) -> None:
     clients = TLS + "  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.pem\n"
     assert read(tmp_path, clients).tls is not None
     for rubbish in ("rubbish", "-----BEGIN CERTIFICATE-----\nrubbish\n-----END CERTIFICATE-----\n"):

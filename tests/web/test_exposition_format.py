@@ -1,4 +1,4 @@
-"""Which format a client gets, whatever it says that it accepts."""
+"""The exposition format that a client gets for each Accept header."""
 
 import pytest
 
@@ -28,7 +28,7 @@ PROMETHEUS = (
         ("application/openmetrics-text; version=abc, text/plain; version=1.0.0; escaping=allow-utf-8", TEXT_1),
     ],
 )
-def test_the_first_that_is_known_is_taken(accept: str, content_type: str) -> None:
+def test_the_first_known_format_is_used(accept: str, content_type: str) -> None:
     assert exposition_format(accept)[1] == content_type
 
 
@@ -37,6 +37,6 @@ NO_VERSIONS = ["abc", "zz", "1.0.0 foo", "1.0.0\tX-Injected: yes", "9" * 5000, "
 
 @pytest.mark.parametrize("kind", ["application/openmetrics-text", "text/plain"])
 @pytest.mark.parametrize("version", NO_VERSIONS)
-def test_a_version_that_nobody_knows_is_passed_over(kind: str, version: str) -> None:
+def test_an_unknown_version_is_skipped(kind: str, version: str) -> None:
     assert exposition_format(f"{kind}; version={version}")[1] == TEXT
     assert exposition_format(f"{kind}; version=1.0.0; version={version}")[1] == TEXT

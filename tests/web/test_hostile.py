@@ -1,4 +1,4 @@
-"""Clients that mean harm: whatever they do, `/-/healthy` answers, nothing fails with 500, and nothing piles up."""
+"""Hostile clients: whatever they send, `/-/healthy` responds, no request fails with 500, and no resources pile up."""
 
 import base64
 import re
@@ -34,7 +34,7 @@ def served(request: pytest.FixtureRequest, processes: Processes) -> Served:
 
 
 def seconds_of_health(served: Served, times: int) -> list[float]:
-    """How long `/-/healthy` takes; one of them may be long because the machine is busy."""
+    """Return the response times of `/-/healthy` in seconds. One may be long because the machine is busy."""
     seconds = []
     for _ in repeat(None, times):
         began = time.monotonic()
@@ -44,7 +44,7 @@ def seconds_of_health(served: Served, times: int) -> list[float]:
 
 
 def read_answer(answers: BinaryIO) -> list[int]:
-    """Read one answer, and return its status."""
+    """Read one response, and return its status."""
     found = statuses(answers.readline())
     length = 0
     while (line := answers.readline()) != b"\r\n":
@@ -54,9 +54,7 @@ def read_answer(answers: BinaryIO) -> list[int]:
 
 
 @pytest.mark.slow
-def test_who_says_nothing_or_says_it_slowly_is_cut_off(
-    processes: Processes, tmp_path: Path, authority: Authority
-) -> None:
+def test_silent_and_slow_clients_are_disconnected(processes: Processes, tmp_path: Path, authority: Authority) -> None:
     authority.server()
     tls = write(tmp_path / "web.yml", "tls_server_config: {cert_file: server.pem, key_file: server.key}\n")
     plain, secure = Served(processes, "exporter"), Served(processes, "admin", "--web.config.file", tls)
@@ -80,7 +78,7 @@ def test_who_says_nothing_or_says_it_slowly_is_cut_off(
         dripping.start()
         try:
             for connection in (*silent, *idle, *slow):
-                read_to_end(connection)  # a timeout, if it is not closed
+                read_to_end(connection)  # raises a timeout if the server does not close it
                 assert healthy(plain) if connection is slow[0] else True
         finally:
             cut_off.set()
@@ -89,7 +87,7 @@ def test_who_says_nothing_or_says_it_slowly_is_cut_off(
 
 
 @pytest.mark.slow
-def test_more_greetings_than_there_are_files_for_do_not_end_it(
+def test_more_tls_handshakes_than_file_descriptors_do_not_stop_the_server(
     processes: Processes, tmp_path: Path, authority: Authority
 ) -> None:
     authority.server()
@@ -112,13 +110,13 @@ def test_a_database_that_never_answers_leaves_threads_for_health(processes: Proc
         served = Served(processes, command, database=database)
 
         def slowest() -> float:
-            time.sleep(1.5)  # an answer of `/-/ready` is remembered for a second
+            time.sleep(1.5)  # the result of `/-/ready` is cached for one second
             with ExitStack() as stack:
                 for _ in repeat(None, 200):
                     stack.enter_context(connect(served, get(path)))
                 return max(seconds_of_health(served, 5))
 
-        # Without threads of its own it waits for the database's time limits, of three seconds and more, each time.
+        # Without its own threads, each request would wait for the database's time limits of three seconds and more.
         assert any(slowest() < 2 for _ in repeat(None, 10))
 
 
@@ -130,7 +128,7 @@ def test_a_burst_is_served(processes: Processes, database: str) -> None:
     assert found == {'{"workers":[]}\n'}
 
 
-def test_answers_without_a_body_give_their_place_back(processes: Processes, database: str) -> None:
+def test_responses_without_a_body_release_their_place(processes: Processes, database: str) -> None:
     served = Served(processes, "exporter", database=database)
     for _ in repeat(None, 70):
         assert served.ask("/metrics", "--head").status == 200
@@ -146,11 +144,11 @@ def test_a_header_without_end_is_refused(served: Served) -> None:
                 while sent < 1024 * MIB:
                     connection.sendall(piece)
                     sent += len(piece)
-            assert sent < 32 * MIB  # what both kernels hold, at most
+            assert sent < 32 * MIB  # the maximum that the kernels of both sides buffer
             assert set(statuses(read_to_end(connection))) <= {400, 414, 431}
 
 
-def test_a_body_that_nobody_asked_for_is_not_kept(served: Served) -> None:
+def test_an_unexpected_request_body_is_not_stored(served: Served) -> None:
     for framing in ("Content-Length: 1073741824", "Transfer-Encoding: chunked"):
         piece = b"10000\r\n" + b"a" * 2**16 + b"\r\n"
         with nothing_piles_up(served), connect(served, get("/-/healthy", framing)) as connection:
@@ -165,7 +163,7 @@ def test_a_body_that_nobody_asked_for_is_not_kept(served: Served) -> None:
 
 
 @pytest.mark.slow
-def test_ten_thousand_connections_that_say_nothing(served: Served) -> None:
+def test_ten_thousand_silent_connections(served: Served) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 10_000 if hard == resource.RLIM_INFINITY else min(10_000, hard - 512)
     if soft != resource.RLIM_INFINITY and soft < wanted + 256:
@@ -243,11 +241,12 @@ def test_many_wrong_tokens(processes: Processes) -> None:
     with nothing_piles_up(served):
         with ThreadPoolExecutor(4) as attackers:
             assert set().union(*attackers.map(attack, range(4))) == {401}
-        assert served.ask("/workers", "-H", f"Authorization: Bearer {TOKEN}").status == 503  # in, and no database there
+        # The token is valid, and there is no database.
+        assert served.ask("/workers", "-H", f"Authorization: Bearer {TOKEN}").status == 503
 
 
 def test_many_wrong_passwords(processes: Processes, tmp_path: Path) -> None:
-    # So cheap that sixteen of them take less than the patience of who waits.
+    # The hash is so cheap that sixteen verifications take less than the maximum wait.
     hashed = bcrypt.hashpw(b"hunter2", bcrypt.gensalt(8)).decode()
     users = write(tmp_path / "web.yml", f"basic_auth_users:\n  alice: {hashed}\n")
     served = Served(processes, "exporter", "--web.config.file", users)
@@ -273,7 +272,7 @@ def test_many_wrong_passwords(processes: Processes, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_answers_that_nobody_reads_leave_room_for_others(
+def test_unread_responses_leave_room_for_others(
     processes: Processes, database: str, sql: Callable[..., list[Any]]
 ) -> None:
     sql(
@@ -289,12 +288,12 @@ def test_answers_that_nobody_reads_leave_room_for_others(
             unread.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**12)
             unread.connect(("127.0.0.1", served.port))
             unread.sendall(get("/metrics"))
-        # Each has a part of an answer, or a refusal: the places are those that nobody reads.
+        # Each connection has part of a response, or a refusal. Unread responses occupy the places.
         eventually(lambda: len(select.select(clients, [], [], 0)[0]) == len(clients), 60)
         refused = served.ask("/metrics")
         assert (refused.status, "retry-after: 1" in refused.headers) == (503, True)
         assert healthy(served)
         assert served.ask("/nothing").status == 404
-        # A client that reads nothing for 30 s is disconnected.
+        # The server disconnects a client that reads nothing for 30 s.
         eventually(lambda: served.ask("/metrics").status == 200, 120)
     eventually(lambda: served.ask("/metrics").status == 200, 60)

@@ -1,4 +1,4 @@
-"""Whether a server answers, over each protocol that it may speak."""
+"""The probe of a server over each protocol that it may serve."""
 
 import socket
 from pathlib import Path
@@ -37,7 +37,7 @@ def test_a_server_answers_over_each_protocol(
     assert not probe(5)
 
 
-def test_a_connection_is_no_answer() -> None:
-    """The kernel accepts it; a server whose event loop hangs never reads from it."""
+def test_an_accepted_connection_is_not_a_response() -> None:
+    """The kernel accepts the connection; a server whose event loop hangs never reads from it."""
     with socket.create_server(("127.0.0.1", 0)) as hanging:
         assert not SelfProbe(ListenAddress("127.0.0.1", hanging.getsockname()[1]))(0.3)

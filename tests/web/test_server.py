@@ -1,4 +1,4 @@
-"""The process of a server: how it starts, and how it ends."""
+"""The process of a server: start and stop."""
 
 import re
 import signal
@@ -91,7 +91,7 @@ def test_it_listens_on_every_address(processes: Processes, command: str) -> None
     assert server.stop() == 0
 
 
-def test_nothing_is_left_after_kill(start: Start) -> None:
+def test_no_process_is_left_after_kill(start: Start) -> None:
     port = free_port()
     server = start(port)
     eventually(lambda: healthy(port))
@@ -103,7 +103,7 @@ def test_nothing_is_left_after_kill(start: Start) -> None:
 
 
 def test_it_stops_while_it_starts(start: Start) -> None:
-    """As soon as Python runs code of ours: the longest part of a start is the import of libraries."""
+    """SIGTERM arrives as soon as our code runs: the imports of libraries are the longest part of a start."""
     for _ in range(3):
         server = start(free_port())
         status = Path(f"/proc/{server.pid}/status")
@@ -126,7 +126,7 @@ def test_an_unavailable_database_is_logged_once(start: Start) -> None:
             get(f"http://127.0.0.1:{port}/-/ready")
     with closing(HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
         connection.request("GET", "/-/ready")
-        # Without authentication, every client gets the reason.
+        # No authentication is configured, so every client gets the reason.
         assert b"the metadata DB cannot be reached" in connection.getresponse().read()
     assert server.output.count("the metadata DB cannot be reached") == 1
     assert "hunter2" not in server.output

@@ -16,7 +16,7 @@ SECONDS = 30.0
 
 
 class Call:
-    """Counts how often it runs, and returns that number, or raises an error, once it may end."""
+    """Counts its calls, and returns the count, or raises an error, once it may end."""
 
     def __init__(self) -> None:
         self.runs = 0
@@ -34,7 +34,7 @@ class Call:
 
 
 class Clock:
-    """Stands still until a test advances it: a busy machine cannot make a result too old."""
+    """A clock that a test advances: on a busy machine, a real clock could make a result too old."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -68,7 +68,7 @@ def test_a_caller_that_arrives_during_a_call_joins_it(call: Call, callers: Threa
     call.may_end.clear()
     first = callers.submit(shared.run, call)
     eventually(lambda: call.runs == 1)
-    # Their timeout ends while the call runs: each of them has joined it.
+    # Their timeout ends while the call runs: each caller has joined it.
     for _ in range(CALLERS):
         with pytest.raises(TimeoutError):
             shared.run(call, 0.01)

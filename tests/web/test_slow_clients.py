@@ -1,4 +1,4 @@
-"""Clients that hold connections: half bodies, slow readers, TLS handshakes that never end or all come at once."""
+"""Clients that hold connections: incomplete bodies, slow readers, and many or endless TLS handshakes."""
 
 import asyncio
 import re
@@ -43,19 +43,21 @@ def secure(processes: Processes, tmp_path: Path, authority: Authority) -> Served
 
 @pytest.mark.slow
 @pytest.mark.parametrize("drips", [False, True], ids=["silent", "dripping"])
-def test_half_a_body_and_half_a_greeting_are_cut_off(processes: Processes, secure: Served, drips: bool) -> None:
+def test_an_incomplete_body_and_an_incomplete_handshake_are_disconnected(
+    processes: Processes, secure: Served, drips: bool
+) -> None:
     plain = Served(processes, "admin")
     with ExitStack() as stack, nothing_piles_up(plain), nothing_piles_up(secure):
         connections = [stack.enter_context(connect(plain, half)) for half in HALF_BODIES for _ in range(30)]
         connections += [stack.enter_context(connect(secure, GREETING[:size])) for size in (1, 5, 11) for _ in range(30)]
         with dripping(connections if drips else []):
             for connection in connections:
-                read_to_end(connection)  # a timeout, if the server does not close it
+                read_to_end(connection)  # raises a timeout if the server does not close it
         assert healthy(plain)
         assert healthy(secure)
 
 
-def test_a_storm_of_failing_handshakes_is_a_few_lines_in_the_log(secure: Served) -> None:
+def test_many_failing_handshakes_are_a_few_log_lines(secure: Served) -> None:
     storm, clients = 1_000, 8
     untrusting = ssl.create_default_context()
 
@@ -126,7 +128,7 @@ def test_a_request_has_one_response_and_its_body_is_skipped(processes: Processes
             assert statuses(read_to_end(connection)) == [400]
 
 
-def test_a_reader_that_drips_is_cut_off_and_delays_no_other_client() -> None:
+def test_a_slow_reader_is_disconnected_and_delays_no_other_client() -> None:
     app, body = Flask("test"), b"a" * 2**26
 
     @app.get("/large")
@@ -156,7 +158,7 @@ def test_a_reader_that_drips_is_cut_off_and_delays_no_other_client() -> None:
             return received
 
     def ask(address: tuple[str, int]) -> str:
-        time.sleep(0.5)  # the only thread has run `large` by then
+        time.sleep(0.5)  # by then, the only thread has run `large`
         return fetch(f"http://{address[0]}:{address[1]}/small")
 
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -47,7 +47,7 @@ def test_a_server_with_tls_refuses_plain_http(
     assert served.process.stop() == 0
 
 
-def test_an_old_client_is_refused_where_the_file_says_so(
+def test_an_old_client_is_refused_if_the_file_requires_a_newer_version(
     processes: Processes, tmp_path: Path, authority: Authority
 ) -> None:
     authority.server()
@@ -60,7 +60,7 @@ def test_an_old_client_is_refused_where_the_file_says_so(
     assert ssl.get_server_certificate(("localhost", served.port), timeout=10)
 
 
-def test_a_client_must_show_a_certificate_where_the_file_says_so(
+def test_a_client_must_present_a_certificate_if_the_file_requires_one(
     processes: Processes, tmp_path: Path, authority: Authority
 ) -> None:
     authority.server()
@@ -90,7 +90,7 @@ def test_a_certificate_is_renewed_without_a_restart(processes: Processes, tmp_pa
     asking = threading.Thread(target=ask_all_the_time)
     asking.start()
     try:
-        # Not both at once: in between, the key is not the certificate's.
+        # Not both at once: between the two writes, the key does not match the certificate.
         chain, key = authority.server("new")
         write(tmp_path / "server.pem", chain.read_text())
         served.process.says("this is not the key of the certificate")
@@ -142,7 +142,7 @@ SUBJECT = r"OU=Testing cert #\S+,O=trustme v\S+ from 127\.0\.0\.1"
 
 
 class Slow:
-    """Serves SLOW, with client certificates of one authority and with the files of a directory."""
+    """A server that serves SLOW, with client certificates of one authority and with files in a directory."""
 
     def __init__(self, processes: Processes, directory: Path, authority: Authority, text: str, ports: int = 1) -> None:
         self.ports = [free_port() for _ in range(ports)]
@@ -157,7 +157,7 @@ class Slow:
             eventually(lambda port=port: shown_certificate(port))  # type: ignore[misc]
 
     def connect(self, client: tuple[Path, Path] | None = None, port: int | None = None) -> HTTPSConnection:
-        """A connection that stays; its handshake comes with its first request."""
+        """Open a connection that stays open. Its handshake takes place at its first request."""
         trusting = ssl.create_default_context(cadata=self._trusted)
         if client is not None:
             trusting.load_cert_chain(*client)
@@ -268,7 +268,7 @@ def test_running_responses_end_before_the_process_does(
         response = running.getresponse()
         assert response.read() == b"127.0.0.1".ljust(2_000_000)
         assert response.headers["Connection"] == "close"
-        # A response that does not end is cut, within the bound, and its thread does not delay the end.
+        # A response that does not end is cut off at the time limit, and its thread does not delay the exit.
         assert served.process.wait(30) == 0
         with pytest.raises((OSError, HTTPException)):
             endless.getresponse()
@@ -293,12 +293,12 @@ def test_versions_suites_and_curves_hold(
     assert (served.ask("/", "--cacert", str(authority.file), *options).status == 200) == works
 
 
-def test_a_file_that_becomes_rubbish_is_logged_once(processes: Processes, tmp_path: Path) -> None:
+def test_a_file_that_becomes_invalid_is_logged_once(processes: Processes, tmp_path: Path) -> None:
     file = write(tmp_path / "web.yml", f"basic_auth_users:\n  alice: {HASH}\n")
     served = Served(processes, "exporter", "--web.config.file", file)
     write(tmp_path / "web.yml", "basic_auth_users: {}\nnonsense: 1\n")
     served.process.says("nonsense is not a key")
-    time.sleep(2.5)  # long enough for two more reloads
+    time.sleep(2.5)  # enough time for two more reloads
     assert served.process.output.count("nonsense") == 1
     assert served.ask("/metrics").status == 401
     write(tmp_path / "web.yml", "")
@@ -306,7 +306,7 @@ def test_a_file_that_becomes_rubbish_is_logged_once(processes: Processes, tmp_pa
 
 
 @pytest.mark.parametrize("command", ["exporter", "admin"])
-def test_a_bad_file_is_one_line_and_no_start(processes: Processes, tmp_path: Path, command: str) -> None:
+def test_an_invalid_file_prevents_the_start_with_one_line(processes: Processes, tmp_path: Path, command: str) -> None:
     (tmp_path / "web.yml").write_text("tls_server_config:\n  cert_file: no.pem\n  key_file: no.key\n")
     process = processes.ampd(command, "--web.config.file", str(tmp_path / "web.yml"), database="postgresql://h/d")
     assert process.wait() == 1

@@ -1,4 +1,4 @@
-"""Settings from files: when they are read again, and what happens after a failure."""
+"""Settings from files: when they are reloaded, and what happens after a failure."""
 
 import logging
 import os
@@ -93,7 +93,7 @@ def test_the_same_mistake_after_a_good_file_is_logged_again(file: Path, caplog: 
         assert caplog.messages.count("configuration reloaded") == times, "at the level of the failure"
 
 
-def test_at_the_start_an_error_is_an_error(file: Path) -> None:
+def test_an_error_at_the_start_is_raised(file: Path) -> None:
     file.write_text("x")
     with pytest.raises(ValueError, match="x"):
         watched(file)

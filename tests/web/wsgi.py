@@ -14,8 +14,11 @@ from amp_workers.web.server.application import Application
 
 
 class Behind:
-    """A WSGI application. subject: of the certificate that its client has shown. accepted_under: the configuration of
-    the moment when the connection was accepted, by default that of now."""
+    """A WSGI application behind authentication and admission control.
+
+    subject: of the client's certificate. accepted_under: the configuration when the connection was accepted; the
+    current one by default.
+    """
 
     def __init__(
         self, app: Flask, policy: Policy, subject: str | None = None, accepted_under: WebConfig | None = None
@@ -25,7 +28,7 @@ class Behind:
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         peer = Peer(environ.get("REMOTE_ADDR", "127.0.0.1"), self._subject, self._accepted_under or self._policy.config)
-        # As the server does: schemathesis sends paths without a slash at their beginning, and `./`.
+        # The server does the same: schemathesis sends paths without a leading slash, and `./`.
         slashed = {"PATH_INFO": "/" + environ["PATH_INFO"].removeprefix("./").removeprefix("/")}
         answer = asyncio.run(self._application.answer(environ | slashed, peer))
         start_response(answer.status, answer.headers)

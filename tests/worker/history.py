@@ -8,9 +8,9 @@ Sql = Callable[..., list[Any]]
 
 
 def keep_history(sql: Sql) -> None:
-    """Have PostgreSQL note each write, with the application name of who wrote it: PGAPPNAME in a process's environment.
+    """Make PostgreSQL record each write with the writer's application name, which a process takes from PGAPPNAME.
 
-    Not with what the row says: a process that was replaced would write under its successor's name.
+    The row itself does not identify the writer: a replaced process would write under its successor's name.
     """
     sql(
         "CREATE TABLE history (id bigserial, node_id text, writer text DEFAULT current_setting('application_name'), "
@@ -24,12 +24,12 @@ def keep_history(sql: Sql) -> None:
 
 
 def reigns(sql: Sql, node_id: str) -> list[str]:
-    """Return who wrote a node id's row, each for as long as nobody else did."""
+    """Return the writers of a node id's row in order, one entry per uninterrupted run of writes."""
     rows = sql("SELECT writer FROM history WHERE node_id = %s ORDER BY id", node_id)
     return [writer for writer, _ in groupby(row[0] for row in rows)]
 
 
 def registrations(sql: Sql, node_id: str) -> list[tuple[Any, str]]:
-    """Return the registrations of a node id and who wrote under each, as often as it came after another."""
+    """Return the registrations of a node id with their writers in order, one entry per uninterrupted run of writes."""
     rows = sql("SELECT registered_at, writer FROM history WHERE node_id = %s ORDER BY id", node_id)
     return [registration for registration, _ in groupby(rows)]

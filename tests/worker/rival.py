@@ -1,4 +1,4 @@
-"""A process that takes a node id over from a worker that is cut off, as far as the worker can see it."""
+"""A process that takes a node id over from a disconnected worker, with no more information than the worker sees."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ WHERE locktype = 'advisory' AND datname = current_database() AND pid <> pg_backe
 
 
 def take_over(sql: Callable[..., list[Any]]) -> None:
-    """End the session of the one worker, take its lock before it connects again, and register."""
+    """End the worker's session, take its lock before the worker connects again, and register."""
     [(node_id,)] = sql("SELECT node_id FROM workers")
 
     def is_locked() -> bool:

@@ -1,4 +1,4 @@
-"""A worker of this project in a fleet of Amp's own: it joins only if it must, and shares no node id."""
+"""A worker of this project in a fleet of Amp's own: it joins only with the flag, and shares no node id."""
 
 import contextlib
 import signal
@@ -40,7 +40,7 @@ def relay(postgres: EmbeddedPostgres) -> Iterator[Relay]:
 
 @pytest.fixture
 def start(processes: Processes, amps: str) -> Start:
-    """Start a worker with a program, which has registered as 'w'."""
+    """Start a worker with a program, and wait until it has registered as 'w'."""
 
     def start_worker(url: str = amps) -> Process:
         worker = processes.ampd("worker", "--node-id=w", "--join-amp-fleet", *PROGRAM, database=url)
@@ -51,7 +51,7 @@ def start(processes: Processes, amps: str) -> Start:
 
 
 def refused_process(url: str) -> None:
-    """One of Amp's that finds the lock held: it has replaced the registration by then, and exits."""
+    """A process of Amp's that finds the lock held: by then it has replaced the registration, and exits."""
     with amp.AmpsWorker(url, amp.TODAYS, "w") as process:
         assert not process.start()
 
@@ -69,7 +69,7 @@ def is_our_row_again(worker: Process, url: str) -> None:
 
 
 def stops(worker: Process, url: str) -> None:
-    """Hold it to a stop that is recorded, with SIGTERM's exit code of the program."""
+    """Assert that the worker records its stop and exits with the code of SIGTERM from the program."""
     assert worker.stop() == 128 + signal.SIGTERM, worker.output
     with psycopg.connect(url) as connection:
         assert connection.execute("SELECT info ? 'stopped_at' FROM workers").fetchall() == [(True,)]
@@ -100,13 +100,13 @@ def test_two_workers_of_either_kind_never_share_a_node_id(empty_database: str, p
 
 
 def test_processes_of_amps_that_are_refused_end_nothing(start: Start, amps: str) -> None:
-    """As a service manager starts one, again and again."""
+    """A service manager restarts such a process again and again."""
     worker = start()
     for _ in range(3):
         refused_process(amps)
         is_our_row_again(worker, amps)
     assert worker.output.count("and does not hold its lock: registered again") == 1
-    # Nor does one in the moment before the stop is recorded.
+    # A refused process just before the stop is recorded changes nothing either.
     refused_process(amps)
     stops(worker, amps)
 
@@ -122,7 +122,7 @@ def test_a_process_of_amps_that_is_refused_while_the_worker_is_frozen_ends_nothi
 
 @pytest.mark.slow
 def test_processes_of_amps_that_are_refused_in_an_outage_end_nothing(start: Start, amps: str, relay: Relay) -> None:
-    """PostgreSQL has not noticed the outage: the old session holds the lock, while the worker connects anew."""
+    """PostgreSQL has not noticed the outage: the old session holds the lock while the worker connects again."""
     worker = start(f"postgresql://postgres@127.0.0.1:{relay.port}/{name_of(amps)}")
     relay.open.clear()
     worker.says("cannot send heartbeats")
@@ -153,7 +153,7 @@ def test_a_process_of_amps_that_gets_the_lock_takes_over(start: Start, amps: str
 def test_through_a_pooler_another_registration_is_a_takeover(
     start: Start, amps: str, processes: Processes, postgres: EmbeddedPostgres, tmp_path: Path
 ) -> None:
-    """No lock is held that could show the other process to be refused."""
+    """No process holds a lock that would show that the other process was refused."""
     worker = start(f"postgresql://postgres@127.0.0.1:{start_pgbouncer(processes, postgres, tmp_path)}/{name_of(amps)}")
     with amp.AmpsWorker(amps, amp.TODAYS, "w") as process:
         assert process.start()
@@ -191,7 +191,7 @@ def test_an_embedded_worker_joins_amps_fleet_if_it_is_to(amps: str) -> None:
 def test_a_silent_worker_of_amps_under_a_superuser_is_warned_of_once(
     processes: Processes, amps: str, postgres: EmbeddedPostgres
 ) -> None:
-    """Its session cannot be ended with a role that may end others' alone."""
+    """A role with pg_signal_backend cannot end the session of a superuser."""
     with psycopg.connect(amps, autocommit=True) as connection, contextlib.ExitStack() as stack:
         connection.execute("CREATE ROLE other LOGIN")
         stack.callback(connection.execute, "DROP ROLE other")

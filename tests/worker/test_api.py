@@ -32,7 +32,7 @@ worker = Worker(node_id="w", metadata_db_url=url)
 
 @pytest.fixture
 def start(processes: Processes, database: str) -> Start:
-    """Start a Python program, which has `worker` ready to be entered: `start("with worker: …")`."""
+    """Start a Python program that has a `worker` to enter: `start("with worker: …")`."""
 
     def start_program(code: str) -> Process:
         return processes.start("python", "-c", PRELUDE + code, env={"AMP_METADATA_DB_URL": database})
@@ -53,7 +53,7 @@ def example(processes: Processes, database: str) -> Process:
     return process
 
 
-def test_the_documented_example_is_a_worker_until_it_is_stopped(example: Process, sql: Sql) -> None:
+def test_the_documented_example_runs_as_a_worker_until_it_is_stopped(example: Process, sql: Sql) -> None:
     assert sql("SELECT node_id FROM workers") == [("extractor-01",)]
     assert not stopped(sql)
     assert example.stop() == 0
@@ -65,7 +65,7 @@ def test_the_documented_example_stops_when_it_is_fenced_out(example: Process, sq
     take_over(sql)
     assert example.wait() == 1
     assert "FencedOut: node id 'extractor-01' was taken over by another worker process" in example.output
-    # Told at once, and not only at the end.
+    # The error is raised at once, and not only at the end of the block.
     assert example.output.index("'extractor-01' no longer sends heartbeats") < example.output.index("Traceback")
 
 
@@ -78,7 +78,7 @@ def test_heartbeats_while_the_block_runs_and_records_the_stop(database: str, sql
     assert stopped(sql)
 
 
-def test_an_exception_in_the_block_is_the_programs_and_the_stop_is_recorded(database: str, sql: Sql) -> None:
+def test_an_exception_in_the_block_reaches_the_program_and_the_stop_is_recorded(database: str, sql: Sql) -> None:
     with pytest.raises(ZeroDivisionError), Worker(node_id="w", metadata_db_url=database):
         _ = 1 / 0
     assert stopped(sql)
@@ -110,7 +110,7 @@ def test_fenced_out_cannot_be_missed(database: str, sql: Sql, end: BaseException
     assert raised.value.__context__ is end
 
 
-def test_one_that_is_replaced_in_its_last_moment_is_fenced_out(database: str, sql: Sql) -> None:
+def test_a_worker_that_is_replaced_just_before_its_stop_is_fenced_out(database: str, sql: Sql) -> None:
     with pytest.raises(FencedOut), Worker(node_id="w", metadata_db_url=database):
         take_over(sql)
     assert not stopped(sql)
@@ -119,7 +119,8 @@ def test_one_that_is_replaced_in_its_last_moment_is_fenced_out(database: str, sq
 def test_a_stop_that_finds_no_row_is_logged(
     database: str, sql: Sql, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("amp_workers.worker.heartbeat.INTERVAL_SECONDS", 3600.0)  # a heartbeat would register it again
+    # A heartbeat would register the worker again.
+    monkeypatch.setattr("amp_workers.worker.heartbeat.INTERVAL_SECONDS", 3600.0)
     with Worker(node_id="w", metadata_db_url=database):
         sql("DELETE FROM workers")
     assert "the stop of 'w' could not be recorded: its row was deleted" in caplog.text
@@ -141,7 +142,7 @@ def test_entering_waits_for_the_database(empty_database: str, caplog: pytest.Log
     assert entered.is_set()
 
 
-def test_entering_waits_no_longer_than_asked() -> None:
+def test_entering_waits_no_longer_than_its_timeout() -> None:
     url = "postgresql://u:hunter2@127.0.0.1:1/d"
     with pytest.raises(TimeoutError, match=r"worker 'w' did not register in \S+ within 0\.3 s") as raised:
         Worker(node_id="w", metadata_db_url=url, timeout=0.3).__enter__()
@@ -149,7 +150,7 @@ def test_entering_waits_no_longer_than_asked() -> None:
     eventually(lambda: "heartbeat" not in [thread.name for thread in threading.enumerate()])
 
 
-def test_not_even_for_a_server_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_entering_a_silent_server_waits_no_longer_than_its_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("amp_workers.metadata_db.engine.CONNECT_TIMEOUT_SECONDS", 60)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"postgresql://u@127.0.0.1:{silent.getsockname()[1]}/d"
@@ -168,10 +169,10 @@ Heartbeat.start = lambda self, **calls: (start(self, **calls), time.sleep(60))
 
 
 @pytest.mark.parametrize("machine", ["", BUSY], ids=["waiting", "starting the thread"])
-def test_one_that_is_interrupted_on_entering_does_not_register_later(
+def test_a_worker_that_is_interrupted_on_entering_does_not_register_later(
     processes: Processes, empty_database: str, machine: str
 ) -> None:
-    """The thread may have tried to register before the one that starts it goes on."""
+    """The worker's thread may try to register before the thread that started it continues."""
     enter = "try: worker.__enter__()\nexcept KeyboardInterrupt: "
     report = "print('left:', 'heartbeat' in [each.name for each in threading.enumerate()])"
     code = PRELUDE + machine + enter + report
@@ -182,14 +183,14 @@ def test_one_that_is_interrupted_on_entering_does_not_register_later(
     assert "left: False" in program.output
 
 
-def test_what_is_not_valid_is_refused_at_once() -> None:
+def test_invalid_arguments_are_refused_at_once() -> None:
     with pytest.raises(InvalidNodeId, match="1-worker"):
         Worker(node_id="1-worker", metadata_db_url="postgresql://127.0.0.1/d")
     with pytest.raises(InvalidMetadataDbUrl):
         Worker(node_id="w", metadata_db_url="mysql://127.0.0.1/d")
 
 
-def test_the_programs_signal_handlers_and_mask_stay_as_they_are(database: str) -> None:
+def test_a_worker_keeps_the_programs_signal_handlers_and_mask(database: str) -> None:
     def state() -> list[object]:
         handlers = [signal.getsignal(number) for number in signal.valid_signals()]
         return [*handlers, signal.pthread_sigmask(signal.SIG_BLOCK, [])]
@@ -201,8 +202,8 @@ def test_the_programs_signal_handlers_and_mask_stay_as_they_are(database: str) -
 
 
 @pytest.mark.slow
-def test_a_program_that_was_frozen_gets_its_signals_in_its_own_thread(start: Start) -> None:
-    """The kernel may give them to any thread that does not block them: one process alone could be lucky."""
+def test_a_program_that_was_frozen_handles_its_signals_in_its_main_thread(start: Start) -> None:
+    """The kernel may deliver a signal to any thread that does not block it: one process alone could pass by luck."""
     handle = "[signal.signal(number, lambda *_: sys.exit(7)) for number in (1, 10, 15)]\n"
     work = "with Worker(node_id='{}', metadata_db_url=url): print('inside', flush=True); time.sleep(60)"
     started = [start(handle + work.format(f"w{index}")) for index in range(6)]
@@ -250,7 +251,7 @@ def test_a_program_that_computes_all_the_time_sends_heartbeats(start: Start, sql
     eventually(lambda: sql("SELECT heartbeat_at > %s + interval '1.5 s' FROM workers", before)[0][0])
 
 
-def test_a_forked_process_has_no_part_in_it(start: Start, sql: Sql, tmp_path: Path) -> None:
+def test_a_forked_process_sends_no_heartbeats(start: Start, sql: Sql, tmp_path: Path) -> None:
     fork = "child = os.fork()\n child or sys.exit()\n os.waitpid(child, 0)"
     program = start(f"with worker:\n {fork}\n print('child left', flush=True)\n {WAIT}")
     program.says("child left")
@@ -266,7 +267,7 @@ def test_a_forked_process_has_no_part_in_it(start: Start, sql: Sql, tmp_path: Pa
 
 
 def test_a_forked_process_does_not_raise_that_its_parent_is_fenced_out(start: Start, sql: Sql) -> None:
-    # Not before the thread has said it and ended: a fork beside one that writes may have copied the lock of stderr.
+    # The fork waits until the thread has logged its message and ended. An earlier fork could copy a locked stderr.
     wait = "while 'heartbeat' in [thread.name for thread in threading.enumerate()]: time.sleep(0.05)"
     fork = f"print('inside', flush=True)\n {wait}\n assert worker.fenced\n child = os.fork()"
     program = start(f"with worker:\n {fork}\nprint('child left' if child == 0 else 'parent left')")

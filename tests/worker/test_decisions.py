@@ -1,4 +1,4 @@
-"""What a process does about a node id, as tables: one observation, one decision."""
+"""The decisions of a process about a node id, as tables: one observation, one decision."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,7 +15,7 @@ AS_IT_LIVES = {UNKNOWN: WAIT, HEARTBEAT: GIVE_WAY, SILENCE: TAKE}
 UNLESS_IT_LIVES = {UNKNOWN: TAKE, HEARTBEAT: GIVE_WAY, SILENCE: TAKE}
 AS_THE_HOLDER_LIVES = {UNKNOWN: WAIT, HEARTBEAT: GIVE_WAY, SILENCE: END}
 
-# By lock and row; what depends on what watching has shown has a decision for each.
+# By lock and row. A case that depends on the result of watching has one decision per result.
 AT_THE_START = {
     (Lock.FREE, Row.MISSING): TAKE,
     (Lock.FREE, Row.STOPPED): TAKE,
@@ -34,7 +34,7 @@ ONCE_REGISTERED = AT_THE_START | {
     (Lock.FREE, Row.OURS): TAKE,
     (Lock.OURS, Row.MISSING): TAKE,
     (Lock.OURS, Row.OURS): TAKE,
-    # A process of Amp's registers before it is refused: the lock says that it was.
+    # A process of Amp's registers before it checks the lock: a held lock shows that it was refused.
     (Lock.OURS, Row.STOPPED): TAKE,
     (Lock.OURS, Row.ANOTHERS): TAKE,
     (Lock.OUR_OLD_SESSIONS, Row.OURS): END,
@@ -94,7 +94,7 @@ def later(before: Registration, seconds: float) -> Registration:
         (RUNNING, None, UNKNOWN),
         (None, RUNNING, HEARTBEAT),
         (None, REGISTERED, UNKNOWN),
-        (RUNNING, REGISTERED, UNKNOWN),  # a process that is refused leaves as much
+        (RUNNING, REGISTERED, UNKNOWN),  # a refused process leaves such a row
         (RUNNING, replace(later(RUNNING, 1), stopped=True), UNKNOWN),
         (replace(RUNNING, stopped=True), replace(later(RUNNING, 1), stopped=True), HEARTBEAT),
     ],
@@ -112,12 +112,12 @@ def watch_for(found: list[Registration], gap: float) -> list[Life]:
     return [watch.see(each, 100 + gap * number) for number, each in enumerate(found)]
 
 
-def test_silence_is_five_seconds_of_watching() -> None:
+def test_a_worker_is_silent_after_five_seconds_of_watching() -> None:
     assert watch_for([RUNNING] * 12, 0.5) == [UNKNOWN] * 11 + [SILENCE]
-    # Registrations alone do not end it: a service manager may start a process again and again, only to be refused.
+    # Registrations alone do not end the silence: a service manager may restart a process that is refused each time.
     registrations = [Registration(NOW + timedelta(seconds=n), NOW + timedelta(seconds=n), False) for n in range(12)]
     assert watch_for(registrations, 0.5) == [UNKNOWN] * 11 + [SILENCE]
 
 
-def test_a_pause_of_the_process_itself_is_no_watching() -> None:
+def test_a_pause_of_the_watching_process_does_not_count() -> None:
     assert watch_for([RUNNING] * 2, 3600) == [UNKNOWN] * 2

@@ -1,4 +1,4 @@
-"""How a worker ends: on purpose, or with a failure that the database knows."""
+"""The end of a worker: on purpose, or as a failure that the database records."""
 
 import signal
 import sys
@@ -39,7 +39,9 @@ TERM, INT, HUP, QUIT, KILL, USR1 = (
         (-(signal.SIGRTMIN + 3), 128 + signal.SIGRTMIN + 3, f"killed by signal {signal.SIGRTMIN + 3}"),
     ],
 )
-def test_an_end_without_a_request_is_a_failure_unless_it_is_0(status: int, exit_code: int, failure: str | None) -> None:
+def test_an_exit_without_a_signal_is_a_failure_unless_the_code_is_0(
+    status: int, exit_code: int, failure: str | None
+) -> None:
     assert StopRequests(8).judge(ProgramEnd.of_status(status, 100)) == Ending(exit_code, failure)
 
 
@@ -47,10 +49,10 @@ def test_an_end_without_a_request_is_a_failure_unless_it_is_0(status: int, exit_
     ("requests", "status", "is_on_purpose"),
     [
         ([(TERM, 99)], 7, True),
-        ([(TERM, 50)], 7, True),  # however long it took
+        ([(TERM, 50)], 7, True),  # regardless of the duration
         ([(TERM, 50)], -KILL, True),
-        ([(TERM, 100.1)], 7, True),  # a signal to the whole group, which the worker saw last
-        ([(TERM, 101)], 7, False),  # the program had ended by itself
+        ([(TERM, 100.1)], 7, True),  # a signal to the whole process group, which reaches the worker last
+        ([(TERM, 101)], 7, False),  # the program had already exited
         ([(INT, 95)], 1, True),
         ([(INT, 91)], 1, False),
         ([(INT, 91)], -INT, True),
@@ -58,14 +60,14 @@ def test_an_end_without_a_request_is_a_failure_unless_it_is_0(status: int, exit_
         ([(HUP, 10), (HUP, 95)], 3, True),
         ([(HUP, 10)], -HUP, True),
         ([(HUP, 10)], -KILL, False),
-        ([(INT, 95), (INT, 101)], 1, True),  # a second Ctrl-C, when the program had ended
+        ([(INT, 95), (INT, 101)], 1, True),  # a second Ctrl-C after the program had ended
         ([(QUIT, 99)], -QUIT, True),
         ([(QUIT, 99)], -signal.SIGABRT, True),
         ([(USR1, 99)], -USR1, False),
         ([(HUP, 10), (TERM, 80)], -KILL, True),
     ],
 )
-def test_an_end_that_a_signal_asked_for_is_on_purpose(
+def test_an_exit_after_a_stop_signal_is_on_purpose(
     requests: list[tuple[int, float]], status: int, *, is_on_purpose: bool
 ) -> None:
     asked = StopRequests(stop_timeout=8)
@@ -76,7 +78,7 @@ def test_an_end_that_a_signal_asked_for_is_on_purpose(
     assert ending.exit_code == (status if status >= 0 else 128 - status)
 
 
-def test_an_ignored_signal_asks_for_nothing() -> None:
+def test_an_ignored_signal_requests_no_stop() -> None:
     before = signal.signal(HUP, signal.SIG_IGN)
     try:
         asked = StopRequests(stop_timeout=8)
@@ -87,7 +89,7 @@ def test_an_ignored_signal_asks_for_nothing() -> None:
 
 
 class SecretError(ValueError):
-    """Its message holds a secret."""
+    """An exception whose message contains a secret."""
 
 
 @pytest.mark.parametrize(
@@ -105,7 +107,7 @@ class SecretError(ValueError):
         (GeneratorExit(), Ending(None, "raised GeneratorExit")),
     ],
 )
-def test_an_exception_out_of_a_block_is_a_failure(error: BaseException | None, ending: Ending) -> None:
+def test_an_exception_that_leaves_the_block_is_a_failure(error: BaseException | None, ending: Ending) -> None:
     assert ending_of_block(error) == ending
 
 
@@ -233,7 +235,7 @@ def test_a_failure_in_an_outage_is_recorded_once_the_database_is_available(datab
 
 
 @pytest.mark.slow
-def test_a_failure_that_could_not_be_recorded_is_no_stop(
+def test_a_failure_that_cannot_be_recorded_is_not_recorded_as_a_stop(
     start: Callable[..., Process], sql: Sql, tmp_path: Path
 ) -> None:
     worker = start("w", "sh", "-c", "echo ready; until [ -e end ]; do sleep 0.05; done; exit 7")

@@ -1,4 +1,4 @@
-"""What befalls a database and its network: the worker goes on, and says each change of its state once."""
+"""Faults of a database and its network: the worker continues, and logs each change of its state once."""
 
 import contextlib
 import json
@@ -55,7 +55,7 @@ def start_behind(relay: Relay, processes: Processes, database: str) -> Process:
 
 
 def recovers(worker: Process, url: str) -> None:
-    """Wait for a heartbeat. One outage is one warning, and one line at its end."""
+    """Wait for a new heartbeat. The worker logs the end of the outage once."""
     worker.says("'w' sends heartbeats again after")
     with psycopg.connect(url, autocommit=True) as connection:
         heartbeats = "SELECT heartbeat_at FROM workers"
@@ -66,7 +66,7 @@ def recovers(worker: Process, url: str) -> None:
 
 
 def is_logged_once(worker: Process) -> None:
-    """Hold it to one warning, and one more where the machine was too busy for an answer in time: each kind once."""
+    """Assert that the log has one warning, and at most one more for a late answer on a busy machine."""
     warnings = re.findall(r"level=warn (?!.* sends heartbeats again after ).*", worker.output)
     late = [each for each in warnings if "did not answer within" in each]
     assert len(late) <= 1, worker.output
@@ -74,7 +74,7 @@ def is_logged_once(worker: Process) -> None:
 
 
 @pytest.mark.slow
-def test_a_server_that_is_gone_for_a_while(processes: Processes, make_server: MakeServer) -> None:
+def test_a_server_that_is_down_for_a_while(processes: Processes, make_server: MakeServer) -> None:
     server = make_server()
     worker = processes.ampd("worker", "--node-id=w", database=server.url)
     worker.says("registered")
@@ -88,7 +88,7 @@ def test_a_server_that_is_gone_for_a_while(processes: Processes, make_server: Ma
 
 @pytest.mark.slow
 def test_a_failover_to_another_server_on_the_same_address(processes: Processes, make_server: MakeServer) -> None:
-    """One that knows no session of ours, no lock and, being a little behind, not our registration either."""
+    """The second server has no session of the worker, no lock and, because its data is older, no registration."""
     first, second = make_server(), make_server()
     relay = Relay(socket_of(first))
     try:
@@ -97,7 +97,7 @@ def test_a_failover_to_another_server_on_the_same_address(processes: Processes, 
         first.stop(5)
         worker.says("the row of 'w' was deleted: registered again")
         recovers(worker, second.url)
-        # And a second server that has the row goes on with it.
+        # If the second server has the row, the worker continues with it.
         with psycopg.connect(second.url) as connection:
             registered_at = connection.execute("SELECT registered_at FROM workers").fetchone()
         relay.reset()
@@ -126,10 +126,10 @@ def test_a_database_that_is_read_only(processes: Processes, make_server: MakeSer
 
 
 @pytest.mark.slow
-def test_a_network_that_swallows_a_beat_in_the_middle(
+def test_a_network_that_drops_packets_during_a_heartbeat(
     processes: Processes, database: str, relay: Relay, sql: Sql
 ) -> None:
-    """Sent and never answered, and no connection comes about either, until the network works again."""
+    """The heartbeat is sent and gets no response. New connections fail too, until the network works again."""
     worker = start_behind(relay, processes, database)
     relay.open.clear()
     worker.says("the metadata DB did not answer within 3.0 s")
@@ -142,19 +142,19 @@ def test_a_network_that_swallows_a_beat_in_the_middle(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("statement", [b"pg_attribute", b"pg_locks", b"INSERT INTO workers"])
-def test_a_network_that_swallows_what_comes_before_the_first_beat(
+def test_a_network_that_drops_packets_before_the_first_heartbeat(
     processes: Processes, database: str, relay: Relay, statement: bytes
 ) -> None:
     relay.freezes_at = statement
     worker = processes.ampd("worker", "--node-id=w", database=behind(relay, database))
     worker.says("the metadata DB did not answer within 3.0 s")
     relay.open.set()
-    # The swallowed packets arrive late, perhaps with a registration whose process sends no heartbeats.
+    # The delayed packets arrive late, possibly with a registration of a process that sends no heartbeats.
     worker.says("registered as 'w'")
 
 
-def test_a_stop_does_not_wait_until_many_addresses_were_tried(processes: Processes) -> None:
-    """Each for CONNECT_TIMEOUT_SECONDS."""
+def test_a_stop_does_not_wait_for_connections_to_many_addresses(processes: Processes) -> None:
+    """Each address would take CONNECT_TIMEOUT_SECONDS."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(30)
         hosts, ports = (",".join([each] * 20) for each in ("127.0.0.1", str(silent.getsockname()[1])))
@@ -165,29 +165,27 @@ def test_a_stop_does_not_wait_until_many_addresses_were_tried(processes: Process
 
 
 @pytest.mark.slow
-def test_a_stop_while_the_network_swallows_everything(processes: Processes, database: str, relay: Relay) -> None:
+def test_a_stop_while_the_network_drops_all_packets(processes: Processes, database: str, relay: Relay) -> None:
     worker = start_behind(relay, processes, database)
     relay.open.clear()
-    time.sleep(1.5)  # in the middle of a heartbeat
+    time.sleep(1.5)  # during a heartbeat
     assert worker.stop() == 1
     assert worker.output.count("the stop of 'w' could not be recorded") == 1
 
 
 @pytest.mark.slow
-def test_a_stop_that_was_given_up_is_not_logged_again(
-    relay: Relay, database: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """In a program that goes on, whose thread finds out later."""
+def test_an_abandoned_stop_is_not_logged_again(relay: Relay, database: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The program continues, and the worker's thread detects the abandoned stop later."""
     with Worker(node_id="w", metadata_db_url=behind(relay, database)):
         relay.open.clear()
-        time.sleep(1.5)  # in the middle of a heartbeat
+        time.sleep(1.5)  # during a heartbeat
     line = "the stop of 'w' could not be recorded"
     assert caplog.text.count(line) == 1
     eventually(lambda: "heartbeat" not in [thread.name for thread in threading.enumerate()])
     assert caplog.text.count(line) == 1
 
 
-def test_a_stop_while_the_database_is_back_is_recorded(processes: Processes, make_server: MakeServer) -> None:
+def test_a_stop_after_an_outage_is_recorded(processes: Processes, make_server: MakeServer) -> None:
     server = make_server()
     worker = processes.ampd("worker", "--node-id=w", database=server.url)
     worker.says("registered")
@@ -199,8 +197,8 @@ def test_a_stop_while_the_database_is_back_is_recorded(processes: Processes, mak
         assert connection.execute("SELECT info ? 'stopped_at' FROM workers").fetchone() == (True,)
 
 
-def test_a_stop_in_an_outage_gets_one_more_chance(database: str, sql: Sql) -> None:
-    """The database is available again, but the worker has not retried yet."""
+def test_a_stop_during_an_outage_is_tried_once_more(database: str, sql: Sql) -> None:
+    """The database is available again, but the worker has not reconnected yet."""
     ended = threading.Event()
 
     def turned(error: MetadataDbError | None) -> None:
@@ -219,7 +217,7 @@ def test_a_stop_in_an_outage_gets_one_more_chance(database: str, sql: Sql) -> No
 
 @pytest.mark.slow
 def test_the_workers_own_clock_changes_nothing(processes: Processes, database: str, sql: Sql, tmp_path: Path) -> None:
-    """It jumps a day ahead, and back to a day behind, while the worker runs."""
+    """The clock jumps ahead by a day, and then to a day behind, while the worker runs."""
     keep_history(sql)
     clock = Clock(tmp_path)
     clock.step("+1d")
@@ -235,7 +233,7 @@ def test_the_workers_own_clock_changes_nothing(processes: Processes, database: s
     sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ampd worker w'")
     worker.says("'w' sends heartbeats again after")
     assert worker.stop() == 0
-    # The clock that its log shows did jump.
+    # The timestamps of the log show that the clock did jump.
     logged = [datetime.fromisoformat(line[3:27]) for line in worker.output.splitlines()]
     days = {round((moment - datetime.now(UTC)).total_seconds() / 86_400) for moment in logged}
     assert days == {1, -1}, worker.output

@@ -43,7 +43,7 @@ def test_registers_sends_heartbeats_and_records_its_stop(start: Callable[..., Pr
     info = sql("SELECT info FROM workers")[0][0]
     assert info["version"] == "v9"
     assert "stopped_at" in info
-    # One line a change of state: registered, stopped.
+    # One line per change of state: registered, stopped.
     assert len(worker.output.splitlines()) == 2, worker.output
     assert "msg=\"'w' stopped\"" in worker.output
 
@@ -53,14 +53,16 @@ def history(sql: Sql) -> list[datetime]:
 
 
 @pytest.mark.slow
-def test_heartbeats_every_second_however_long_each_takes(start: Callable[..., Process], sql: Sql) -> None:
+def test_heartbeats_are_sent_every_second_however_long_each_takes(start: Callable[..., Process], sql: Sql) -> None:
     keep_history(sql)
     sql("CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.4); RETURN NEW; END'")
     sql("CREATE TRIGGER slow BEFORE UPDATE ON workers FOR EACH ROW EXECUTE FUNCTION slow()")
     start("w").says("registered")
 
     def on_schedule() -> bool:
-        """Whether any eight heartbeats in a row were. A busy machine may be late with one, but not with all."""
+        """Whether any eight successive heartbeats were on schedule. A busy machine may delay one heartbeat, but not
+        all.
+        """
         moments = history(sql)[1:]
         paces = [(last - first).total_seconds() / 7 for first, last in zip(moments, moments[7:], strict=False)]
         assert pytest.approx(1.0, abs=0.05) in paces, paces
@@ -70,17 +72,17 @@ def test_heartbeats_every_second_however_long_each_takes(start: Callable[..., Pr
 
 
 @pytest.mark.slow
-def test_a_pause_is_followed_by_one_beat_and_not_by_a_burst(start: Callable[..., Process], sql: Sql) -> None:
+def test_a_pause_is_followed_by_one_heartbeat_and_not_by_a_burst(start: Callable[..., Process], sql: Sql) -> None:
     keep_history(sql)
     worker = start("w")
     worker.says("registered")
     with frozen(worker.pid):
         time.sleep(6)
         sql("TRUNCATE history")
-    # The first comes at once, the second with the next full second, as little later as that may be.
+    # The first heartbeat follows at once, the second at the next full second, which may be shortly afterwards.
     eventually(lambda: len(history(sql)) >= 4)
     first, _, _, fourth = history(sql)[:4]
-    # Two to three seconds, less what a busy machine takes away by being late with the first.
+    # Two to three seconds, minus the delay of the first heartbeat on a busy machine.
     assert (fourth - first).total_seconds() > 1
 
 
@@ -110,15 +112,15 @@ def test_a_node_id_is_free_again_after_kill(start: Callable[..., Process], sql: 
     first.wait()
     [(last,)] = sql("SELECT heartbeat_at FROM workers")
     start("w").says("registered")
-    # Not sooner: until then it might have been one that lost its session.
+    # Not earlier: until then, the worker could be one that lost only its session.
     assert sql("SELECT extract(epoch FROM registered_at - %s) FROM workers", last)[0][0] > 5
 
 
 @pytest.mark.parametrize("age", [60, -86_400], ids=["of a minute ago", "of the future"])
-def test_a_node_id_whose_worker_is_gone_is_taken(
+def test_the_node_id_of_a_silent_worker_is_taken_over(
     start: Callable[..., Process], insert_worker: Insert, age: float
 ) -> None:
-    """After watching it, whatever its age: the database's clock may have been set."""
+    """The worker first watches the node id, whatever its age: the database's clock may have been set."""
     insert_worker("w", age)
     worker = start("w")
     worker.says("registered")
@@ -148,7 +150,7 @@ def test_a_second_sigterm_does_not_hold_up_the_first(start: Callable[..., Proces
 def test_another_registration_does_not_count_while_the_lock_is_held(
     start: Callable[..., Process], sql: Sql, age: str
 ) -> None:
-    """A backup that is restored leaves one, and a process of Amp's that is refused."""
+    """A restored backup contains such a registration, and a refused process of Amp's leaves one."""
     worker = start("w")
     worker.says("registered")
     sql("UPDATE workers SET registered_at = registered_at - %s::interval, info = '{}'", age)
@@ -178,7 +180,7 @@ def test_another_registration_after_a_lost_session_does_not_count_without_lock_o
 
 
 def test_another_registration_that_sends_heartbeats_is_a_takeover(start: Callable[..., Process], sql: Sql) -> None:
-    """Though nobody holds the lock: its process may send them through a pooler."""
+    """The lock is free: the other process may send its heartbeats through a pooler."""
     worker = start("w")
     worker.says("registered")
     with frozen(worker.pid):
@@ -194,7 +196,7 @@ def test_another_registration_that_sends_heartbeats_is_a_takeover(start: Callabl
     assert "node id 'w' was taken over by another worker process" in worker.output
 
 
-def test_one_that_was_taken_over_stops_at_once(start: Callable[..., Process], sql: Sql) -> None:
+def test_a_worker_that_was_taken_over_stops_at_once(start: Callable[..., Process], sql: Sql) -> None:
     worker = start("w")
     worker.says("registered")
     take_over(sql)
@@ -233,7 +235,7 @@ def test_a_step_of_the_databases_clock_ends_no_live_workers_session(
     assert second.wait() == 1
     assert "is held by another worker process" in second.output
     assert "ending session" not in second.output
-    # And its own next session takes its own registration for what it is.
+    # The worker's next session recognizes its own registration.
     sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ampd worker w'")
     sql("UPDATE clock SET step = step + make_interval(secs => %s)", seconds)
     first.says("'w' sends heartbeats again after")
@@ -256,7 +258,7 @@ def test_an_ended_session_is_replaced(start: Callable[..., Process], sql: Sql) -
     last = last_heartbeat(sql)
     sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ampd worker w'")
     worker.says("'w' sends heartbeats again after")
-    # And it has sent a heartbeat by then.
+    # The worker has sent a heartbeat by then.
     assert last_heartbeat(sql) > last
     assert sql("SELECT registered_at FROM workers") == registered_at
     assert worker.output.count("cannot send heartbeats") == 1
@@ -280,7 +282,9 @@ def test_each_outage_is_logged_with_its_own_length(start: Callable[..., Process]
     outage(2)
 
 
-def test_a_database_that_is_not_there_at_the_start_is_waited_for(processes: Processes, empty_database: str) -> None:
+def test_a_worker_waits_for_a_database_that_is_unavailable_at_the_start(
+    processes: Processes, empty_database: str
+) -> None:
     from amp_workers.metadata_db import MetadataDbUrl
     from amp_workers.metadata_db.migrate import upgrade
 

@@ -39,12 +39,12 @@ def start(processes: Processes, database: str) -> Start:
 
 @pytest.fixture
 def is_stopped(sql: Sql) -> Callable[[], bool]:
-    """Whether the database knows that the worker stopped."""
+    """Whether the database has recorded that the worker stopped."""
     return lambda: bool(sql("SELECT info ? 'stopped_at' FROM workers")[0][0])
 
 
 def alive(*pids: int) -> list[int]:
-    """Those processes that still run, zombies left out."""
+    """Return the processes that still run, without zombies."""
     found = []
     for pid in pids:
         with suppress(psutil.NoSuchProcess):
@@ -54,7 +54,7 @@ def alive(*pids: int) -> list[int]:
 
 
 def pids_in(file: Path, number: int) -> list[int]:
-    """Wait until a file has so many lines, each of them a pid."""
+    """Wait until a file has so many lines. Each line is a pid."""
 
     def look() -> list[int] | None:
         lines = file.read_text().splitlines() if file.exists() else []
@@ -113,7 +113,7 @@ def test_arguments_input_output_and_descriptors_pass_untouched(database: str, tm
     assert done.stderr == b"error\n"
 
 
-def test_its_dashes_are_the_programs_even_without_the_two_dashes(database: str) -> None:
+def test_options_after_the_command_belong_to_the_program_even_without_two_dashes(database: str) -> None:
     url = {"AMP_METADATA_DB_URL": database}
     done = run("ampd", "worker", "--node-id=w", "echo", "--node-id", "-h", env=url)
     assert done.stdout == "--node-id -h\n"
@@ -129,7 +129,7 @@ def test_a_node_id_that_is_held_starts_no_program(start: Start, tmp_path: Path) 
     assert first.popen.poll() is None
 
 
-def test_one_whose_parent_ignores_sigterm_does_not_wait_for_a_node_id_that_is_held(
+def test_a_worker_whose_parent_ignores_sigterm_does_not_wait_for_a_node_id_that_is_held(
     start: Start, processes: Processes, database: str
 ) -> None:
     start("sleep", "60").says("registered")
@@ -160,7 +160,9 @@ def test_a_signal_that_nohup_has_ignored_does_not_end_the_wait(processes: Proces
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGALRM])
-def test_a_program_that_was_not_started_did_not_succeed(processes: Processes, tmp_path: Path, number: int) -> None:
+def test_a_signal_before_the_program_starts_determines_the_exit_code(
+    processes: Processes, tmp_path: Path, number: int
+) -> None:
     command = ["touch", str(tmp_path / "started")]
     worker = processes.ampd("worker", "--node-id=w", "--", *command, database="postgresql://127.0.0.1:1/d")
     worker.says("cannot be reached")
@@ -177,7 +179,7 @@ def test_death_by_a_signal_is_reported_as_shells_do(start: Start, is_stopped: Ca
     assert is_stopped()
 
 
-def test_a_program_that_is_not_there(start: Start, is_stopped: Callable[[], bool]) -> None:
+def test_a_program_that_does_not_exist(start: Start, is_stopped: Callable[[], bool]) -> None:
     worker = start("no-such-program", "--flag")
     assert worker.wait() == 127
     assert (
@@ -226,13 +228,13 @@ def test_a_signal_of_job_control_is_not_passed_on(start: Start) -> None:
     for number in (signal.SIGTTIN, signal.SIGTTOU):
         worker.signal(number)
         worker.signal(signal.SIGCONT)
-    worker.signal(signal.SIGWINCH)  # of those that wait, it is the last to be seen
+    worker.signal(signal.SIGWINCH)  # the last of the pending signals to be handled
     worker.says("got SIGWINCH")
     assert worker.stop() == 0
     assert "got SIGTT" not in worker.output
 
 
-def test_a_signal_of_a_fault_is_the_workers_own(start: Start, tmp_path: Path) -> None:
+def test_a_fault_signal_ends_the_worker_itself(start: Start, tmp_path: Path) -> None:
     worker = start("sh", "-c", f"echo $$ >pids; {FOREVER}")
     pids = pids_in(tmp_path / "pids", 1)
     worker.signal(signal.SIGSEGV)
@@ -241,7 +243,7 @@ def test_a_signal_of_a_fault_is_the_workers_own(start: Start, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("number", [signal.SIGALRM, signal.SIGPWR, signal.SIGIO, signal.SIGRTMIN])
-def test_a_signal_that_ends_the_program_does_not_keep_the_stop_from_being_recorded(
+def test_the_stop_is_recorded_when_a_signal_ends_the_program(
     start: Start, is_stopped: Callable[[], bool], number: int
 ) -> None:
     worker = start("sh", "-c", "echo ready; exec sleep 60")
@@ -253,7 +255,7 @@ def test_a_signal_that_ends_the_program_does_not_keep_the_stop_from_being_record
 
 @pytest.mark.slow
 def test_an_alarm_that_was_set_before_the_worker_reaches_the_program(processes: Processes, database: str) -> None:
-    """It comes from the kernel, as a terminal's signals do, but to one process."""
+    """The kernel sends the alarm, like a terminal's signals, but to one process only."""
     alarm = "import os, signal, sys; signal.alarm(15); os.execv(sys.argv[1], sys.argv[1:])"
     command = [str(BIN / "ampd"), "worker", "--node-id=w", "--", sys.executable, "-c", TELL_SIGNALS, "ALRM TERM"]
     worker = processes.start(sys.executable, "-c", alarm, *command, env={"AMP_METADATA_DB_URL": database})
@@ -264,7 +266,7 @@ def test_an_alarm_that_was_set_before_the_worker_reaches_the_program(processes: 
 @pytest.mark.slow
 def test_the_program_starts_with_the_signals_it_would_have_without_a_worker(start: Start, database: str) -> None:
     script = "import signal; print('mask', len(signal.pthread_sigmask(signal.SIG_BLOCK, [])))"
-    # Of valid signals alone: what glibc does with its own depends on how a process is started.
+    # Only of valid signals: glibc's handling of its own signals depends on how a process is started.
     script += "; print('ignored', [n for n in signal.valid_signals() if signal.getsignal(n) is signal.SIG_IGN])"
     worker = start(sys.executable, "-c", script)
     assert worker.wait() == 0
@@ -293,7 +295,7 @@ def test_a_program_that_ignores_sigterm_is_killed(start: Start, is_stopped: Call
 
 
 def test_a_sigterm_to_the_whole_group_kills_a_program_that_ignores_it(processes: Processes, database: str) -> None:
-    """The guard may still have the group's SIGTERM pending when the worker passes its own on."""
+    """The guard may still have the group's SIGTERM pending when the worker forwards its own."""
     command = ["worker", "--node-id=w", "--stop-timeout=1", "--", "sh", "-c", f"trap '' TERM; echo ready; {FOREVER}"]
     worker = processes.start("setsid", str(BIN / "ampd"), *command, env={"AMP_METADATA_DB_URL": database})
     worker.says("ready")
@@ -305,7 +307,7 @@ def test_a_sigterm_to_the_whole_group_kills_a_program_that_ignores_it(processes:
     assert worker.wait() == 137
 
 
-def test_a_program_gets_its_time_to_end(start: Start) -> None:
+def test_a_program_gets_the_stop_timeout_to_end(start: Start) -> None:
     worker = start("sh", "-c", f"trap 'sleep 1.5; echo done; exit 7' TERM; echo ready; {FOREVER}")
     worker.says("ready")
     assert worker.stop() == 7
@@ -316,14 +318,16 @@ def test_a_suspended_program_receives_sigterm(start: Start, tmp_path: Path) -> N
     worker = start("sh", "-c", "echo $$ >pids; " + READY_THEN + "kill -STOP $$; " + FOREVER)
     worker.says("ready")
     [program] = pids_in(tmp_path / "pids", 1)
-    # Before that, it would get the SIGCONT that comes with SIGTERM, and then suspend itself.
+    # Otherwise the program would get the SIGCONT that follows SIGTERM, and then suspend itself.
     eventually(lambda: psutil.Process(program).status() == psutil.STATUS_STOPPED)
     assert worker.stop() == 0
 
 
 @pytest.mark.slow
-def test_what_the_program_leaves_behind_is_ended(start: Start, tmp_path: Path, is_stopped: Callable[[], bool]) -> None:
-    """One that ends when asked, in a session of its own, and one that has to be killed."""
+def test_descendants_that_outlive_the_program_are_ended(
+    start: Start, tmp_path: Path, is_stopped: Callable[[], bool]
+) -> None:
+    """One process in a session of its own ends on SIGTERM; the other has to be killed."""
     polite = f"trap 'echo polite; exit' TERM; echo $$ >>pids; {FOREVER}"
     deaf = f"trap '' TERM; echo $$ >>pids; {FOREVER}"
     wait = "while [ $(wc -l <pids) -lt 2 ]; do sleep 0.05; done"
@@ -338,7 +342,7 @@ def test_what_the_program_leaves_behind_is_ended(start: Start, tmp_path: Path, i
     assert is_stopped()
 
 
-def test_what_the_program_leaves_behind_suspended_is_ended_as_well(start: Start) -> None:
+def test_suspended_descendants_that_outlive_the_program_are_ended(start: Start) -> None:
     suspended = f"trap 'echo polite; exit' TERM; kill -STOP $$; {FOREVER}"
     wait = 'until grep -q "State:.T" /proc/$!/status; do sleep 0.05; done'
     worker = start("sh", "-c", f'sh -c "$1" & {wait}; exit 5', "sh", suspended)
@@ -347,7 +351,7 @@ def test_what_the_program_leaves_behind_suspended_is_ended_as_well(start: Start)
 
 
 @pytest.mark.slow
-def test_a_signal_that_comes_when_the_program_has_ended_is_nobodys(start: Start, tmp_path: Path) -> None:
+def test_a_signal_after_the_end_of_the_program_is_not_forwarded(start: Start, tmp_path: Path) -> None:
     deaf = f"trap '' TERM; echo $$ >pids; {FOREVER}"
     wait = "while [ ! -s pids ]; do sleep 0.05; done"
     worker = start("sh", "-c", f'sh -c "$1" & {wait}; exit 5', "sh", deaf, stop_timeout=3)
@@ -380,7 +384,7 @@ NESTED = f"echo $$ >>pids; sh -c 'trap \"\" TERM HUP INT; echo $$ >>pids; {FOREV
 
 
 def test_a_worker_that_is_killed_takes_the_program_with_it(start: Start, tmp_path: Path) -> None:
-    """And what the program has started: the extraction may well be a shell's child."""
+    """The worker's descendants end as well: an extraction may be the child of a shell."""
     worker = start("sh", "-c", NESTED)
     pids = pids_in(tmp_path / "pids", 2)
     assert alive(*pids) == pids
@@ -391,7 +395,7 @@ def test_a_worker_that_is_killed_takes_the_program_with_it(start: Start, tmp_pat
 
 
 def test_a_worker_that_is_killed_by_name_takes_the_program_with_it(start: Start, tmp_path: Path) -> None:
-    """As `pkill -9 ampd`, `pkill -9 -f "ampd worker"` or `pkill -9 -f "w --stop"` would: the guard has another name."""
+    """As `pkill -9 ampd`, `pkill -9 -f "ampd worker"` or `pkill -9 -f "w --stop"` do: the guard has another name."""
     worker = start("sh", "-c", NESTED)
     pids = pids_in(tmp_path / "pids", 2)
     family = [psutil.Process(worker.pid), *worker.descendants()]
@@ -400,7 +404,7 @@ def test_a_worker_that_is_killed_by_name_takes_the_program_with_it(start: Start,
     assert command_lines(guard.pid).strip() == f"amp-guard of pid {worker.pid}"
     named = []
     for process in family:
-        with suppress(psutil.NoSuchProcess, OSError):  # a sleep of the program's has ended
+        with suppress(psutil.NoSuchProcess, OSError):  # a `sleep` of the program has ended
             if "ampd" in process.name() or "ampd" in command_lines(process.pid):
                 named.append(process)
     assert [process.pid for process in named] == [worker.pid]
@@ -411,7 +415,7 @@ def test_a_worker_that_is_killed_by_name_takes_the_program_with_it(start: Start,
 
 
 def test_a_guard_whose_worker_died_at_once_ends(processes: Processes) -> None:
-    """Before the guard could request a signal from the kernel: only its parent changes."""
+    """The guard had not yet requested a signal from the kernel: it only sees its parent change."""
     guard = "import os, signal, sys; from amp_workers.worker.reaper import HANDLED, Guard; orders, other = os.pipe()"
     guard += "; mask = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)"
     guard += "; sys.exit(Guard(['true'], {}, 1, 2**22 + 1, orders, mask).run().exit_code)"
@@ -430,10 +434,10 @@ def test_a_guard_that_is_killed_takes_the_program_with_it(
     assert is_stopped()
 
 
-def test_a_guard_that_is_killed_in_the_moment_of_its_worker_takes_the_program_with_it(
+def test_a_guard_that_is_killed_together_with_its_worker_takes_the_program_with_it(
     start: Start, tmp_path: Path
 ) -> None:
-    """Neither is left to do it: the worker is frozen, so that it does not see the guard's end."""
+    """Neither of them can end the program: the worker is frozen, so that it does not see the guard's end."""
     worker = start("sh", "-c", "echo $$ >pids; exec sleep 60")
     pids = pids_in(tmp_path / "pids", 1)
     [guard] = psutil.Process(worker.pid).children()
@@ -444,8 +448,10 @@ def test_a_guard_that_is_killed_in_the_moment_of_its_worker_takes_the_program_wi
     eventually(lambda: not alive(*pids))
 
 
-def test_a_signal_for_a_guard_that_was_killed_is_not_passed_on_for_ever(start: Start) -> None:
-    """SIGUSR1 is handled before SIGCHLD. Forwarding it to the guard causes SIGPIPE, which is handled before, too."""
+def test_a_signal_for_a_killed_guard_is_not_forwarded_for_ever(start: Start) -> None:
+    """The worker handles SIGUSR1 before SIGCHLD. Forwarding it to the dead guard causes SIGPIPE, also handled before
+    SIGCHLD.
+    """
     worker = start("sh", "-c", f"echo ready; {FOREVER}")
     worker.says("ready")
     [guard] = psutil.Process(worker.pid).children()
@@ -457,7 +463,7 @@ def test_a_signal_for_a_guard_that_was_killed_is_not_passed_on_for_ever(start: S
     assert worker.wait() == 137
 
 
-def test_one_that_was_taken_over_stops_its_program(start: Start, sql: Sql) -> None:
+def test_a_worker_that_was_taken_over_stops_its_program(start: Start, sql: Sql) -> None:
     worker = start("sh", "-c", f"trap 'echo asked; exit 0' TERM; echo ready; {FOREVER}")
     worker.says("ready")
     take_over(sql)
@@ -477,7 +483,7 @@ def test_a_stop_that_cannot_be_recorded_does_not_change_the_exit_code(start: Sta
 
 
 class Terminal:
-    """A program with a terminal of its own."""
+    """A program with its own terminal."""
 
     def __init__(self, command: list[str], environment: dict[str, str]) -> None:
         self.pid, self._master = pty.fork()
@@ -490,10 +496,10 @@ class Terminal:
         os.write(self._master, text.encode())
 
     def shows(self, text: str) -> str:
-        """Wait for a text; return what came before it and after the text that was waited for last."""
+        """Wait for a text; return the output between the text of the previous call and this one."""
 
         def look() -> bool:
-            with suppress(OSError):  # nothing more to read, yet or for ever
+            with suppress(OSError):  # nothing more to read, now or at all
                 self._shown += os.read(self._master, 65536).decode(errors="replace")
             assert text in self._shown, self._shown
             return True
@@ -513,7 +519,7 @@ class Terminal:
 
 @pytest.fixture
 def terminal(database: str) -> Iterator[Callable[..., Terminal]]:
-    """Start a command with a terminal: `terminal("sh")`."""
+    """Start a command in a terminal: `terminal("sh")`."""
     started: list[Terminal] = []
 
     def start_terminal(*command: str) -> Terminal:

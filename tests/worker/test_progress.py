@@ -1,4 +1,4 @@
-"""Progress that a worker reports: through the socket of a program, and from a Python program that is a worker."""
+"""Progress that a worker reports: from a program through a socket, and from a Python program that embeds the worker."""
 
 import array
 import os
@@ -44,7 +44,7 @@ REPORTED += " FROM workers"
 
 
 def state(url: str) -> str:
-    """Return the state of the one worker, as the Admin API and the exporter have it."""
+    """Return the state of the only worker, as the Admin API and the exporter read it."""
     with connect(single_engine(MetadataDbUrl.parse(url), "test", statement_timeout=5), 5) as connection:
         worker = get_worker(connection, "w", DEFAULT_THRESHOLDS)
     assert worker is not None
@@ -169,7 +169,7 @@ def test_another_users_messages_are_ignored_and_counted(
     listener = NotifySocket(reports, {"TMPDIR": "/nonexistent"})
     assert listener.address.startswith("@")
     listener.listen(None)
-    # Two messages each: what it is to send, and the barrier.
+    # Two messages each: the report and the barrier.
     command = ["systemd-notify", "WATCHDOG=trigger"]
     for _ in range(2):
         subprocess.run(command, check=True, user=65534, cwd="/", env=os.environ | {"NOTIFY_SOCKET": listener.address})
@@ -180,7 +180,7 @@ def test_another_users_messages_are_ignored_and_counted(
     assert "ignored 4 messages of the program: user 65534 sent them" in caplog.text
 
 
-def test_the_socket_is_where_a_service_may_write(open_directory: Path, tmp_path: Path) -> None:
+def test_the_socket_is_in_a_directory_that_a_service_may_write(open_directory: Path, tmp_path: Path) -> None:
     runtime, temporary = open_directory / "run", open_directory / "tmp"
     for directory in (runtime, temporary):
         directory.mkdir(exist_ok=True)
@@ -201,10 +201,10 @@ def test_the_socket_is_where_a_service_may_write(open_directory: Path, tmp_path:
     assert not [*runtime.iterdir(), *temporary.iterdir(), *long.iterdir()]
 
 
-def test_a_promise_is_broken_by_silence_that_was_watched(reports: ProgressReports) -> None:
+def test_only_watched_silence_breaks_a_promise(reports: ProgressReports) -> None:
     watch = StuckWatch(reports)
     assert not watch.look(100.0)
-    assert not watch.look(100_000.0)  # frozen meanwhile
+    assert not watch.look(100_000.0)  # the process was frozen meanwhile
     assert not any(watch.look(100_000.0 + second) for second in range(1, 10))
     assert watch.look(100_010.0)
     reports.advance()
@@ -331,7 +331,7 @@ def start(processes: Processes, database: str) -> Callable[..., Process]:
 
 
 def test_systemd_notify_in_a_shell_reports_without_delay(start: Callable[..., Process], sql: Sql) -> None:
-    """It waits until its report is received: the exit code is not 0 after 5 s."""
+    """`systemd-notify` waits until its report is received. After 5 s without that, its exit code is not 0."""
     script = (
         "systemd-notify --ready --status='block 7' && sh -c 'systemd-notify WATCHDOG=1' && echo sent; exec sleep 60"
     )
@@ -376,9 +376,7 @@ def test_a_program_that_hangs_before_its_first_report_is_stuck(
 HANGS = "trap 'echo aborted; exit 0' ABRT; echo ready; while :; do sleep 0.05; done"
 
 
-def test_a_stuck_program_is_ended_where_that_is_asked_for(
-    start: Callable[..., Process], sql: Sql, database: str
-) -> None:
+def test_a_stuck_program_is_ended_if_the_option_is_set(start: Callable[..., Process], sql: Sql, database: str) -> None:
     worker = start("--watchdog=1", "--on-stuck=kill", "--", "sh", "-c", HANGS)
     assert worker.wait() == 128 + signal.SIGABRT
     assert "aborted" in worker.output

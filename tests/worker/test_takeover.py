@@ -1,4 +1,4 @@
-"""Two processes, one node id: they never send heartbeats at the same time, and a silent one is replaced."""
+"""Two processes with one node id never send heartbeats at the same time, and a silent one is replaced."""
 
 import contextlib
 import logging
@@ -61,13 +61,13 @@ def test_a_frozen_worker_gives_way_and_reports_it_when_it_wakes(
     second = processes.ampd("worker", "--node-id=w", database=database, env={"PGAPPNAME": "second"})
     second.says(", which holds node id 'w': it is silent")
     second.says("registered as 'w'")
-    # It did not register a moment too early.
+    # The successor did not register too early.
     silence = sql(
         "SELECT (SELECT min(arrived_at) FROM history WHERE writer = 'second') "
         "     - (SELECT max(heartbeat_at) FROM history WHERE writer = 'first')"
     )[0][0]
     assert silence.total_seconds() > 5
-    # Asked to stop, as by a service manager, it does not take its successor's row for its own.
+    # When a service manager stops the replaced worker, it leaves its successor's row unchanged.
     if asked_to_stop:
         first.signal(signal.SIGTERM)
     first.signal(signal.SIGCONT)
@@ -79,10 +79,10 @@ def test_a_frozen_worker_gives_way_and_reports_it_when_it_wakes(
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_cut_off_gives_way(
+def test_a_disconnected_worker_gives_way(
     processes: Processes, database: str, postgres: EmbeddedPostgres, sql: Sql, relays: Callable[[str], Relay]
 ) -> None:
-    """PostgreSQL has not noticed: it receives no packet about the unreachable first process."""
+    """PostgreSQL has not noticed the failure: it receives no packets from the unreachable first process."""
     keep_history(sql)
     relay = relays(socket_of(postgres))
     url = f"postgresql://postgres@127.0.0.1:{relay.port}/{name_of(database)}"
@@ -107,7 +107,7 @@ def test_a_worker_whose_network_returns_ends_its_own_old_session(
     worker.says("registered")
     relay.open.clear()
     worker.says("cannot send heartbeats")
-    # PostgreSQL does not hear of the end of the old session, which holds the lock.
+    # PostgreSQL does not notice the end of the old session, which holds the lock.
     relay.forsake()
     worker.says(", which holds node id 'w': it is an old one of this worker")
     worker.says("'w' sends heartbeats again after")
@@ -115,8 +115,8 @@ def test_a_worker_whose_network_returns_ends_its_own_old_session(
     eventually(lambda: sql(held) == [(1,)])
 
 
-def test_ones_own_old_session_is_ended_at_once(database: str, caplog: pytest.LogCaptureFixture) -> None:
-    """And that is nothing to warn of: it may have been about to end."""
+def test_a_worker_ends_its_own_old_session_at_once(database: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The worker logs no warning: the old session may have been about to end."""
     caplog.set_level(logging.INFO, logger="amp_workers.worker")
     engine = single_engine(MetadataDbUrl.parse(database), "w", statement_timeout=5)
     claim = NodeIdClaim("w", {}, ProgressReports())
@@ -154,12 +154,12 @@ def test_a_session_that_may_not_be_ended_is_logged(processes: Processes, databas
 
 
 @pytest.mark.slow
-def test_a_session_that_does_not_end_is_logged_and_waited_for(processes: Processes, database: str, sql: Sql) -> None:
-    """Its process in the server is frozen, too."""
+def test_a_worker_logs_and_waits_for_a_session_that_does_not_end(processes: Processes, database: str, sql: Sql) -> None:
+    """The session's server process is frozen as well."""
     first = processes.ampd("worker", "--node-id=w", database=database)
     first.says("registered")
     first.freeze()
-    # In the middle of a statement, it might hold what all others wait for.
+    # During a statement, the session could hold a lock that all others wait for.
     idle = "SELECT pid FROM pg_stat_activity WHERE application_name = 'ampd worker w' AND wait_event = 'ClientRead'"
     [(session,)] = eventually(lambda: sql(idle))
     freeze(session)
@@ -182,7 +182,7 @@ def test_through_pgbouncer_the_fence_alone_holds(processes: Processes, database:
     first = start("first")
     first.says("registered")
     assert first.output.count("But a worker of Amp's own finds no lock") == 1
-    # No lock is left behind in a session that others get.
+    # No lock stays behind in a session that other clients get.
     assert sql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [(0,)]
     refused = start("refused")
     assert refused.wait() == 1
@@ -202,7 +202,7 @@ def test_through_pgbouncer_the_fence_alone_holds(processes: Processes, database:
     assert reigns(sql, "w") == ["first", "second", "third", "fourth"]
 
 
-def test_one_that_lost_its_session_keeps_its_node_id(processes: Processes, database: str, sql: Sql) -> None:
+def test_a_worker_that_lost_its_session_keeps_its_node_id(processes: Processes, database: str, sql: Sql) -> None:
     """The lock is free for a moment, and another process waits for it."""
     keep_history(sql)
     first = processes.ampd("worker", "--node-id=w", database=database, env={"PGAPPNAME": "first"})
@@ -220,7 +220,7 @@ def test_one_that_lost_its_session_keeps_its_node_id(processes: Processes, datab
 
 
 class Rivals:
-    """Processes that want one node id, each behind a network of its own, and what befalls them."""
+    """Processes that compete for one node id, each behind its own network, and the faults injected into them."""
 
     def __init__(self, node_id: str, seed: int, start: Callable[[str, str], tuple[Process, Relay]]) -> None:
         self.node_id = node_id
@@ -230,7 +230,7 @@ class Rivals:
         self._numbers = count(1)
 
     def live(self, seconds: float) -> None:
-        """Have a takeover for certain, and then whatever comes."""
+        """Force one takeover, then inject random faults."""
         self.start()
         self.started[0][0].says("registered")
         self.started[0][0].freeze()
@@ -274,7 +274,7 @@ def test_no_two_processes_send_heartbeats_for_one_node_id(
     pgbouncer: int,
     relays: Callable[[str | tuple[str, int]], Relay],
 ) -> None:
-    """Freeze, thaw, cut, mend and kill in random order; directly, and through PgBouncer."""
+    """Freeze, thaw, disconnect, reconnect and kill in random order; directly, and through PgBouncer."""
     seed = int(os.environ.get("SEED") or random.randrange(10**6))  # noqa: S311 - faults are no secret
     print(f"SEED={seed}")
     keep_history(sql)
@@ -294,13 +294,13 @@ def test_no_two_processes_send_heartbeats_for_one_node_id(
     ]
     with ThreadPoolExecutor(len(rivals)) as threads:
         list(threads.map(lambda each: each.live(18), rivals))
-    # The remaining ones agree on one, and another process can still follow.
+    # The remaining processes agree on one of them, and another process can still take over.
     eventually(lambda: all(len(each.running()) <= 1 for each in rivals))
     active = "SELECT count(*) FROM workers WHERE heartbeat_at > clock_timestamp() - interval '2 seconds'"
 
     def each_has_one() -> bool:
         for each in rivals:
-            if not each.running():  # the last one may have given way to one that was killed
+            if not each.running():  # the last process may have given way to one that was killed
                 each.start()
         return sql(active) == [(len(rivals),)]
 
@@ -308,6 +308,6 @@ def test_no_two_processes_send_heartbeats_for_one_node_id(
     codes = [process.popen.poll() for each in rivals for process, _ in each.started]
     assert set(codes) <= {None, 1, 3, -signal.SIGKILL}, codes
     for each in rivals:
-        # A replaced process writes no more, unless it registers again: those that replaced it may all have been killed.
+        # A replaced process writes nothing until it registers again: all its successors may have been killed.
         written = registrations(sql, each.node_id)
         assert len(written) == len({registered_at for registered_at, _ in written}) >= 2, written

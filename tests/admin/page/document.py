@@ -1,4 +1,4 @@
-"""A page as a browser without JavaScript has it: its elements and their texts."""
+"""A page as a browser without JavaScript shows it: its elements and their texts."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ class Element:
         return " ".join("".join(pieces).split())
 
     def find(self, tag: str = "", **attributes: str) -> list[Self]:
-        """The elements below it with a tag and attributes: `find("td", class_="state")`."""
+        """The descendants with a tag and attributes: `find("td", class_="state")`."""
         wanted = {name.rstrip("_").replace("_", "-"): value for name, value in attributes.items()}
         return [each for each in self._all() if tag in {"", each.tag} and wanted.items() <= each.attributes.items()]
 
@@ -62,7 +62,7 @@ class _Builder(HTMLParser):
 
 
 def parse(text: str) -> Element:
-    """Read a page. Each element must have an end."""
+    """Parse a page. Each element must have an end tag."""
     builder = _Builder()
     builder.feed(text)
     builder.close()
@@ -81,7 +81,7 @@ def node_ids(page: Element) -> list[str]:
 
 
 def counts(page: Element) -> dict[str, str]:
-    """What the page says of each state."""
+    """The count that the page shows for each state."""
     filters = [each.attributes for each in page.find("a", class_="filter")]
     return {each["data-state"]: each["data-count"] for each in filters if "data-state" in each}
 

@@ -6,7 +6,7 @@ from amp_workers.metadata_db.embedded import EmbeddedPostgres
 
 
 class Outage:
-    """Has a server refuse the connections to a database."""
+    """Makes the server refuse connections to a database."""
 
     def __init__(self, postgres: EmbeddedPostgres, url: str) -> None:
         self._server = postgres.url

@@ -51,7 +51,7 @@ class Served:
             connection.execute(statement.encode(), parameters)
 
     def insert(self, node_id: str, **info: Any) -> None:
-        """Insert a worker that stopped on purpose, whose state does not change."""
+        """Insert a worker that was stopped on purpose: its state does not change."""
         stopped = {"stopped_at": "2999-01-01T00:00:00Z"}
         self.sql(
             "INSERT INTO workers (node_id, heartbeat_at, info, created_at, registered_at) "
@@ -87,7 +87,7 @@ def browser() -> Iterator[Browser]:
 
 
 class Opened(NamedTuple):
-    """What opens a page in a context of its own, and what the pages have done wrong."""
+    """Opens each page in its own browser context, and collects the errors of the pages."""
 
     browser: Browser
     contexts: list[BrowserContext]
@@ -201,7 +201,7 @@ def test_the_script_writes_ages_as_the_server_does(served: Served, opened: Opene
     page = opened.page(f"{served.url}?node_id=age-*")
     first = row(page, "age-0").locator("td.heartbeat").inner_text()
     expect(row(page, "age-0").locator("td.heartbeat")).not_to_have_text(first)  # the script has written them all
-    # At one moment: the page replaces its elements.
+    # At one moment, because the page replaces its elements.
     shown = page.evaluate(
         "[...document.querySelectorAll('td.heartbeat span')].map((each) => [each.dataset.seconds, each.textContent])"
     )
@@ -231,7 +231,7 @@ def test_filters_pages_and_deep_links(served: Served, opened: Opened) -> None:
     expect(deep.locator("#workers")).to_contain_text(f"of {STATIC}")
 
 
-def test_the_keyboard_is_enough(served: Served, opened: Opened) -> None:
+def test_the_page_can_be_used_with_the_keyboard_alone(served: Served, opened: Opened) -> None:
     page = opened.page(f"{served.url}?sort=node_id")
     page.keyboard.press("/")
     expect(page.locator("#search")).to_be_focused()
@@ -269,7 +269,7 @@ def test_selected_text_pauses_the_page(served: Served, opened: Opened) -> None:
     page = opened.page(f"{served.url}?node_id=static-00?,selected")
     page.evaluate("getSelection().selectAllChildren(document.querySelector('a[title=static-003]'))")
     insert_and_wait(served, "selected")
-    # A moment at which the page would have asked again.
+    # Long enough for the page to send another request, unless it is paused.
     expect(page.locator("#reading")).to_contain_text("Paused while text is selected.")
     assert page.evaluate("`${getSelection()}`") == "static-003"
     expect(row(page, "selected")).to_have_count(0)
@@ -280,7 +280,7 @@ def test_selected_text_pauses_the_page(served: Served, opened: Opened) -> None:
 
 
 def set_hidden(page: Page, *, hidden: bool) -> None:
-    """Have a tab behave as one that is hidden: headless, Chromium shows all."""
+    """Make a tab behave as a hidden one: headless Chromium shows all tabs."""
     page.evaluate(
         "(hidden) => { Object.defineProperty(document, 'hidden', {value: hidden, configurable: true});"
         "document.dispatchEvent(new Event('visibilitychange')); }",
@@ -314,14 +314,14 @@ def frozen_process(process: Process) -> Iterator[None]:
 
 
 def violations(page: Page) -> list[str]:
-    """What axe-core finds, with the elements that it finds it in."""
+    """The violations that axe-core finds, with the elements concerned."""
     page.evaluate(AXE)
     found = page.evaluate("axe.run().then((results) => results.violations)")
     return [f"{each['id']}: {[node['html'] for node in each['nodes']][:5]}" for each in found]
 
 
 @pytest.mark.slow
-def test_an_api_that_is_gone(served: Served, opened: Opened) -> None:
+def test_an_unavailable_api(served: Served, opened: Opened) -> None:
     page = opened.page(f"{served.url}?node_id=static-00?")
     assert served.process.stop() == 0
     expect(page.locator("#reading")).to_contain_text("The Admin API does not answer.")

@@ -53,7 +53,7 @@ def get(api: FlaskClient, path: str = "/") -> Element:
     return parse(answer.text)
 
 
-def test_the_worst_come_first(api: FlaskClient, every_state: None) -> None:
+def test_unhealthy_workers_come_first(api: FlaskClient, every_state: None) -> None:
     page = get(api)
     assert node_ids(page) == ["failed", "lost", "Stale", "stuck", "active", "stopped", "forgotten"]
     assert [row["state"] for row in rows(page)] == list(STATES)
@@ -61,7 +61,7 @@ def test_the_worst_come_first(api: FlaskClient, every_state: None) -> None:
     assert page.one("title").text == "4 unhealthy · Amp workers"
 
 
-def test_a_row_says_what_is_known_of_a_worker(api: FlaskClient, every_state: None) -> None:
+def test_a_row_shows_each_field_of_a_worker(api: FlaskClient, every_state: None) -> None:
     found = {row["node_id"]: row for row in rows(get(api))}
     assert found["failed"] | {"heartbeat": ""} == {
         "state": "failed",
@@ -106,9 +106,9 @@ def test_the_filters_are_those_of_the_api(api: FlaskClient, fleet: None, query: 
 def test_it_is_sorted_by_any_column(api: FlaskClient, fleet: None, sort: str, expected: list[str]) -> None:
     page = get(api, f"/?sort={sort}")
     found = node_ids(page)
-    if "heartbeat" in sort:  # two are of the same age, to the millisecond
+    if "heartbeat" in sort:  # two have the same age, to the millisecond
         found, expected = ([each for each in ids if each != "stopped"] for ids in (found, expected))
-    if "uptime" in sort:  # two run, since the same day
+    if "uptime" in sort:  # two have been running since the same day
         assert set(found[:2]) == {"Stale", "active"}
         found, expected = found[2:], expected[2:]
     assert found == expected
@@ -152,7 +152,7 @@ def test_a_search_that_finds_nothing_offers_the_one_that_contains_the_text(api: 
     assert node_ids(get(api, "/?node_id=*ost*")) == ["lost"]
 
 
-def test_pages_of_200(api: FlaskClient, sql: Sql) -> None:
+def test_a_page_has_at_most_200_workers(api: FlaskClient, sql: Sql) -> None:
     sql(
         "INSERT INTO workers (node_id, heartbeat_at, created_at, registered_at) SELECT 'w' || to_char(number, 'FM000'),"
         "now(), now(), now() FROM generate_series(1, 401) number"

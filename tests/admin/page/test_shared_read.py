@@ -1,4 +1,4 @@
-"""What the page costs the metadata DB, and what it shows while that is unavailable."""
+"""The load of the page on the metadata DB, and what the page shows during an outage."""
 
 import re
 import threading
@@ -103,7 +103,7 @@ def test_an_outage_shows_the_last_known_workers_with_their_time(
     assert as_of in alarm.text
     assert "not currently accepting connections" in page.one("div", id="reading").text
     assert page.one("title").text == "unavailable · Amp workers"
-    # What was known, and no age that grows: nobody knows whether a heartbeat came since.
+    # The last known state, without a growing age: a heartbeat may have been sent since.
     assert node_ids(page) == node_ids(before)
     assert not page.one("tbody").find("span")
     worker = is_unavailable(api, "/w/alive")

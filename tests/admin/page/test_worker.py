@@ -105,7 +105,7 @@ def test_an_invalid_node_id_is_an_error(api: FlaskClient, node_id: str) -> None:
     assert parse(answer.text).one("p", id="message").text
 
 
-def test_a_node_id_that_nobody_has_is_not_found(api: FlaskClient) -> None:
+def test_an_unknown_node_id_is_not_found(api: FlaskClient) -> None:
     answer = api.get("/w/nobody")
     assert (answer.status_code, answer.mimetype) == (404, "text/html")
     page = parse(answer.text)
