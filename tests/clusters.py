@@ -17,7 +17,7 @@ from amp_workers.metadata_db.migrate import upgrade
 from tests.processes import ROOT, Process, Processes, eventually, tool
 
 TESTED_PROGRAMS = os.environ.get("TEST_POSTGRES")
-"""The directory of the programs of another PostgreSQL, which the tests run instead of the embedded one."""
+"""The directory of another PostgreSQL's programs, which the tests run instead of the embedded one."""
 
 
 def find_tested_place(directory: Path, owner: Account) -> Place:

@@ -23,7 +23,7 @@ from tests.processes import Processes, eventually, free_port
 ignore_libpq_environment(os.environ)
 
 MIGRATED = "migrated"
-"""The database of the session's server that tests with a workers table copy."""
+"""The template database of the session's server. Tests with a workers table copy it."""
 
 _numbers = count(1)
 

@@ -1,4 +1,4 @@
-"""Node ids that are valid and not, for each of the three doors: worker, API path, ampctl."""
+"""Valid and invalid node ids, for each entry point: worker, API path, ampctl."""
 
 VALID = ["worker-01", "indexer-node-1", "eu_west_1a_worker", "worker.production.01", "w", "W" * 255]
 

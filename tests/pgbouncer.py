@@ -1,4 +1,4 @@
-"""Debian's PgBouncer in front of a PostgreSQL of the tests, in transaction mode."""
+"""Debian's PgBouncer in transaction mode, in front of a PostgreSQL of the tests."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ def start_pgbouncer(
     pool_mode: str = "transaction",
     role: str = "postgres",
 ) -> int:
-    """Return the port of a PgBouncer that lets everybody in as one role, PostgreSQL's superuser by default."""
+    """Return the port of a PgBouncer that connects all clients as one role, PostgreSQL's superuser by default."""
     port = free_port()
     sockets = postgres.url.rpartition("host=")[2]
     configuration = directory / "pgbouncer.ini"
@@ -35,7 +35,7 @@ def start_pgbouncer(
         server_login_retry = 1
         """.replace("\n        ", "\n")
     )
-    # It refuses to run as root, and the socket belongs to PostgreSQL's account.
+    # PgBouncer refuses to run as root, and the socket belongs to PostgreSQL's account.
     identity = ["-u", account().name] if os.geteuid() == 0 else []
     process: Process = processes.start(tool("pgbouncer"), *identity, str(configuration))
     process.says("process up")

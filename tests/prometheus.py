@@ -1,4 +1,4 @@
-"""A real Prometheus, and what an operator asks of it."""
+"""A real Prometheus, and queries to it."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ import yaml
 from tests.processes import Process, Processes, eventually, free_port, get, tool
 
 Vector = dict[frozenset[tuple[str, str]], float]
-"""The values of an instant query, by their labels but `__name__`, `job` and `instance`."""
+"""The values of an instant query, by their labels without `__name__`, `job` and `instance`."""
 
 
 def labelled(**labels: str) -> frozenset[tuple[str, str]]:
@@ -19,7 +19,7 @@ def labelled(**labels: str) -> frozenset[tuple[str, str]]:
 
 
 class Prometheus:
-    """Scrapes jobs of one target each, and evaluates rules, every `interval` seconds."""
+    """Scrapes jobs with one target each, and evaluates rules, every `interval` seconds."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Prometheus:
         eventually(lambda: get(f"http://127.0.0.1:{self.port}/-/ready"), 60)
 
     def query(self, expression: str, at: float | None = None) -> Vector:
-        """Ask for the values of now, or of a Unix time. Labels of the scrape's target are left out."""
+        """Return the values at the current time, or at a Unix time. The labels of the target are omitted."""
         data = self._ask("query", query=expression, **({} if at is None else {"time": at}))
         if data["resultType"] == "scalar":
             return {frozenset(): float(data["result"][1])}
@@ -76,7 +76,7 @@ class Prometheus:
         return result
 
     def alerts(self) -> list[Any]:
-        """Those that are pending or fire. `ALERTS` has those from before a restart as well, for 5 minutes."""
+        """Return the pending and firing alerts. `ALERTS` also has those from before a restart, for 5 minutes."""
         alerts: list[Any] = self._ask("alerts")["alerts"]
         return alerts
 

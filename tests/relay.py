@@ -1,4 +1,4 @@
-"""A network in front of a server, of the test's own: it can be frozen silently, and records what went through."""
+"""A network in front of a server: a test can freeze it silently, and it records the data of clients."""
 
 import contextlib
 import select
@@ -15,21 +15,21 @@ def socket_of(server: EmbeddedPostgres) -> str:
 
 
 class Relay:
-    """Listens on a port of 127.0.0.1, and passes everything on to a server: a Unix socket's path, or host and port."""
+    """Listens on a port of 127.0.0.1, and relays all data to a server: the path of a Unix socket, or host and port."""
 
     def __init__(self, target: str | tuple[str, int]) -> None:
         self.target = target
-        """May be changed: connections that come later lead there."""
+        """A test may change it: later connections lead to the new target."""
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.port: int = self._listener.getsockname()[1]
         self.open = threading.Event()
-        """Cleared, nothing goes through, with no error; what was sent arrives when it is set again."""
+        """While it is cleared, no data passes and no error occurs. Data that was sent arrives once it is set again."""
         self.open.set()
         self.freezes_at: bytes | None = None
-        """What a client has to send for `open` to be cleared before it goes through, once."""
+        """When a client sends this text, `open` is cleared before the text passes, once."""
         self._gates = [self.open]
         self.flights: list[bytes] = []
-        """What clients sent, as much as arrived at once in each."""
+        """The data that clients sent, one item per read."""
         self._sockets: list[socket.socket] = [self._listener]
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -41,7 +41,7 @@ class Relay:
                 threading.Thread(target=self._serve, args=(client, self.open), daemon=True).start()
 
     def _serve(self, client: socket.socket, gate: threading.Event) -> None:
-        # Nobody gets through a frozen network, and who gave up meanwhile is not heard of afterwards.
+        # A frozen network relays no new connection. Clients that gave up meanwhile are dropped.
         gate.wait()
         target = None if _has_left(client) else self._connect()
         if target is not None:
@@ -80,19 +80,19 @@ class Relay:
                         gate.clear()
                         gate.wait()
                 sink.sendall(data)
-        # The end of a connection does not go through a frozen network either.
+        # A frozen network does not pass the end of a connection either.
         gate.wait()
         with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_WR)
 
     def forsake(self) -> None:
-        """Let new connections through, and leave those of a frozen network frozen."""
+        """Let new connections through, and keep the connections of the frozen network frozen."""
         self.open = threading.Event()
         self.open.set()
         self._gates.append(self.open)
 
     def reset(self) -> None:
-        """Break every connection with the server."""
+        """Reset each connection with the server."""
         for each in self._sockets[1:]:
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
@@ -111,5 +111,5 @@ def _has_left(client: socket.socket) -> bool:
     try:
         poll.register(client, select.POLLRDHUP)
     except ValueError:
-        return True  # it was closed, with the relay
+        return True  # the relay was closed, and this socket with it
     return bool(poll.poll(0))

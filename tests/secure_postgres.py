@@ -1,4 +1,4 @@
-"""A PostgreSQL on TCP that asks for TLS and a password: Debian's, which is older, or the embedded one."""
+"""A PostgreSQL on TCP that requires TLS and a password: Debian's, which is older, or the embedded one."""
 
 import os
 import select
@@ -25,22 +25,22 @@ _SSL_REQUEST = (80877103).to_bytes(4)
 
 @dataclass(frozen=True)
 class SecurePostgres:
-    """Where a server listens."""
+    """The address of a server."""
 
     programs: Path
-    """Where there is a psql."""
+    """The directory that contains psql."""
 
     sockets: Path
     port: int
     tls_port: int
     authority: Path
-    """The certificate that its own is signed by."""
+    """The certificate of the authority that signed the server's certificate."""
 
     def of_superuser(self, database: str) -> str:
         return f"postgresql://postgres@/{quote(database, safe='')}?host={self.sockets}&port={self.port}"
 
     def of(self, role: str, password: str, database: str) -> str:
-        """The URL of a role, over TCP and TLS, which is checked in full."""
+        """Return the URL of a role over TCP and TLS, with full verification."""
         role, password, database = (quote(each, safe="") for each in (role, password, database))
         tls = f"sslmode=verify-full&sslrootcert={self.authority}"
         return f"postgresql://{role}:{password}@localhost:{self.tls_port}/{database}?{tls}"
@@ -48,7 +48,7 @@ class SecurePostgres:
 
 @contextmanager
 def secure_postgres(version: int, directory: Path, processes: Processes) -> Iterator[SecurePostgres]:
-    """Run a PostgreSQL of a version, DEBIANS or EMBEDDED."""
+    """Run a PostgreSQL of a version: DEBIANS or EMBEDDED."""
     owner = account()
     embedded = find_place(directory / "embedded", owner).programs
     programs, environment = _debians(directory) if version == DEBIANS else (embedded, {})
@@ -62,7 +62,7 @@ def secure_postgres(version: int, directory: Path, processes: Processes) -> Iter
     initdb = [str(programs / "initdb"), f"--pgdata={data}", "--username=postgres", "--auth=trust", "--no-locale"]
     made = processes.start(*identity, *initdb, "--encoding=UTF8", cwd=directory, env=environment)
     assert made.wait(60) == 0, made.output
-    # The build in the wheel knows no TLS: there, something in front of the server does it.
+    # The build in the wheel has no TLS: a proxy in front of the server provides it.
     knows_tls = version == DEBIANS
     port, tls_port = free_port(), free_port()
     with (data / "postgresql.conf").open("a") as file:
@@ -89,14 +89,14 @@ def secure_postgres(version: int, directory: Path, processes: Processes) -> Iter
 
 
 def _debians(directory: Path) -> tuple[Path, dict[str, str]]:
-    """Return where Debian's programs are, and what they need in their environment.
+    """Return the directory of Debian's programs, and the environment that they need.
 
-    They are copied where PostgreSQL's account cannot reach them, as below a home that is closed.
+    They are copied if PostgreSQL's account cannot reach them, for example below a closed home.
     """
     programs = Path(tool("postgres")).parent
     if account().can_enter(programs):
         return programs, {}
-    # Compiling statements that run for milliseconds is of no use, and its library is the largest of all.
+    # Statements run for milliseconds, so JIT compilation is useless, and its library is the largest of all.
     unneeded = shutil.ignore_patterns("libLLVM*", "llvmjit*", "doc", "man", "locale", "prometheus*")
     shutil.copytree(programs.parent / "root", directory / "root", symlinks=True, ignore=unneeded)
     (directory / "root").chmod(0o755)
@@ -107,7 +107,7 @@ def _debians(directory: Path) -> tuple[Path, dict[str, str]]:
 
 @contextmanager
 def tls_in_front(port: int, target: int, certificate: trustme.LeafCert) -> Iterator[None]:
-    """Do for a server on 127.0.0.1 what PostgreSQL itself does with TLS."""
+    """Provide TLS for a server on 127.0.0.1, as PostgreSQL itself does."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     certificate.configure_cert(context)
     with socket.create_server(("127.0.0.1", port)) as listener:
@@ -119,10 +119,10 @@ def tls_in_front(port: int, target: int, certificate: trustme.LeafCert) -> Itera
                     threading.Thread(target=serve, args=(client,), daemon=True).start()
 
         def serve(client: socket.socket) -> None:
-            # A client that trusts another authority, or one that was killed, breaks off.
+            # A client that trusts another authority, or that was killed, closes the connection.
             with suppress(OSError), client, socket.create_connection(("127.0.0.1", target)) as server:
                 while client.recv(8)[4:] != _SSL_REQUEST:
-                    client.sendall(b"N")  # GSSAPI, which it asks for first
+                    client.sendall(b"N")  # the request for GSSAPI, which a client sends first
                 client.sendall(b"S")
                 with context.wrap_socket(client, server_side=True) as secured:
                     _pass_on(secured, server)

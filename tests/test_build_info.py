@@ -21,7 +21,7 @@ def git(directory: Path, *arguments: str) -> str:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A checkout of one commit, with the package `worker` in it; returns the package."""
+    """Create a checkout of one commit with the package `worker`, and return the package."""
     package = tmp_path / "checkout" / "worker"
     package.mkdir(parents=True)
     (package / "code.py").write_text("")
@@ -56,17 +56,17 @@ def test_a_changed_checkout_is_dirty(checkout: Path, tagged: bool) -> None:
     assert build_info({}, checkout)["version"].endswith("-dirty")
 
 
-def test_without_git_nothing_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkout: Path) -> None:
+def test_the_version_is_unknown_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkout: Path) -> None:
     assert build_info({}, tmp_path / "somewhere" / "worker") == {}
     monkeypatch.setenv("PATH", "")
     assert build_info({}, checkout) == {}
 
 
-def test_an_installation_inside_somebody_elses_checkout_is_not_theirs(checkout: Path) -> None:
+def test_an_installation_inside_a_foreign_checkout_does_not_use_its_version(checkout: Path) -> None:
     assert build_info({}, checkout / "site-packages" / "worker") == {}
 
 
-def test_the_environment_overrides_each_on_its_own(checkout: Path) -> None:
+def test_the_environment_overrides_each_field_separately(checkout: Path) -> None:
     assert build_info({"AMP_BUILD_VERSION": "v9"}, checkout)["version"] == "v9"
     assert build_info({"AMP_BUILD_VERSION": "v9"}, checkout)["commit_sha"] == git(checkout, "rev-parse", "HEAD")
     assert build_info({"AMP_BUILD_VERSION": ""}, checkout)["version"] != ""
@@ -79,7 +79,7 @@ def test_this_checkout_knows_itself() -> None:
     assert info["commit_sha"] == git(ROOT, "rev-parse", "HEAD")
 
 
-def test_a_checkout_of_another_user_is_read_all_the_same(checkout: Path) -> None:
+def test_a_checkout_of_another_user_is_read(checkout: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can give a checkout to another user")
     os.chown(checkout.parent, 65534, 65534)

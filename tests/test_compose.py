@@ -1,4 +1,4 @@
-"""compose.yaml and the Dockerfile, as far as they can be checked with no container engine."""
+"""compose.yaml and the Dockerfile, checked without a container engine."""
 
 import re
 import shlex
@@ -23,13 +23,13 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text()
 each_service = pytest.mark.parametrize("name", SERVICES)
 
 
-def test_the_whole_deployment_is_there() -> None:
+def test_every_service_of_the_deployment_exists() -> None:
     others = {"postgres", "prometheus", "alertmanager", "grafana"}
     assert SERVICES.keys() == OURS | others
     assert {"migrate", "worker", "admin", "exporter"} == OURS
 
 
-def test_the_profile_monitoring_is_what_an_operator_may_have_already() -> None:
+def test_the_profile_monitoring_has_only_the_monitoring_services() -> None:
     profiles = {name: service.get("profiles") for name, service in SERVICES.items()}
     monitoring = {"prometheus", "alertmanager", "grafana"}
     assert profiles == {name: ["monitoring"] if name in monitoring else None for name in SERVICES}
@@ -58,8 +58,8 @@ def test_what_is_mounted_exists(name: str) -> None:
 
 
 @each_service
-def test_what_runs_on_is_watched(name: str) -> None:
-    """A service that listens has a health check; a worker has its heartbeat."""
+def test_a_long_running_service_has_a_health_check(name: str) -> None:
+    """A service that listens has a health check. A worker has its heartbeat."""
     service = SERVICES[name]
     assert ("healthcheck" in service) == ("ports" in service)
     assert service.get("restart") == (None if name == "migrate" else "unless-stopped")
@@ -71,7 +71,7 @@ def test_what_runs_on_is_watched(name: str) -> None:
 def test_each_worker_that_is_scaled_has_a_node_id_of_its_own() -> None:
     assert SERVICES["worker"]["deploy"]["replicas"] == 3
     assert "container_name" not in SERVICES["worker"]
-    # `$$` is compose's notation of `$`. A hostname is the beginning of the container's id.
+    # In compose files, `$$` is an escaped `$`. A hostname is the beginning of the container's id.
     command = [argument.replace("$$", "$") for argument in SERVICES["worker"]["command"]]
     command[-1] = command[-1].replace("exec ampd worker --node-id", "printf %s")
     assert run(*command, env={"HOSTNAME": "0a1b2c3d4e5f"}).stdout == "worker-0a1b2c3d4e5f"
@@ -93,14 +93,14 @@ def test_our_commands_are_what_the_package_installs(name: str) -> None:
         subcommand.make_context(command, ["--metadata-db-url", url, *arguments], parent=parent)
 
 
-def test_the_health_checks_ask_where_something_listens() -> None:
+def test_the_health_checks_use_the_listen_addresses() -> None:
     for name in ("admin", "exporter"):
         (port,) = SERVICES[name]["ports"]
         assert f"localhost:{port.split(':')[-1]}/-/healthy" in SERVICES[name]["healthcheck"]["test"][-1]
         assert SERVICES[name]["command"][-1] == f"0.0.0.0:{port.split(':')[-1]}"
 
 
-def test_the_parts_find_each_other() -> None:
+def test_the_services_use_each_others_addresses() -> None:
     prometheus = yaml.safe_load((ROOT / "grafana" / "prometheus.yml").read_text())
     (alertmanager,) = prometheus["alerting"]["alertmanagers"]
     (source,) = yaml.safe_load((ROOT / "grafana/provisioning/datasources/amp.yml").read_text())["datasources"]
@@ -134,7 +134,7 @@ def test_the_image_has_the_whole_package() -> None:
     assert allowed == copied | set(files)
 
 
-def test_the_image_knows_what_it_was_built_from() -> None:
+def test_the_image_has_its_build_information() -> None:
     arguments = set(re.findall(r'(\w+)=""', DOCKERFILE))
     assert arguments == SERVICES["admin"]["build"]["args"].keys()
     assert set(re.findall(r"(AMP_BUILD_\w+)=\$", DOCKERFILE)) == set(ENVIRONMENT.values())

@@ -1,4 +1,4 @@
-"""What is installed: one top-level package, complete, beside any modules of a user's own."""
+"""The installed package: one top-level package, complete, next to any modules of a user."""
 
 import json
 import os
@@ -34,7 +34,7 @@ with Worker(node_id="embedded", metadata_db_url=sys.argv[1]):
 
 @dataclass(frozen=True)
 class Built:
-    """The distributions of a clone, those of another clone, and a wheel of the first one's source distribution."""
+    """The distributions of a clone and of another clone, and a wheel from the first one's source distribution."""
 
     commit: str
     version: str
@@ -77,8 +77,7 @@ def _wheel(source: Path, directory: Path) -> Path:
 
 
 def committed() -> set[str]:
-    """The files that git has in the rooms that are installed, and those of the package itself, by their installed
-    names."""
+    """Return the committed files of the installed rooms, and of the package itself, by their installed names."""
     rooms = [link.name for link in (ROOT / PACKAGE).iterdir() if link.is_symlink()]
     listed = run("git", "ls-files", *rooms, f"{PACKAGE}/*.py", cwd=ROOT).stdout.splitlines()
     return {name if name.startswith(f"{PACKAGE}/") else f"{PACKAGE}/{name}" for name in listed}
@@ -154,16 +153,16 @@ def test_a_release_without_a_section_of_the_changelog_is_refused() -> None:
 
 @pytest.fixture(scope="module")
 def installed(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs of a new environment that has the wheel, and of this environment the dependencies alone."""
+    """Return the programs of a new environment with the wheel. It shares only the dependencies of this environment."""
     environment = tmp_path_factory.mktemp("installed")
     assert run("python", "-m", "venv", "--without-pip", str(environment)).returncode == 0
     python = environment / "bin" / "python"
     install = ["--python", str(python), "install", "--no-deps", "--no-index", str(built.wheel)]
-    pip = run("python", "-m", "pip", *install, env={"PYTHONWARNINGS": ""})  # pip's own warnings are not ours
+    pip = run("python", "-m", "pip", *install, env={"PYTHONWARNINGS": ""})  # ignores warnings of pip itself
     assert pip.returncode == 0, pip.stderr
     (packages,) = environment.glob("lib/python*/site-packages")
-    # The dependencies but for those of the extra solo, by links. Path files of a directory that a path file names are
-    # not read: the editable install stays invisible.
+    # The dependencies, without those of the extra solo, as links. Python does not read path files of a directory that a
+    # path file names: the editable install stays invisible.
     dependencies = environment / "dependencies"
     dependencies.mkdir()
     for package in Path(click.__file__).parents[1].iterdir():
@@ -199,7 +198,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_archive_of_ampctl_needs_python_alone(archive: Path, processes: Processes, database: str) -> None:
     port = free_port()
     processes.ampd("admin", f"--web.listen-address=127.0.0.1:{port}", database=database)
-    # No environment, no site-packages, and no directory of the project.
+    # no environment variables, no site-packages, and no directory of the project
     command = ["env", "-i", sys.executable, "-I", "-S", str(archive), f"--admin-url=http://127.0.0.1:{port}"]
 
     def look() -> bool:
@@ -236,7 +235,7 @@ def test_the_archive_of_ampctl_starts_from_bytecode(archive: Path) -> None:
 
 @pytest.fixture
 def users_directory(tmp_path: Path) -> Path:
-    """A directory with modules of a user's own, whose names are those of the project's folders."""
+    """A directory with modules of a user, which have the names of the project's folders."""
     for name in ("worker.py", "web.py", "ctl.py", "ampd.py", "exporter.py", "metadata_db.py", "admin/__init__.py"):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""No private name of a library, Python's included, is used anywhere in the product."""
+"""The product uses no private names of libraries, including Python's own."""
 
 import ast
 import inspect
@@ -16,10 +16,10 @@ ROOMS = ("admin", "ampd", "ctl", "exporter", "metadata_db", "web", "worker", "gr
 FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 
 PUBLIC = {"os._exit", "_typeshed.ReadableBuffer"}
-"""Documented, in spite of their names; the latter exists for type checkers alone."""
+"""These are documented, in spite of their names. The second one exists for type checkers only."""
 
 NAMED_TUPLES = {"_asdict", "_field_defaults", "_fields", "_make", "_replace"}
-"""Public in every named tuple: the underscore keeps them apart from names of fields."""
+"""Public in each named tuple: the underscore distinguishes them from field names."""
 
 
 def is_private(name: str) -> bool:
@@ -28,7 +28,7 @@ def is_private(name: str) -> bool:
 
 
 def own_names() -> set[str]:
-    """The private names that the product defines: functions, classes, methods, variables, attributes."""
+    """Return the private names that the product defines: functions, classes, methods, variables, attributes."""
     names: set[str] = set()
     for node in (node for path in FILES for node in ast.walk(ast.parse(path.read_text()))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -42,7 +42,7 @@ OWN = own_names()
 
 
 def foreign_private_names(tree: ast.AST) -> Iterator[str]:
-    """The private names of libraries that the text of a module uses."""
+    """Return the private names of libraries that a module uses."""
     imported: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -86,5 +86,5 @@ def test_no_class_replaces_a_private_name_of_a_base_class() -> None:
         for base in own.__mro__[1:]:
             if base.__module__.startswith("amp_workers."):
                 continue
-            both = vars(own).keys() & vars(base).keys() & OWN  # Python writes names of its own into classes
+            both = vars(own).keys() & vars(base).keys() & OWN  # Python adds these names to classes
             assert not both, f"{own}: {both} of {base}"

@@ -1,4 +1,4 @@
-"""docs/security.md names every dependency, with a reason, and no other."""
+"""docs/security.md names each dependency, with a reason, and no others."""
 
 import re
 import tomllib
@@ -17,7 +17,7 @@ def named(requirements: list[str]) -> set[str]:
 
 
 def rows(heading: str) -> dict[str, list[str]]:
-    """The rows of the table that begins with a column of this name."""
+    """Return the rows of the table that begins with a column of this name."""
     table = DOCUMENT.partition(f"| {heading} |")[2].partition("\n\n")[0]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
     return {name: rest for name, *rest in cells}

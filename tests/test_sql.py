@@ -1,7 +1,6 @@
-"""SQL is in one room, and fixed when the code is written: what comes from elsewhere is bound, or quoted by psycopg's
-own `sql`.
+"""All SQL is in one room, and is fixed at development time: values are bound, or quoted by psycopg's `sql`.
 
-Ruff's S608 knows a statement by its first word, and looks at nothing that is put together from pieces elsewhere.
+Ruff's S608 recognizes a statement by its first word, and misses statements that are composed elsewhere.
 """
 
 import ast
@@ -16,20 +15,20 @@ ROOM = ROOT / "metadata_db"
 OTHER_ROOMS = ("admin", "ampd", "ctl", "exporter", "web", "worker")
 
 TAKES_SQL = {"text", "literal_column", "exec_driver_sql", "SQL", "op", "bool_op", "DDL", "copy"}
-"""What takes its first argument for SQL, as it is."""
+"""These take SQL text as their first argument."""
 
 EXECUTES = {"execute", "executemany", "scalar", "scalars", "stream", "stream_scalars"}
-"""What takes SQL as it is, or a statement that SQLAlchemy or psycopg puts together."""
+"""These take SQL text, or a statement that SQLAlchemy or psycopg composes."""
 
 LIBRARIES = {"sqlalchemy", "psycopg", "alembic"}
 
 PUTS_TOGETHER = {"format", "join", "replace", "format_map", "strip", "removeprefix", "encode", "decode", "read_text"}
 QUOTES = {"as_string", "as_bytes"}
-"""psycopg's `sql.Composed`: made of `SQL`, which is looked at, and of what it quotes."""
+"""Methods of psycopg's `sql.Composed`, which consists of `SQL`, which is checked, and of quoted parts."""
 
 
 class Module:
-    """One module, and what in it is SQL that is not fixed."""
+    """A module, and its SQL that is not fixed."""
 
     def __init__(self, source: str, name: str) -> None:
         self._name = name
@@ -51,7 +50,7 @@ class Module:
                     yield f"{self._name}:{call.lineno}: {ast.unparse(argument)}"
 
     def _with_literal_strings(self) -> dict[str, int]:
-        """The functions that ask for a LiteralString, and at which place."""
+        """Return the functions with a LiteralString parameter, and the position of the parameter."""
         return LITERAL_STRINGS | {
             function.name: index
             for function in ast.walk(self._tree)
@@ -79,7 +78,7 @@ class Module:
         return False
 
     def _is_statement(self, node: ast.expr) -> bool:
-        """Whether it is fixed, or an object: a call that returns one, or a name of one."""
+        """Whether the expression is fixed SQL, or an object: a call that returns one, or a name of one."""
         match node:
             case ast.Call(func=ast.Attribute(attr=attribute)):
                 return attribute not in PUTS_TOGETHER
@@ -101,9 +100,9 @@ class Module:
         return {each.name: each for each in self._tree.body if isinstance(each, ast.FunctionDef)}
 
     def _values(self, name: ast.Name) -> list[ast.expr | None]:
-        """What a name may stand for: in the function that it is used in, else in those around it, else in the module.
+        """Return the possible values of a name: in its function, else in the enclosing functions, else in the module.
 
-        None is what cannot be determined. A parameter is an object, unless it may be a string.
+        None stands for an unknown value. A parameter is an object, unless it may be a string.
         """
         scope: ast.AST | None = name
         while scope is not None:
@@ -163,7 +162,7 @@ LITERAL_STRINGS = {
     "_info_value": 0,
     "_written_moment": 0,
 }
-"""Functions of another module that ask for a LiteralString, and at which place."""
+"""Functions of another module with a LiteralString parameter, and the position of the parameter."""
 
 
 def complaints(source: str) -> list[str]:
@@ -176,7 +175,7 @@ def test_all_sql_is_fixed(path: Path) -> None:
 
 
 def speaks_sql(source: str) -> bool:
-    """Whether a module of another room could: a connection's type is all that it may have of the libraries."""
+    """Whether a module of another room could run SQL: it may only use the type of a connection."""
     for node in ast.walk(ast.parse(source)):
         match node:
             case ast.Import(names=names) if any(name.name.partition(".")[0] in LIBRARIES for name in names):
@@ -190,7 +189,7 @@ def speaks_sql(source: str) -> bool:
 
 
 @pytest.mark.parametrize("room", OTHER_ROOMS)
-def test_no_other_room_speaks_sql(room: str) -> None:
+def test_no_other_room_uses_sql(room: str) -> None:
     assert [str(path) for path in (ROOT / room).rglob("*.py") if speaks_sql(path.read_text())] == []
 
 
@@ -205,11 +204,11 @@ def test_no_other_room_speaks_sql(room: str) -> None:
         'def f(connection): connection.exec_driver_sql("SELECT 1")',
     ],
 )
-def test_one_that_does_is_found(source: str) -> None:
+def test_a_room_that_uses_sql_is_detected(source: str) -> None:
     assert speaks_sql(source)
 
 
-def test_every_function_that_asks_for_literal_sql_is_known() -> None:
+def test_every_function_with_a_literal_string_parameter_is_listed() -> None:
     asking = {
         function.name
         for path in ROOM.rglob("*.py")
@@ -246,7 +245,7 @@ def test_every_function_that_asks_for_literal_sql_is_known() -> None:
         'def f(name: str): return sql.SQL("SELECT " + name)',
     ],
 )  # fmt: skip
-def test_what_is_not_is_found(source: str) -> None:
+def test_sql_that_is_not_fixed_is_detected(source: str) -> None:
     assert complaints(source) != []
 
 
@@ -262,5 +261,5 @@ def test_what_is_not_is_found(source: str) -> None:
         'def f(result): return result.scalar()',
     ],
 )  # fmt: skip
-def test_what_is_passes(source: str) -> None:
+def test_fixed_sql_is_accepted(source: str) -> None:
     assert complaints(source) == []

@@ -15,10 +15,10 @@ from tests.processes import eventually
 HALF = WORKERS[: len(WORKERS) // 2]
 
 PATIENCE_SECONDS = 120.0
-"""How long a notification may take."""
+"""The maximum wait for a notification."""
 
 RESTART_PAUSE_SECONDS = 6.0
-"""Between two restarts of a worker in a loop: each is in a scrape of its own."""
+"""The pause between two restarts of a worker in a loop: each restart is in a scrape of its own."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,14 @@ class Fault:
     inject: Callable[[Deployment], None]
     recover: Callable[[Deployment], None]
     alert: str
-    """The alert that has to fire first."""
+    """The alert that must fire first."""
 
     may: frozenset[str] = frozenset()
-    """What else may fire while it lasts: something narrower, that was there first."""
+    """Other alerts that may fire during the fault: narrower ones, which fired before."""
 
     node_id: str | None = None
     target_seconds: int | None = None
-    """From the fault to the notification, at most, at a scrape interval of 5 s. None where there is no target."""
+    """The maximum time from the fault to the notification, at a scrape interval of 5 s. None if there is no target."""
 
     def target(self, interval: int) -> int | None:
         """Return the longest acceptable delay at a scrape interval: an alert needs two scrapes, or one at 5 s followed
@@ -159,8 +159,9 @@ KILLED = Fault(
     target_seconds=20,
 )
 KILLED_AT_60_S = dataclasses.replace(KILLED, alert="AmpWorkerLost")
-"""At a scrape interval of 60 s, one scrape shows both that the worker is silent and that it is lost: one alert inhibits
-the other."""
+"""At a scrape interval of 60 s, the worker is already lost at the first scrape that shows it silent: one alert inhibits
+the other.
+"""
 
 FROZEN = Fault(
     "worker frozen (SIGSTOP)",

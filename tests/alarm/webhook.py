@@ -19,7 +19,7 @@ class Notification:
 
     alert: str
     firing: bool
-    """False where the alert is resolved."""
+    """False if the alert is resolved."""
 
     node_id: str | None
     text: str

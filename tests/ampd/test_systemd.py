@@ -19,7 +19,7 @@ from tests.processes import Process, Processes, eventually, free_port, freeze, g
 WATCHDOG_SECONDS = 2.0
 
 _SO_TIMESTAMP = 29
-"""Python has no name for it. The kernel adds the time at which each message was sent."""
+"""Python does not define this constant. The kernel adds the time at which each message was sent."""
 
 _numbers = count(1)
 
@@ -39,7 +39,7 @@ class Systemd:
         self.messages: list[str] = []
         self.senders: set[int] = set()
         self.signs_of_life: list[float] = []
-        """When each was sent, however late it is read here."""
+        """When each notification was sent, however late the test reads it."""
 
     @property
     def environment(self) -> Mapping[str, str]:

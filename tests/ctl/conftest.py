@@ -1,4 +1,4 @@
-"""One fleet behind two servers: the real Admin API, and the small one of contract_api.py."""
+"""One fleet behind two servers: the real Admin API, and the small server of contract_api.py."""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +17,7 @@ from tests.processes import Processes, clean_environment, eventually, free_port,
 DAY = 86_400
 
 THRESHOLDS = ("--stale-after", f"{5 * DAY}", "--lost-after", f"{10 * DAY}", "--forget-after", f"{20 * DAY}")
-"""Long thresholds: each worker keeps its state, and its age in days and hours, during the tests."""
+"""High thresholds: during the tests, each worker keeps its state, and its age in days and hours."""
 
 FLEET = [
     # node id, state, age in hours, version
@@ -28,7 +28,7 @@ FLEET = [
     ("gamma", "lost", 12 * 24, "v1.9.0"),
     ("zeta", "stopped", 30, "v1.9.0"),
 ]
-"""Registered three days and two hours before their last heartbeats."""
+"""The workers registered three days and two hours before their last heartbeats."""
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +54,7 @@ def admin_url(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFacto
 
 
 def fleet() -> ContractApi:
-    """The same fleet for the small server."""
+    """The same fleet, for the small server."""
 
     def moment(hours: float) -> str:
         return (datetime.now(UTC) - timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -83,7 +83,7 @@ def contract_api() -> Iterator[ContractApi]:
 
 @pytest.fixture(params=["admin", "contract"])
 def api_url(request: pytest.FixtureRequest) -> str:
-    """The URL of each server in turn."""
+    """The URL of each of the two servers."""
     if request.param == "admin":
         url: str = request.getfixturevalue("admin_url")
         return url
@@ -102,7 +102,7 @@ main()
 
 @pytest.fixture(scope="session")
 def patient(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """An environment whose `ampctl` has long timeouts for node ids: a second is short on a busy machine."""
+    """An environment in which `ampctl` has long timeouts for node ids: a second is short on a busy machine."""
     program = tmp_path_factory.mktemp("patient") / "ampctl"
     program.write_text(PATIENT.format(python=sys.executable))
     program.chmod(0o755)
@@ -114,7 +114,7 @@ StartTerminal = Callable[..., Terminal]
 
 @pytest.fixture
 def terminal() -> Iterator[StartTerminal]:
-    """Start a command at a terminal: `terminal("ampctl", "worker", "list", url=…)`."""
+    """Start a command in a terminal: `terminal("ampctl", "worker", "list", url=…)`."""
     started: list[Terminal] = []
 
     def start(*command: str, url: str, env: Mapping[str, str] | None = None, **size: int) -> Terminal:

@@ -21,18 +21,18 @@ Worker = dict[str, Any]
 
 @dataclass
 class ContractApi:
-    """Its data, and the requests that it received."""
+    """The data of the server, and the requests that it received."""
 
     workers: list[Worker]
     token: str | None = None
-    """The valid Authorization header; None for no authentication, where no worker can be removed."""
+    """The valid Authorization header. None if no authentication is configured: then no worker can be removed."""
 
     in_use: set[str] = field(default_factory=set)
     silent: bool = False
     """Whether it closes each connection without a response."""
 
     says: tuple[int, Any] | None = None
-    """A status and a body for every request."""
+    """A status and a body for all requests."""
 
     jobs: dict[str, Any] | None = None
     """The jobs of GET /fleet."""
@@ -170,7 +170,7 @@ def _error(code: str, message: str) -> dict[str, str]:
 
 
 def a_worker(node_id: str, state: str = "active", age: float = 1.0, **more: Any) -> Worker:
-    """One worker as the API returns it; `more` are other fields, and `version`."""
+    """Return a worker as the API does. `more` has additional fields, or `version`."""
     moments = {"created_at": "2025-01-01T12:00:00Z", "registered_at": "2025-01-15T16:45:30Z"}
     moments["heartbeat_at"] = "2025-01-15T17:20:15Z"
     info = {"version": more.pop("version", "v1"), "commit_sha": "c", "commit_timestamp": "t", "build_date": "b"}

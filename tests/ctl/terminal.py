@@ -1,4 +1,4 @@
-"""A command at a terminal: its output, its input, and the attributes of the terminal."""
+"""A command in a terminal: its output, its input, and the attributes of the terminal."""
 
 import os
 import pty
@@ -13,7 +13,7 @@ from tests.processes import clean_environment, eventually, tool
 
 
 class Terminal:
-    """A process whose controlling terminal is a new one."""
+    """A process with a new controlling terminal."""
 
     def __init__(self, *command: str, env: Mapping[str, str], rows: int = 24, columns: int = 120) -> None:
         self._master, slave = pty.openpty()
@@ -61,7 +61,7 @@ class Terminal:
         os.kill(self.popen.pid, number)
 
     def wait(self) -> int:
-        """Wait for the end, and until everything that was written has been read."""
+        """Wait for the end of the process, and until all its output has been read."""
         returned = self.popen.wait(30)
         os.write(self._slave, b"<end>")
         self.says("<end>")
@@ -73,7 +73,7 @@ class Terminal:
             self.popen.send_signal(signal.SIGKILL)
             self.popen.wait()
         os.close(self._slave)
-        # Not while a thread reads it: the next terminal can get the same descriptor.
+        # Not before the reading thread has ended: the next terminal could get the same descriptor.
         self._reading.join(10)
         if not self._reading.is_alive():
             os.close(self._master)

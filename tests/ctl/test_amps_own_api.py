@@ -1,4 +1,4 @@
-"""`ampctl` and the Admin API of Amp itself, which has the same port and paths, and fewer fields."""
+"""`ampctl` with the Admin API of Amp itself, which has the same port and paths, and fewer fields."""
 
 import json
 import re
@@ -15,7 +15,7 @@ INFO = {"version": "v0.0.22", "commit_sha": "8b065bde", "commit_timestamp": "unk
 
 
 class AmpsOwnApi(ContractApi):
-    """Responds as Amp's own API does: it ignores parameters, and returns 404 without a body for other paths."""
+    """Responds as Amp's own API does: it ignores parameters, and returns 404 without a body for unknown paths."""
 
     def answer(self, method: str, target: str, authorization: str | None) -> tuple[int, Any]:  # noqa: ARG002
         self.asked.append(f"{method} {target}")
@@ -71,7 +71,7 @@ def test_inspect_has_the_documented_lines(amps_own_api: ContractApi) -> None:
     )
 
 
-def test_json_has_the_fields_that_are_there_with_timestamps_for_jq(amps_own_api: ContractApi) -> None:
+def test_json_has_the_available_fields_with_timestamps_for_jq(amps_own_api: ContractApi) -> None:
     listed = json.loads(ampctl(amps_own_api, "worker", "list", "--json").stdout)
     assert listed["workers"][0] == {"node_id": "worker-01", "heartbeat_at": "2025-01-15T17:20:10Z"}
     inspected = json.loads(ampctl(amps_own_api, "worker", "inspect", "worker-01", "--json").stdout)
@@ -79,7 +79,7 @@ def test_json_has_the_fields_that_are_there_with_timestamps_for_jq(amps_own_api:
     assert "state" not in inspected
 
 
-def test_what_is_not_there_is_unknown(amps_own_api: ContractApi) -> None:
+def test_missing_fields_are_unknown(amps_own_api: ContractApi) -> None:
     listed = ampctl(amps_own_api, "worker", "list", "--wide")
     assert listed.returncode == 0
     assert "unknown" in listed.stdout.splitlines()[1]
@@ -99,7 +99,7 @@ def test_what_is_not_there_is_unknown(amps_own_api: ContractApi) -> None:
         ("version", 1),
     ],
 )
-def test_what_it_cannot_do_is_explained(amps_own_api: ContractApi, command: str, exit_code: int) -> None:
+def test_unsupported_operations_are_explained(amps_own_api: ContractApi, command: str, exit_code: int) -> None:
     done = ampctl(amps_own_api, *command.split())
     assert done.returncode == exit_code
     output = done.stdout + done.stderr
@@ -109,7 +109,7 @@ def test_what_it_cannot_do_is_explained(amps_own_api: ContractApi, command: str,
     assert not [each for each in amps_own_api.asked if not each.startswith("GET")]
 
 
-def test_an_unknown_worker_is_an_error_as_ever(amps_own_api: ContractApi) -> None:
+def test_an_unknown_worker_is_an_error(amps_own_api: ContractApi) -> None:
     done = ampctl(amps_own_api, "worker", "inspect", "worker-03")
     assert done.returncode == 1
     assert "(WORKER_NOT_FOUND)" in done.stderr

@@ -34,7 +34,7 @@ def test_the_version_is_a_glob(api_url: str) -> None:
     assert "epsilon-9: version v1.10.0, not v1.9.*" in check(api_url, "--version", "v1.9.*", "--max-age", "15d").stdout
 
 
-def test_a_worker_that_is_named_has_to_be_there_whatever_its_state(api_url: str) -> None:
+def test_a_named_worker_must_exist_in_any_state(api_url: str) -> None:
     done = check(api_url, "epsilon-9", "zeta", "delta", "unknown", "zeta", "--max-age", "2d")
     assert done.returncode == 1
     assert done.stdout.splitlines() == [
@@ -46,7 +46,7 @@ def test_a_worker_that_is_named_has_to_be_there_whatever_its_state(api_url: str)
     assert check(api_url, "epsilon-9", "--max-age", "2d").returncode == 0
 
 
-def test_too_few_are_a_failure_and_so_are_none_unless_allowed(contract_api: ContractApi) -> None:
+def test_too_few_workers_fail_and_no_workers_fail_unless_allowed(contract_api: ContractApi) -> None:
     few = check(contract_api.url, "--max-age", "15d", "--min-active", "5")
     assert (few.returncode, few.stdout) == (1, "FAILED: 4 workers pass, at least 5 must\n")
     contract_api.workers = [each for each in contract_api.workers if each["state"] in {"stopped", "forgotten"}]
@@ -66,7 +66,7 @@ def test_the_limit_of_5_s_is_the_default(contract_api: ContractApi) -> None:
 
 def test_a_stale_worker_fails_unless_its_age_is_allowed(contract_api: ContractApi) -> None:
     (worker,) = contract_api.workers = contract_api.workers[:1]
-    worker["heartbeat_age_seconds"] = 3.0  # the API has --stale-after 2
+    worker["heartbeat_age_seconds"] = 3.0  # the API runs with --stale-after 2
     assert check(contract_api.url).stdout.endswith("\nbeta: stale, last heartbeat 3s ago\n")
     assert check(contract_api.url, "--max-age", "5s").returncode == 0
 
@@ -88,7 +88,7 @@ def test_a_heartbeat_from_the_future_is_as_bad_as_an_old_one(contract_api: Contr
 
 
 @pytest.mark.parametrize("state", ["failed", "stuck", "a state of tomorrow"])
-def test_a_state_that_no_age_excuses_fails(contract_api: ContractApi, state: str) -> None:
+def test_failed_stuck_and_unknown_states_fail_at_any_allowed_age(contract_api: ContractApi, state: str) -> None:
     (worker,) = contract_api.workers = contract_api.workers[2:3]
     worker |= {"state": state, "heartbeat_age_seconds": 0.1, "failure": "exit code 7"}
     done = check(contract_api.url, "--max-age", "30d")
@@ -97,7 +97,7 @@ def test_a_state_that_no_age_excuses_fails(contract_api: ContractApi, state: str
 
 
 @pytest.mark.parametrize("node_ids", [[], ["worker-01"]])
-def test_an_api_that_does_not_answer_is_neither_good_nor_bad(node_ids: list[str]) -> None:
+def test_an_unavailable_api_is_unknown(node_ids: list[str]) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     done = check(url, *node_ids)
     assert done.returncode == 3
@@ -105,7 +105,7 @@ def test_an_api_that_does_not_answer_is_neither_good_nor_bad(node_ids: list[str]
 
 
 @pytest.mark.slow
-def test_an_api_that_hangs_is_unknown_and_not_waited_for() -> None:
+def test_an_api_that_hangs_is_unknown_after_the_timeout() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         done = check(f"http://127.0.0.1:{server.getsockname()[1]}")
     assert done.returncode == 3

@@ -1,4 +1,4 @@
-"""`ampctl` as a process; what it prints of a running fleet is checked with the documentation's recipes in e2e."""
+"""`ampctl` as a process. The documentation's recipes in e2e check its output for a running fleet."""
 
 import http.server
 import json
@@ -28,7 +28,7 @@ from tests.processes import free_port, run
 
 
 def invoke(*arguments: str) -> Result:
-    """Run a command in this process, for what does not depend on the process."""
+    """Run a command in this process, for tests that need no process."""
     without = {name: None for name in os.environ if name.startswith("AMP")}
     return CliRunner().invoke(ampctl, arguments, prog_name="ampctl", env=without)
 
@@ -60,7 +60,7 @@ def test_an_invalid_host_is_reported() -> None:
     [
         (b"", "Remote end closed connection without response"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "the server does not speak HTTP; is the scheme https://?"),
-        (b"\x15\x03\x03\x00\x02\x02\x32", "the server does not speak HTTP; is the scheme https://?"),  # an alert of TLS
+        (b"\x15\x03\x03\x00\x02\x02\x32", "the server does not speak HTTP; is the scheme https://?"),  # a TLS alert
         (b"HTTP/\x1b[31m 200 OK\r\n\r\n", r"HTTP/\x1b[31m"),
     ],
     ids=["nothing", "SSH", "TLS", "escapes"],
@@ -82,7 +82,7 @@ def test_a_server_without_http_is_reported(says: bytes, reported: str) -> None:
 
 @pytest.fixture
 def something_else() -> Iterator[str]:
-    """A web server that is not an Admin API."""
+    """Yield the URL of a web server that is not an Admin API."""
     server = http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
     threading.Thread(target=server.serve_forever).start()
     yield f"http://127.0.0.1:{server.server_address[1]}"
@@ -98,7 +98,7 @@ def test_another_server_is_reported(something_else: str) -> None:
 
 @pytest.fixture
 def answering(tmp_path: Path) -> Iterator[Callable[[str], str]]:
-    """An API that returns one text for every request: `answering("{}")` returns its URL."""
+    """An API that returns one text for each request: `answering("{}")` returns its URL."""
     servers: list[http.server.HTTPServer] = []
 
     def start(text: str) -> str:
@@ -111,7 +111,7 @@ def answering(tmp_path: Path) -> Iterator[Callable[[str], str]]:
                 self.wfile.write(body)
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name in the base class
-                """Write nothing: a command that is invoked in this process has its standard error."""
+                """Write nothing: the standard error of an in-process command is this process's."""
 
         servers.append(http.server.HTTPServer(("127.0.0.1", 0), Answer))
         threading.Thread(target=servers[-1].serve_forever).start()
@@ -125,13 +125,13 @@ def answering(tmp_path: Path) -> Iterator[Callable[[str], str]]:
 
 @contextmanager
 def sending(*pieces: bytes, pause: float = 0.0) -> Iterator[str]:
-    """Serve pieces of a response to each connection, with a pause after each; return the URL."""
+    """Send pieces of a response on each connection, with a pause after each piece; return the URL."""
     ended = threading.Event()
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             self.request.recv(65_536)
-            with suppress(OSError):  # the client has given up
+            with suppress(OSError):  # the client has closed the connection
                 for piece in pieces:
                     self.request.sendall(piece)
                     if ended.wait(pause):
@@ -149,7 +149,7 @@ def sending(*pieces: bytes, pause: float = 0.0) -> Iterator[str]:
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
 
 
-def test_a_response_that_does_not_end_is_given_up() -> None:
+def test_a_response_that_does_not_end_is_abandoned() -> None:
     drops = [b" "] * 1_000_000
     with sending(HEAD % len(drops), *drops, pause=0.05) as url, pytest.raises(ApiError, match="cannot reach the Admin"):
         Connection(url, timeout_seconds=0.5).request("GET", "/workers")
@@ -230,20 +230,20 @@ def test_no_text_of_a_worker_controls_the_terminal(answering: Callable[[str], st
     assert (done.returncode, "\x1b" in done.stdout, "\\x1b" in done.stdout) == (0, False, True)
 
 
-def test_nor_does_an_error_of_the_apis(contract_api: ContractApi) -> None:
+def test_no_error_of_the_api_controls_the_terminal(contract_api: ContractApi) -> None:
     contract_api.says = 400, {"error_code": "X", "error_message": "a\x1b[31mRED\r\n"}
     done = run("ampctl", "--admin-url", contract_api.url, "worker", "list")
     assert done.stderr == f"Error: {contract_api.url}/workers: a\\x1b[31mRED\\r\\n (X)\n"
 
 
-def test_an_api_below_a_path_is_asked_there(contract_api: ContractApi) -> None:
+def test_an_api_may_have_a_path_prefix(contract_api: ContractApi) -> None:
     done = run("ampctl", "--admin-url", f"{contract_api.url}/amp/", "worker", "list")
     assert contract_api.asked == ["GET /amp/workers"]
     assert f"{contract_api.url}/amp/workers: " in done.stderr
 
 
-def test_a_reader_may_end_early() -> None:
-    with serving(ContractApi(FLEET_OF_25_000)) as api:  # more than a pipe holds
+def test_a_reader_may_close_the_pipe_early() -> None:
+    with serving(ContractApi(FLEET_OF_25_000)) as api:  # more than the buffer of a pipe
         done = run("bash", "-o", "pipefail", "-c", f"ampctl --admin-url {api.url} worker list | head -1")
     assert (done.returncode, done.stdout[:7], done.stderr) == (1, "w-00001", "")
 
@@ -300,7 +300,7 @@ def test_an_invalid_node_id_is_wrong_usage(node_id: str) -> None:
 
 
 @pytest.mark.parametrize("node_id", [*VALID, *INVALID.values()])
-def test_the_rule_is_the_same_as_the_servers(node_id: str) -> None:
+def test_client_and_server_have_the_same_rule_for_node_ids(node_id: str) -> None:
     try:
         check_node_id(node_id)
         valid = True
@@ -373,7 +373,7 @@ def test_a_mistyped_node_id_is_recognized_at_the_end_of_a_large_fleet(patient: d
         assert done.stderr.endswith("(WORKER_NOT_FOUND). Did you mean 'w-25000'?\n")
         done = run(*ampctl, "forget", "w-25001", "w-2500x", "--dry-run", env=patient)
         assert done.stderr.count("Did you mean 'w-25000'?\n") == 2
-        assert len([each for each in api.asked if "?" in each]) == 6  # the pages, read once per command
+        assert len([each for each in api.asked if "?" in each]) == 6  # the pages, which are read once per command
 
 
 def test_a_fleet_that_cannot_be_read_in_time_gives_no_suggestion() -> None:
@@ -385,4 +385,4 @@ def test_a_fleet_that_cannot_be_read_in_time_gives_no_suggestion() -> None:
     with serving(Slow(FLEET_OF_25_000)) as api:
         done = run("ampctl", "--admin-url", api.url, "worker", "inspect", "w-25001")
     assert done.stderr.endswith("(WORKER_NOT_FOUND)\n")
-    assert len(api.asked) in {2, 3}  # the worker, and one or two of three pages
+    assert len(api.asked) in {2, 3}  # the worker, and one or two of the three pages

@@ -1,4 +1,4 @@
-"""Completion, in a real bash and a real zsh with their Tab keys, and in a real fish."""
+"""Completion in a real bash and a real zsh with the Tab key, and in a real fish."""
 
 import socket
 import subprocess
@@ -14,7 +14,7 @@ from tests.processes import free_port, run, tool
 
 
 def choices(url: str, line: str, env: Mapping[str, str]) -> list[str]:
-    """The completions of bash for a line."""
+    """Return bash's completions of a line."""
     asked = {"AMP_ADMIN_URL": url, "_AMPCTL_COMPLETE": "bash_complete", "COMP_WORDS": line}
     done = run("ampctl", env=asked | dict(env))
     assert (done.returncode, done.stderr) == (0, "")
@@ -26,24 +26,24 @@ Completed = Callable[[str, str], list[str]]
 
 @pytest.fixture
 def completed(patient: dict[str, str]) -> Completed:
-    """The completions, with a long timeout."""
+    """Return the completions, with a long timeout."""
     return partial(choices, env=patient)
 
 
 def test_node_ids_are_those_of_the_api(completed: Completed, api_url: str) -> None:
     assert completed(api_url, "ampctl worker inspect epsilon-") == ["epsilon-10", "epsilon-9"]
     assert completed(api_url, "ampctl worker get ") == ["beta", "delta", "epsilon-10", "epsilon-9", "gamma", "zeta"]
-    assert completed(api_url, "ampctl worker check beta --max-age 3s be") == []  # given already
+    assert completed(api_url, "ampctl worker check beta --max-age 3s be") == []  # already on the line
     assert completed(api_url, "ampctl worker inspect 9") == []
 
 
-def test_a_whole_id_is_among_those_that_go_on_after_it(completed: Completed) -> None:
+def test_a_complete_node_id_is_listed_with_longer_ones(completed: Completed) -> None:
     with serving(ContractApi([a_worker(name) for name in ("worker-1", "worker-10", "worker-2")])) as api:
         assert completed(api.url, "ampctl worker inspect worker-1") == ["worker-1", "worker-10"]
         assert api.asked == ["GET /workers?limit=200&after=worker-1", "GET /workers/worker-1"]
 
 
-def test_what_is_no_node_id_does_not_get_into_the_command_line(completed: Completed) -> None:
+def test_an_invalid_node_id_is_not_completed(completed: Completed) -> None:
     with serving(ContractApi([a_worker(name) for name in ("a$(reboot)", "a;b", "a b", "a\nb", "ab")])) as api:
         assert completed(api.url, "ampctl worker inspect ") == ["ab"]
 
@@ -78,7 +78,7 @@ def test_an_unavailable_api_gives_no_completions_and_no_output(contract_api: Con
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_an_api_that_hangs_is_not_waited_for(scheme: str) -> None:
+def test_completion_does_not_wait_for_an_api_that_hangs(scheme: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         assert choices(f"{scheme}://127.0.0.1:{server.getsockname()[1]}", "ampctl worker inspect b", {}) == []
 
@@ -112,11 +112,12 @@ tell() { print -r -- "«$BUFFER»" }
 zle -N tell
 bindkey '^T' tell
 """
-"""Ctrl-T prints the line: a redraw by the Tab key is hard to parse."""
+"""Ctrl-T prints the line: the redraw after the Tab key is hard to parse."""
 
 
 def zshrc(zsh: str) -> str:
-    # An unpacked zsh does not find its modules, and reads only the path of its functions from the environment.
+    # An unpacked zsh does not find its modules. Of its paths, it reads only the one of its functions from the
+    # environment.
     root = Path(zsh).parents[1] / "root" / "usr"
     modules = " ".join(str(path) for path in root.glob("lib/*/zsh/*"))
     functions = " ".join(str(path) for path in root.glob("share/zsh/functions/**") if path.is_dir())
@@ -184,7 +185,7 @@ def test_each_script_is_printed_with_no_api_and_asks_ampctl(shell: str) -> None:
         ),
     ],
 )
-def test_the_other_shells_get_node_ids_in_their_own_way(
+def test_other_shells_get_node_ids_in_their_own_format(
     contract_api: ContractApi, patient: dict[str, str], shell: str, environment: dict[str, str], expected: str
 ) -> None:
     env = {"AMP_ADMIN_URL": contract_api.url, "_AMPCTL_COMPLETE": f"{shell}_complete"}

@@ -12,7 +12,7 @@ TOKEN = "s3cret-t0ken"
 
 
 class Home:
-    """A configuration directory of its own."""
+    """A configuration directory for one test."""
 
     def __init__(self, path: Path) -> None:
         self.directory = path / "ampctl"
@@ -66,7 +66,7 @@ def test_the_order_is_option_environment_context(prod: Home, contract_api: Contr
     assert (wrong.returncode, "the token was refused" in wrong.stderr) == (1, True)
 
 
-def test_the_token_of_a_context_goes_to_its_url_alone(prod: Home, contract_api: ContractApi) -> None:
+def test_the_token_of_a_context_is_sent_only_to_its_url(prod: Home, contract_api: ContractApi) -> None:
     prod.ampctl("context", "use", "prod")
     prod.ampctl("worker", "list", AMP_ADMIN_URL=contract_api.url)
     prod.ampctl("--admin-url", contract_api.url, "worker", "list")
@@ -136,7 +136,7 @@ def test_a_configuration_that_cannot_be_used_is_named(home: Home, config: str, m
     for done in (home.ampctl("--context", "prod", "worker", "list"), home.ampctl("context", "use", "prod")):
         assert (done.returncode, "Traceback" in done.stderr) == (2, False)
         assert message in done.stderr
-    # A command with --admin-url does not read it.
+    # A command with --admin-url does not read the configuration.
     url = f"http://127.0.0.1:{free_port()}"
     assert "cannot reach the Admin API" in home.ampctl("--admin-url", url, "worker", "list").stderr
 

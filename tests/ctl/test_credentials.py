@@ -1,4 +1,4 @@
-"""Tokens and certificates: their use, and that they are never shown."""
+"""Tokens and certificates: their use, and that no output shows them."""
 
 import base64
 import http.server
@@ -54,8 +54,8 @@ def test_no_token_goes_over_plain_http_to_another_machine(arguments: list[str]) 
     assert TOKEN not in done.stdout + done.stderr
 
 
-def test_it_does_with_insecure(contract_api: ContractApi) -> None:
-    # 0.0.0.0 is no loopback address, and reaches this machine.
+def test_a_token_goes_over_plain_http_with_insecure(contract_api: ContractApi) -> None:
+    # 0.0.0.0 is not a loopback address, and reaches this machine.
     contract_api.token = f"Bearer {TOKEN}"
     url = contract_api.url.replace("127.0.0.1", "0.0.0.0")  # noqa: S104 - not to listen
     refused = run("ampctl", "--admin-url", url, "worker", "list", env={"AMP_AUTH_TOKEN": TOKEN})
@@ -74,7 +74,7 @@ def test_loopback_needs_no_tls(host: str) -> None:
     "host",
     ["localhost.example.org", "notlocalhost", "10.0.0.1", "0.0.0.0", "[::]", "127.0.0.1.example.org"],  # noqa: S104 - no listener: a token goes to none of them
 )
-def test_nothing_else_is_loopback(host: str) -> None:
+def test_no_other_address_is_loopback(host: str) -> None:
     with pytest.raises(InvalidCredentials):
         Connection(f"http://{host}:1", TOKEN)
 
@@ -117,7 +117,7 @@ def test_a_secret_in_the_url_is_refused_and_not_shown() -> None:
         assert "hunter2" not in done.stderr
 
 
-def test_a_server_that_repeats_the_token_does_not_get_it_shown(contract_api: ContractApi) -> None:
+def test_a_token_that_a_server_repeats_is_not_shown(contract_api: ContractApi) -> None:
     contract_api.token = "Bearer another"
     for token in (TOKEN, "ops:hunter2"):
         sent = f"Basic {base64.b64encode(token.encode()).decode()}" if ":" in token else f"Bearer {token}"
@@ -147,7 +147,7 @@ def test_a_redirect_is_reported_and_not_followed(contract_api: ContractApi) -> N
 
 @dataclass(frozen=True)
 class Certificates:
-    """PEM files of an authority, and of a server at 127.0.0.1 and a client that it has signed."""
+    """PEM files of an authority, and of a server at 127.0.0.1 and a client whose certificates it signed."""
 
     authority: str
     server: str
@@ -197,7 +197,7 @@ def _key(certificate: str) -> str:
 
 @pytest.fixture(params=[False, True], ids=["TLS", "mutual TLS"])
 def secure_api(request: pytest.FixtureRequest, certificates: Certificates) -> Iterator[ContractApi]:
-    """An API over TLS that requires the token, and in the second round a client certificate as well."""
+    """An API over TLS that requires the token; the second parameter also requires a client certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificates.server, certificates.server_key)
     if request.param:
@@ -224,7 +224,7 @@ def test_tls_with_an_authority_a_certificate_and_a_token(secure_api: ContractApi
 
 @pytest.mark.parametrize("secure_api", [False], indirect=True)
 @pytest.mark.parametrize("insecure", [[], ["--insecure"]])
-def test_certificates_are_verified_always(
+def test_certificates_are_always_verified(
     secure_api: ContractApi, certificates: Certificates, insecure: list[str]
 ) -> None:
     for authority in ([], ["--ca-file", certificates.another_authority]):

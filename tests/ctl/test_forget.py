@@ -1,4 +1,4 @@
-"""`ampctl worker forget`: it needs a confirmation, and reports each refusal."""
+"""`ampctl worker forget` requires a confirmation, and reports each refusal."""
 
 import subprocess
 from collections.abc import Mapping
@@ -129,7 +129,9 @@ def test_the_real_api_without_authentication_removes_nothing(admin_url: str) -> 
 
 
 @pytest.mark.parametrize(("answer", "gone"), [("y\n", True), ("n\n", False), ("\n", False)])
-def test_at_a_terminal_it_asks(contract_api: ContractApi, terminal: StartTerminal, answer: str, gone: bool) -> None:
+def test_in_a_terminal_it_asks_for_confirmation(
+    contract_api: ContractApi, terminal: StartTerminal, answer: str, gone: bool
+) -> None:
     shown = terminal("ampctl", "worker", "forget", "--state", "forgotten", url=contract_api.url, env=TOKEN)
     shown.says("Remove 1 from the metadata DB? [y/N]: ")
     assert "delta" in shown.output
@@ -157,7 +159,7 @@ def test_wrong_usage_sends_no_request(contract_api: ContractApi, arguments: list
     assert contract_api.asked == []
 
 
-def test_an_input_that_is_closed_is_no_terminal(contract_api: ContractApi) -> None:
+def test_a_closed_input_is_not_a_terminal(contract_api: ContractApi) -> None:
     done = run("bash", "-c", f"ampctl --admin-url {contract_api.url} worker forget gamma <&-", env=TOKEN)
     assert done.returncode == 2
     assert "give --yes or --dry-run" in done.stderr

@@ -1,4 +1,4 @@
-"""`ampctl worker list` and `inspect` beyond what the documentation has: filters, orders, formats."""
+"""`ampctl worker list` and `inspect` beyond the documented recipes: filters, orders, formats."""
 
 import csv
 import io
@@ -31,7 +31,7 @@ stopped    zeta        1d6h       v1.9.0   -       -     -
 
 
 def listed(url: str, *arguments: str) -> list[str]:
-    """The node ids that are printed."""
+    """Return the printed node ids."""
     done = run("ampctl", "--admin-url", url, "worker", "list", *arguments)
     assert done.returncode == 0, done.stderr
     return [line.split(" ")[0] for line in done.stdout.splitlines()]
@@ -45,12 +45,12 @@ def test_states_can_be_given_several_times_and_several_at_once(api_url: str) -> 
     assert listed(api_url, "--state", "lost,stale", "--state", "stopped") == ["beta", "gamma", "zeta"]
 
 
-def test_a_state_and_a_version_both_have_to_be(api_url: str) -> None:
+def test_filters_by_state_and_version_are_combined(api_url: str) -> None:
     assert listed(api_url, "--state", "active,lost", "--version", "v1.9.0") == ["epsilon-10", "gamma"]
     assert listed(api_url, "--version", "v9") == []
 
 
-def test_the_api_is_asked_for_no_more_than_is_printed(contract_api: ContractApi) -> None:
+def test_only_the_printed_workers_are_requested(contract_api: ContractApi) -> None:
     listed(contract_api.url, "--state", "active,lost", "--version", "a&b=c", "--limit", "2")
     assert contract_api.asked == ["GET /workers?state=active,lost&version=a%26b%3Dc&limit=2"]
 
@@ -70,7 +70,7 @@ def test_each_order(admin_url: str, order: str, expected: list[str]) -> None:
     assert listed(admin_url, "--sort", order) == expected
 
 
-def test_what_the_api_does_not_know_comes_last_in_every_order() -> None:
+def test_unknown_values_come_last_in_every_order() -> None:
     odd = a_worker("a", state="odd", age=5, version="unknown", created_at="unknown", registered_at="unknown")
     known = a_worker("b", age=5)
     for compared in (ORDERS[name] for name in ("version", "uptime", "created")):
@@ -87,7 +87,7 @@ def test_a_state_that_is_not_known_comes_before_the_healthy_ones() -> None:
     ]
 
 
-def test_a_version_of_any_length_has_its_place() -> None:
+def test_a_version_of_any_length_is_sorted() -> None:
     long, short = a_worker("a", version="9" * 5_000), a_worker("b", version="10")
     assert sorted([long, short], key=ORDERS["version"])
 
@@ -103,7 +103,7 @@ def test_a_limit_is_kept_and_reported(api_url: str) -> None:
     assert (all_of_them.stdout.count("\n"), all_of_them.stderr) == (6, "")
 
 
-def test_a_limit_larger_than_a_page_takes_several() -> None:
+def test_a_limit_larger_than_a_page_reads_several_pages() -> None:
     with serving(ContractApi([a_worker(f"w{number:05}") for number in range(10_003)])) as api:
         assert len(listed(api.url, "--limit", "10002")) == 10_002
         assert api.asked == ["GET /workers?limit=10000", "GET /workers?limit=2&after=w09999"]
@@ -150,13 +150,13 @@ def test_the_order_by_state_takes_several_pages_and_problems_end_at_the_first_he
 
 
 def test_pages_by_state_in_another_order_are_refused(contract_api: ContractApi) -> None:
-    """A page that begins with the healthy workers would hide the others."""
+    """A first page of healthy workers would hide the others."""
     contract_api.says = 200, {"workers": contract_api.workers[::-1], "next": "stale:beta"}
     done = run("ampctl", "--admin-url", contract_api.url, "worker", "list", "--problems")
     assert (done.returncode, "not a response of an Admin API" in done.stderr) == (1, True)
 
 
-def test_an_api_that_chooses_nothing_is_chosen_from_here(contract_api: ContractApi) -> None:
+def test_ampctl_filters_if_the_api_does_not(contract_api: ContractApi) -> None:
     contract_api.says = 200, {"workers": contract_api.workers}
     assert listed(contract_api.url, "--state", "lost,stopped") == ["gamma", "zeta"]
     assert listed(contract_api.url, "--version", "v1.10.0") == ["beta", "epsilon-9"]
@@ -203,11 +203,11 @@ def test_csv_has_all_fields_and_can_be_read_again(contract_api: ContractApi) -> 
         (a_worker("w", heartbeat_at="2025-01-15"), None),
     ],
 )
-def test_uptime_is_by_the_databases_clock_alone(worker: dict[str, object], seconds: float | None) -> None:
+def test_uptime_uses_only_the_databases_clock(worker: dict[str, object], seconds: float | None) -> None:
     assert uptime_seconds(worker) == seconds
 
 
-def test_columns_are_aligned_by_the_cells_that_a_terminal_has() -> None:
+def test_columns_are_aligned_by_terminal_cells() -> None:
     rows = [a_worker("a", version="版本2"), a_worker("b", version="e\u0301"), a_worker("c", version="\x1b[1m")]
     assert table(rows, colour=False).splitlines() == [
         "STATE   NODE ID  LAST SEEN  VERSION  UPTIME  JOBS  STATUS",
@@ -217,7 +217,7 @@ def test_columns_are_aligned_by_the_cells_that_a_terminal_has() -> None:
     ]
 
 
-def test_letters_that_the_output_has_not_are_escaped(contract_api: ContractApi) -> None:
+def test_characters_outside_the_outputs_encoding_are_escaped(contract_api: ContractApi) -> None:
     contract_api.workers = [a_worker("a", version="版本")]
     command = ("ampctl", "--admin-url", contract_api.url, "worker", "list", "--wide")
     done = run(*command, env={"PYTHONIOENCODING": "iso-8859-1"})

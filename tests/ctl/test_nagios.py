@@ -1,4 +1,4 @@
-"""`ampctl worker check --nagios`, as a Nagios plugin is called."""
+"""`ampctl worker check --nagios` as a Nagios plugin."""
 
 import json
 import subprocess
@@ -123,6 +123,6 @@ def test_ranges_are_those_of_the_plugin_guidelines(text: str, violating: list[fl
 
 
 @pytest.mark.parametrize("text", ["", ":", "@", "a", "5:1", "1:2:3", "~", "1 2", "٣"])
-def test_what_is_no_range_is_refused(text: str) -> None:
+def test_an_invalid_range_is_refused(text: str) -> None:
     with pytest.raises(InvalidRange):
         Range.parse(text)

@@ -11,7 +11,7 @@ from tests.processes import run
 
 
 def test_the_committed_file_is_what_help_prints(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "40")  # nor does it depend on a terminal
+    monkeypatch.setenv("COLUMNS", "40")  # The output does not depend on a terminal.
     assert PATH.read_text() == reference(), "run: .venv/bin/python -m amp_workers.ctl.reference"
 
 

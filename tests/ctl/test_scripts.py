@@ -1,4 +1,4 @@
-"""What scripts use of `ampctl worker list`: selection, formats, and an empty result."""
+"""The features of `ampctl worker list` for scripts: selection, formats, and an empty result."""
 
 import json
 
@@ -27,7 +27,7 @@ def test_globs_select_node_ids_and_versions(api_url: str) -> None:
     assert names(api_url, "gamma") == ["gamma"]
 
 
-def test_globs_are_applied_here_where_the_api_ignores_them(contract_api: ContractApi) -> None:
+def test_ampctl_applies_globs_if_the_api_ignores_them(contract_api: ContractApi) -> None:
     contract_api.says = 200, {"workers": contract_api.workers}
     assert names(contract_api.url, "*eta", "--version", "v1.9.?") == ["zeta"]
     assert names(contract_api.url, "b.ta") == []
@@ -40,7 +40,7 @@ def test_problems_are_the_unhealthy_workers_and_the_worst_come_first(contract_ap
     assert names(contract_api.url, "--reverse", "--limit", "1") == ["zeta"]
 
 
-def test_jsonl_is_one_worker_a_line(contract_api: ContractApi) -> None:
+def test_jsonl_has_one_worker_per_line(contract_api: ContractApi) -> None:
     code, output, errors = ampctl(contract_api, "worker", "list", "-o", "jsonl")
     assert (code, errors) == (0, "")
     assert [json.loads(line) for line in output.splitlines()] == contract_api.workers
@@ -52,7 +52,7 @@ def test_the_environment_chooses_the_format_and_an_option_comes_first(contract_a
     assert ampctl(contract_api, *listed, "-o", "name", AMPCTL_OUTPUT="wide")[1] == "beta\n"
     assert ampctl(contract_api, *listed, "--json", AMPCTL_OUTPUT="wide")[1].startswith("{")
     assert ampctl(contract_api, *listed, AMPCTL_OUTPUT="")[1].startswith("beta (")
-    # A format that a command does not have is for the others.
+    # A command ignores a format of the environment that it does not have.
     assert ampctl(contract_api, "worker", "inspect", "beta", AMPCTL_OUTPUT="csv")[1].startswith("Node ID: beta")
     code, _, errors = ampctl(contract_api, *listed, AMPCTL_OUTPUT="xml")
     assert (code, "AMPCTL_OUTPUT" in errors) == (2, True)
@@ -93,7 +93,7 @@ def test_a_command_of_worker_without_worker_is_recognized(command: str) -> None:
     assert done.stderr.endswith(f"Did you mean: ampctl worker {command}\n")
 
 
-def test_describe_has_what_the_api_has(contract_api: ContractApi) -> None:
+def test_describe_shows_all_fields_of_the_api(contract_api: ContractApi) -> None:
     contract_api.workers = [
         a_worker("w", "failed", 40, failure="exit code 7", exit_code=7, jobs=2, progress="block\x1b5")
     ]

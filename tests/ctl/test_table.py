@@ -1,4 +1,4 @@
-"""The table of `ampctl worker list --wide`: columns, and how it fits a terminal."""
+"""The table of `ampctl worker list --wide`: its columns, and its width in a terminal."""
 
 import re
 
@@ -80,7 +80,7 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     assert all(line.split()[0] in {"STATE", "forgotten", "active"} for line in lines)
 
 
-def test_short_texts_leave_their_room_to_long_ones() -> None:
+def test_short_texts_leave_space_for_long_ones() -> None:
     lines = table([a_worker(LONG, version="v1")], width=120).splitlines()
     assert len(lines[1].split()[1]) == 120 - len("STATE   LAST SEEN  VERSION  UPTIME  ")
 

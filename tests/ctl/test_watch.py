@@ -1,4 +1,4 @@
-"""`ampctl worker list --watch`, at a terminal and elsewhere."""
+"""`ampctl worker list --watch`, with and without a terminal."""
 
 import json
 import re
@@ -34,17 +34,18 @@ def test_it_redraws_in_place_and_leaves_the_terminal_as_it_was(
     assert shown.attributes_now == shown.attributes
     assert shown.output.startswith(ENTER)
     screens, leave, last = shown.output.removeprefix(ENTER).partition(LEAVE)
-    # Every screen is drawn over the one before: from the corner, each line erased first, and nothing left below.
+    # Each screen is drawn over the previous one: from the corner, with each line erased first, and the rest below
+    # erased.
     screen = r"\x1b\[H(\x1b\[2K[^\n]*\r\n)*\x1b\[2K[^\n]*\x1b\[J"
     assert leave
     assert re.fullmatch(f"({screen})+", screens.replace("^C", ""))
-    # The last one stays in the scrollback.
+    # The last screen stays in the scrollback.
     assert (
         last == screens.replace("^C", "").rpartition("\x1b[H")[2].removesuffix("\x1b[J").replace("\x1b[2K", "") + "\r\n"
     )
 
 
-def test_it_survives_the_api_and_shows_the_age_of_what_it_shows(terminal: StartTerminal) -> None:
+def test_it_continues_in_an_outage_and_shows_the_age_of_its_data(terminal: StartTerminal) -> None:
     port = free_port()
     began = time.monotonic()
     with serving(fleet(), port=port) as api:
@@ -55,8 +56,8 @@ def test_it_survives_the_api_and_shows_the_age_of_what_it_shows(terminal: StartT
     def age() -> int:
         return max(map(int, away.findall(shown.output)), default=0)
 
-    # On a busy machine no screen may be drawn for seconds: the first age may be any.
-    assert eventually(age, 30) <= time.monotonic() - began + 1  # it is rounded
+    # On a busy machine, no screen may be drawn for seconds: the first age may have any value.
+    assert eventually(age, 30) <= time.monotonic() - began + 1  # the age is rounded
     screen = shown.output.rpartition("\x1b[H")[0].rpartition("\x1b[H")[2]
     assert api.url in screen
     assert "beta (last heartbeat" in screen
@@ -99,7 +100,7 @@ def test_what_does_not_fit_the_screen_is_counted(terminal: StartTerminal) -> Non
         of_no_size.says("w29 (")
 
 
-def test_another_size_is_drawn_at_once(contract_api: ContractApi, terminal: StartTerminal) -> None:
+def test_a_resized_terminal_is_redrawn_at_once(contract_api: ContractApi, terminal: StartTerminal) -> None:
     shown = terminal(*SELDOM, url=contract_api.url)
     shown.says("zeta")
     shown.resize(rows=8, columns=80)
@@ -107,9 +108,7 @@ def test_another_size_is_drawn_at_once(contract_api: ContractApi, terminal: Star
     assert len(contract_api.asked) == 1
 
 
-def test_ctrl_z_gives_the_terminal_back_and_it_goes_on_afterwards(
-    contract_api: ContractApi, terminal: StartTerminal
-) -> None:
+def test_ctrl_z_restores_the_terminal_and_fg_continues(contract_api: ContractApi, terminal: StartTerminal) -> None:
     shown = terminal(*SELDOM, url=contract_api.url)
     shown.says("zeta")
     shown.signal(signal.SIGTSTP)
@@ -148,7 +147,7 @@ def test_an_output_that_is_closed_gets_nothing(contract_api: ContractApi, proces
     for silent in (False, True, False):
         contract_api.silent = silent
         asked = len(contract_api.asked)
-        # The first response can be of the state before, and the last one can be missing on the screen.
+        # The first response may show the state before, and the last one may be missing on the screen.
         eventually(lambda asked=asked: len(contract_api.asked) > asked + 2, 30)  # type: ignore[misc]
     assert watching.stop() == 0
     reported = "retrying every 0.2s\nthe Admin API is available again\n" if closed == ">&-" else ""
@@ -172,7 +171,7 @@ def test_a_key_works_while_the_api_is_slow(terminal: StartTerminal) -> None:
         hanging.set()
 
 
-def test_the_cause_of_trouble_is_readable_at_80_columns(contract_api: ContractApi, terminal: StartTerminal) -> None:
+def test_the_cause_of_a_failure_is_readable_at_80_columns(contract_api: ContractApi, terminal: StartTerminal) -> None:
     cause = f"the metadata DB did not answer within 5 s: {'a reason and ' * 8}its end"
     contract_api.says = 503, {"error_code": "METADATA_DB_UNAVAILABLE", "error_message": cause}
     shown = terminal(*SELDOM, url=contract_api.url, columns=80)
@@ -189,7 +188,7 @@ def changes(output: str) -> list[tuple[str, str | None, str | None]]:
     return [(each["node_id"], each["state_before"], each["state_after"]) for each in found]
 
 
-def test_changes_are_streamed_from_the_first_look_on_through_an_outage(processes: Processes) -> None:
+def test_changes_are_streamed_from_the_first_response_and_through_an_outage(processes: Processes) -> None:
     with serving(fleet()) as api:
         watching = processes.start(*WATCH, "-o", "jsonl", env={"AMP_ADMIN_URL": api.url})
         eventually(lambda: len(changes(watching.output)) == 6)
@@ -214,7 +213,7 @@ def test_changes_are_streamed_from_the_first_look_on_through_an_outage(processes
     assert last["worker"]["node_id"] == "newcomer"
 
 
-def test_changes_are_filtered_by_the_states_that_are_left_and_entered(processes: Processes) -> None:
+def test_changes_are_filtered_by_the_old_and_the_new_state(processes: Processes) -> None:
     with serving(fleet()) as api:
         watching = processes.start(*WATCH, "-o", "jsonl", "--state", "lost", env={"AMP_ADMIN_URL": api.url})
         eventually(lambda: changes(watching.output) == [("gamma", None, "lost")])

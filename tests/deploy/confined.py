@@ -1,6 +1,7 @@
-"""Run a command under a unit's system call filter, as far as that needs no systemd: `confined.py UNIT COMMAND…`.
+"""Run a command under a unit's system call filter, as far as possible without systemd: `confined.py UNIT COMMAND…`.
 
-What the unit forbids kills here, where systemd would answer EPERM: a command that runs breaks none of it.
+A forbidden system call kills the process here, where systemd would return EPERM: a command that succeeds makes no
+forbidden call.
 """
 
 import ctypes
@@ -35,7 +36,7 @@ def service(unit: Path) -> dict[str, list[str]]:
 
 
 def members(group: str) -> set[str]:
-    """The system calls of a group such as @system-service, by name."""
+    """Return the system calls of a group such as @system-service, by name."""
     if not group.startswith("@"):
         return {group}
     listed = subprocess.run(
@@ -49,7 +50,9 @@ def members(group: str) -> set[str]:
 
 
 def allowed(filters: list[str]) -> set[str]:
-    """What `SystemCallFilter=` leaves: an allow list, and then what is taken off it."""
+    """Return the system calls that `SystemCallFilter=` allows: an allow list, without the calls that a deny list
+    removes.
+    """
     calls = members("@default")
     for each in filters:
         groups = set().union(*(members(group) for group in each.removeprefix("~").split()))
@@ -58,11 +61,11 @@ def allowed(filters: list[str]) -> set[str]:
 
 
 def confine(settings: dict[str, list[str]]) -> None:
-    """Load the filter into this process, for it and all that it starts."""
+    """Load the filter into this process. Its children inherit it."""
     calls = allowed(settings["SystemCallFilter"])
     families = [int(getattr(socket, name)) for name in settings["RestrictAddressFamilies"][0].split()]
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # Nothing in these services writes a file. Pipes and sockets have no size.
+    # The services write no files. The size limit does not apply to pipes and sockets.
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     os.umask(int(settings["UMask"][0], 8))
 
@@ -72,7 +75,7 @@ def confine(settings: dict[str, list[str]]) -> None:
 
     def allow(name: str, *comparisons: tuple[int, int, int, int]) -> None:
         number = seccomp.seccomp_syscall_resolve_name(name.encode())
-        if number >= 0:  # others are of another architecture or kernel
+        if number >= 0:  # system calls of another architecture or kernel
             array = (Comparison * len(comparisons))(*(Comparison(*each) for each in comparisons))
             added = seccomp.seccomp_rule_add_array(context, ctypes.c_uint32(ALLOW), number, len(comparisons), array)
             assert added == 0, (name, added)
@@ -81,7 +84,7 @@ def confine(settings: dict[str, list[str]]) -> None:
         allow(name)
     for family in families:
         allow("socket", (0, EQUAL, family, 0))
-    # MemoryDenyWriteExecute=: no page that can be written and executed, and none made executable later.
+    # MemoryDenyWriteExecute=: no page is both writable and executable, and none becomes executable later.
     allow("mmap", (2, MASKED_EQUAL, PROT_EXEC, 0))
     allow("mmap", (2, MASKED_EQUAL, PROT_WRITE | PROT_EXEC, PROT_EXEC))
     allow("mprotect", (2, MASKED_EQUAL, PROT_EXEC, 0))

@@ -1,7 +1,7 @@
-"""Containers by buildah and podman, with no daemon, no registry, and a storage that ends with the tests.
+"""Containers by buildah and podman, with no daemon, no registry, and a storage that is removed after the tests.
 
-Both run as root. Isolation by chroot, the storage driver vfs, runc and cgroupfs work in a virtual machine and in a
-container with few rights.
+Both run as root. Chroot isolation, the storage driver vfs, runc and cgroupfs work in a virtual machine and in a
+container with few privileges.
 """
 
 import json
@@ -23,7 +23,7 @@ from tests.processes import ROOT, eventually, tool
 
 _ENVIRONMENT = {
     "BUILDAH_ISOLATION": "chroot",
-    # dpkg, which debootstrap runs, would wait for the disk at each file.
+    # dpkg, which debootstrap runs, would otherwise sync each file to disk.
     "DPKG_FORCE": "unsafe-io",
 }
 
@@ -32,17 +32,17 @@ _PACKAGES = "python3,python3-venv,ca-certificates"
 _CERTIFICATES = Path("etc/ssl/certs/ca-certificates.crt")
 
 _TRIES = 3
-"""A mirror or an index that fails once may answer 15 s later."""
+"""A mirror or an index that fails once may respond 15 s later."""
 
 _SECONDS = 600
 
 
 class Engine:
-    """Builds images and runs containers, all in one directory."""
+    """Builds images and runs containers. All their files are in one directory."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        # As an option, since podman passes options on to the process that cleans up after a container.
+        # Passed as an option, because podman passes its options on to the process that cleans up after a container.
         driver = ["--storage-driver", "vfs"]
         self._storage = [*driver, "--root", str(directory / "storage"), "--runroot", str(directory / "run")]
         podman = ["--runtime", "runc", "--cgroup-manager", "cgroupfs", "--tmpdir", str(directory / "tmp")]
@@ -52,7 +52,7 @@ class Engine:
 
     @property
     def builder(self) -> str:
-        """The command that builds, for a shell."""
+        """Return the build command, for a shell."""
         return " ".join(self._buildah)
 
     def podman(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -64,7 +64,7 @@ class Engine:
         return described
 
     def make_base(self, image: str) -> None:
-        """Make a stand-in for the official Python image, under its name: Debian with its Python, and no more."""
+        """Build a stand-in for the official Python image, under its name: Debian with its Python, and nothing else."""
         if not _ROOTFS.exists():
             _retry(_make_rootfs)
         container = _checked(*self._buildah, "from", "scratch").strip()
@@ -76,7 +76,7 @@ class Engine:
         _retry(lambda: _checked(*command))
 
     def start(self, name: str, image: str, options: Sequence[str], command: Sequence[str]) -> "Container":
-        # Podman's own limits are above those of the machine that the tests may run on.
+        # Podman's default limits are above those of the machine that the tests may run on.
         limits = ("--ulimit", "nofile=4096:4096", "--ulimit", "nproc=4096:4096")
         started = self.podman("run", "--detach", "--name", name, "--network=host", *limits, *options, image, *command)
         assert started.returncode == 0, started.stderr
@@ -90,14 +90,14 @@ class Engine:
     def _processes(self) -> list[psutil.Process]:
         found = []
         for process in psutil.process_iter():
-            with suppress(psutil.Error):  # it has ended
+            with suppress(psutil.Error):  # the container has ended
                 if any(str(self._directory) in argument for argument in process.cmdline()):
                     found.append(process)
         return found
 
 
 class Container:
-    """One container, which runs or has ended."""
+    """A container that is running or has ended."""
 
     def __init__(self, engine: Engine, name: str) -> None:
         self._engine, self.name = engine, name
@@ -108,11 +108,11 @@ class Container:
         return logs.stdout + logs.stderr
 
     def wait(self) -> int:
-        """Return the exit code, when the container has ended."""
+        """Return the exit code, after the container has ended."""
         return int(self._engine.podman("wait", self.name).stdout)
 
     def stop(self) -> int:
-        """Send SIGTERM, as an orchestrator does; return the exit code."""
+        """Send SIGTERM, as an orchestrator does, and return the exit code."""
         stopped = self._engine.podman("stop", "--time", "60", self.name)
         assert stopped.returncode == 0, stopped.stderr
         return self.wait()
@@ -135,12 +135,12 @@ class Container:
 
 @contextmanager
 def engine() -> Iterator[Engine]:
-    """Yield an engine; what it built and ran is removed afterwards."""
+    """Yield an engine, and remove its images and containers afterwards."""
     if os.geteuid() != 0:
         reason = "only root can build the base image with debootstrap"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
     tool("debootstrap")
-    # The sockets of containers have a short path here.
+    # This directory keeps the paths of the containers' sockets short.
     directory = Path(tempfile.mkdtemp(prefix="amp-containers-"))
     made = Engine(directory)
     try:
@@ -155,7 +155,7 @@ def _make_rootfs() -> None:
         root = Path(name) / "root"
         _checked("debootstrap", "--variant=minbase", f"--include={_PACKAGES}", "bookworm", str(root))
         (root / "usr/bin/python").symlink_to("python3")
-        # The machine's own: it may trust an authority that Debian does not know.
+        # The machine's own certificates: they may contain an authority that Debian does not have.
         shutil.copy(Path("/") / _CERTIFICATES, root / _CERTIFICATES)
         _ROOTFS.parent.mkdir(exist_ok=True)
         unfinished = _ROOTFS.with_suffix(".unfinished")

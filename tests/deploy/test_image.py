@@ -1,6 +1,6 @@
-"""The container image: built from the Dockerfile, and run as compose.yaml runs it, with a PostgreSQL outside of it.
+"""The container image: built from the Dockerfile, and run as in compose.yaml, with PostgreSQL on the host.
 
-`make test-image` runs these tests: the others do not wait for a build.
+`make test-image` runs these tests separately, so that the other tests do not wait for a build.
 """
 
 import json
@@ -20,19 +20,19 @@ from tests.clusters import Cluster
 from tests.deploy.containers import Container, Engine, engine
 from tests.processes import ROOT, Processes, eventually, free_port, get
 
-pytestmark = pytest.mark.timeout(900)  # the first of them waits for the build
+pytestmark = pytest.mark.timeout(900)  # the first test waits for the build
 
 IMAGE = "localhost/amp-worker-management:latest"
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
 (BASE,) = set(re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.M))
 
 LARGEST = 200_000_000
-"""Bytes beyond the base."""
+"""The maximum size beyond the base image, in bytes."""
 
 
 @pytest.fixture(scope="module")
 def containers() -> Iterator[Engine]:
-    """An engine that has the image, built by `make image`."""
+    """Return an engine with the image, which `make image` builds."""
     with engine() as made:
         name = f"docker.io/library/{BASE}"
         made.make_base(name)
@@ -43,7 +43,7 @@ def containers() -> Iterator[Engine]:
 
 @pytest.fixture(scope="module")
 def built_from(containers: Engine) -> dict[str, str]:
-    """What the checkout is described as, which the image was built from."""
+    """The build information of the checkout that the image was built from."""
     return build_info(os.environ)
 
 
@@ -60,14 +60,14 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory, open_directory: Path) -
 
 
 class Fleet:
-    """The services of compose.yaml, on the machine's own network."""
+    """The services of compose.yaml, on the host network."""
 
     def __init__(self, containers: Engine, url: str) -> None:
         self._containers, self._url = containers, url
         self.ports = {"admin": free_port(), "exporter": free_port()}
 
     def start(self, name: str, service: str, *command: str) -> Container:
-        """Start a container as a service of compose.yaml is, with its command or another one."""
+        """Start a container as a service of compose.yaml, with the service's command or another one."""
         definition = SERVICES[service]
         options = [f"--env=AMP_METADATA_DB_URL={self._url}"]
         options += ["--read-only"] if definition["read_only"] else []
@@ -75,9 +75,9 @@ class Fleet:
         options += [f"--cap-drop={capability}" for capability in definition["cap_drop"]]
         options += [f"--security-opt={option.removesuffix(':true')}" for option in definition["security_opt"]]
         if "healthcheck" in definition:
-            check = json.dumps(definition["healthcheck"]["test"][1:])  # without CMD, which podman adds
+            check = json.dumps(definition["healthcheck"]["test"][1:])  # without CMD, which podman would append
             options += [f"--health-cmd={self._on_free_port(check)}", "--health-interval=disable"]
-        # `$$` is compose's notation of `$`.
+        # In compose files, `$$` is an escaped `$`.
         own = [self._on_free_port(argument).replace("$$", "$") for argument in definition["command"]]
         return self._containers.start(name, IMAGE, options, command or own)
 
@@ -88,7 +88,7 @@ class Fleet:
         return text
 
     def row(self, node_id: str) -> dict[str, Any]:
-        """The `info` of a worker."""
+        """Return the `info` of a worker."""
         with psycopg.connect(self._url) as connection:
             row = connection.execute("SELECT info FROM workers WHERE node_id = %s", (node_id,)).fetchone()
         info: dict[str, Any] = row[0] if row else {}
@@ -97,7 +97,7 @@ class Fleet:
 
 @pytest.fixture(scope="module")
 def fleet(containers: Engine, postgresql: str) -> Fleet:
-    """The containers' configuration, and a metadata DB that a container has migrated."""
+    """The containers' configuration, with a metadata DB that a container has migrated."""
     made = Fleet(containers, postgresql)
     migration = made.start("migrate", "migrate")
     assert migration.wait() == 0, migration.output
@@ -117,7 +117,7 @@ def test_the_image_is_labelled_with_what_it_was_built_from(containers: Engine, b
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", labels["created"])
 
 
-def test_the_image_is_small_and_belongs_to_no_root(containers: Engine) -> None:
+def test_the_image_is_small_and_does_not_run_as_root(containers: Engine) -> None:
     image = containers.inspect(IMAGE)
     assert image["User"] == "10001:10001"
     assert 0 < image["Size"] - containers.inspect(BASE)["Size"] < LARGEST
@@ -135,7 +135,7 @@ def test_a_container_has_no_rights_and_cannot_write(fleet: Fleet) -> None:
     assert "Read-only file system" in container.output
 
 
-def test_the_image_has_no_postgresql_and_solo_names_it(fleet: Fleet) -> None:
+def test_the_image_has_no_postgresql_and_solo_reports_that(fleet: Fleet) -> None:
     container = fleet.start("solo", "worker", "ampd", "solo", "--data-dir=/tmp/amp")
     assert container.wait() == 1
     assert "pip install 'amp-worker-management[solo]'" in container.output
@@ -198,6 +198,6 @@ def test_admin_and_exporter_are_healthy_serve_the_fleet_and_stop(fleet: Fleet, b
         assert container.stop() == 0, container.output
 
 
-def test_the_health_check_fails_where_nothing_serves(fleet: Fleet) -> None:
+def test_the_health_check_fails_without_a_server(fleet: Fleet) -> None:
     idle = fleet.start("idle", "exporter", "sleep", "1000")
     assert not idle.is_healthy()

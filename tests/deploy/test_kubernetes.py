@@ -1,4 +1,4 @@
-"""The manifests of deploy/kubernetes, as far as they can be checked with no cluster."""
+"""The manifests of deploy/kubernetes, checked without a cluster."""
 
 import re
 from functools import cache
@@ -23,10 +23,10 @@ BUILT = [
     for path in sorted(KUBERNETES.glob(f"{kind}/kustomization.yaml"))
 ]
 VERSIONS = ("1.30", "1.37")
-"""The oldest that the documentation names, and the newest whose schemas are known."""
+"""The oldest version that the documentation names, and the newest with known schemas."""
 
 OPERATOR = "monitoring.coreos.com/v1"
-"""The resources of the Prometheus Operator, of which kubernetes-validate has no schema."""
+"""The API group of the Prometheus Operator, for which kubernetes-validate has no schemas."""
 
 RECORDING_SECONDS = 4
 
@@ -37,7 +37,7 @@ Resource = dict[str, Any]
 
 @cache
 def resources(built: str) -> list[Resource]:
-    """What `kubectl apply -k` would apply."""
+    """Return the resources that `kubectl apply -k` would apply."""
     done = run(tool("kubectl"), "kustomize", str(KUBERNETES / built))
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -49,7 +49,7 @@ def named(built: str, kind: str) -> dict[str, Resource]:
 
 
 def pods(built: str) -> dict[str, Resource]:
-    """The specifications of pods, by the names of what creates them."""
+    """Return the pod specifications, by the names of the resources that create them."""
     kinds = ("Deployment", "StatefulSet", "Job")
     return {name: each["spec"]["template"]["spec"] for kind in kinds for name, each in named(built, kind).items()}
 
@@ -63,14 +63,14 @@ def test_every_resource_is_valid(built: str, version: str) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_field_that_does_not_exist_would_be_seen(version: str) -> None:
+def test_an_unknown_field_is_detected(version: str) -> None:
     (service, *_) = named("base", "Service").values()
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(service | {"spec": {"selectors": {}}}, version, strict=True)
 
 
 @each_built
-def test_the_namespace_is_the_operators(built: str) -> None:
+def test_the_operator_chooses_the_namespace(built: str) -> None:
     for resource in resources(built):
         assert "namespace" not in resource["metadata"]
 
@@ -94,7 +94,7 @@ def test_pods_meet_the_restricted_pod_security_standard(built: str) -> None:
 
 @each_built
 def test_every_command_is_one_of_the_image(built: str, tmp_path: Path) -> None:
-    """The command itself parses it. The files that it names are mounted by the pod, and are made here."""
+    """The command itself parses its arguments. The pod mounts the files that they name; the test creates them."""
     for pod in pods(built).values():
         (container,) = pod["containers"]
         mounted = [mount["mountPath"] for mount in container["volumeMounts"]]
@@ -120,7 +120,7 @@ def variables(container: Resource) -> dict[str, Resource]:
 
 @each_built
 def test_a_pod_mounts_the_whole_secret_and_only_its_own_url(built: str) -> None:
-    """Not by subPath, which would keep the old file when the Secret changes."""
+    """Not by subPath: a subPath mount would keep the old file when the Secret changes."""
     roles = {"amp-admin": "reader", "amp-exporter": "reader", "amp-migrate": "owner", "extractor": "worker"}
     for name, pod in pods(built).items():
         (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "metadata-db"]
@@ -193,14 +193,14 @@ def test_the_rules_are_those_of_the_rule_file(built: str) -> None:
 
 
 @pytest.mark.parametrize("built", ["overlays/monitored", "overlays/tls"])
-def test_every_dashboard_is_there_for_the_sidecar_of_grafana(built: str) -> None:
+def test_every_dashboard_is_a_configmap_for_the_sidecar_of_grafana(built: str) -> None:
     maps = [each for each in named(built, "ConfigMap").values() if "dashboard" in each["metadata"]["name"]]
     assert all(each["metadata"]["labels"]["grafana_dashboard"] == "1" for each in maps)
     boards = {name: text for each in maps for name, text in each["data"].items()}
     assert boards == {path.name: path.read_text() for path in (ROOT / "grafana/dashboards").glob("*.json")}
 
 
-def test_a_fleet_of_amp_is_not_migrated() -> None:
+def test_the_database_of_an_amp_fleet_is_not_migrated() -> None:
     assert pods("overlays/attach-to-amp").keys() == {"amp-admin", "amp-exporter"}
 
 

@@ -1,4 +1,4 @@
-"""The units of deploy/systemd, as far as they can be checked with no systemd running."""
+"""The units of deploy/systemd, checked without a running systemd."""
 
 import re
 import subprocess
@@ -20,7 +20,7 @@ each_unit = pytest.mark.parametrize("unit", UNITS)
 
 
 def installed(directory: Path, unit: str, drop_in: Path | None = None) -> Path:
-    """A unit as it would be installed, with commands that are here."""
+    """Return a unit as it would be installed, with commands that exist on this machine."""
     path = directory / unit.replace("@", "@worker-01")
     path.write_text(UNITS[unit].read_text().replace("/opt/amp/bin", str(BIN)))
     if drop_in is not None:
@@ -50,19 +50,19 @@ def test_systemd_accepts_the_drop_in(drop_in: Path, tmp_path: Path) -> None:
     assert (checked.returncode, ours(checked.stderr)) == (0, [])
 
 
-def test_a_setting_that_does_not_exist_would_be_seen(tmp_path: Path) -> None:
+def test_an_unknown_setting_is_detected(tmp_path: Path) -> None:
     path = installed(tmp_path, "amp-admin.service")
     path.write_text(path.read_text().replace("ProtectHome=", "ProtectHouse="))
     assert "ProtectHouse" in "".join(ours(run(tool("systemd-analyze"), "verify", "--man=no", str(path)).stderr))
 
 
 def ours(complaints: str) -> list[str]:
-    """What systemd says of these units; of the machine's own it may say other things."""
+    """Return systemd's messages about these units, without those about the machine's own units."""
     return [line for line in complaints.splitlines() if "amp-" in line]
 
 
 @pytest.mark.parametrize("path", [*UNITS.values(), *DROP_INS], ids=lambda path: path.name)
-def test_the_command_is_one_that_ampd_understands(path: Path) -> None:
+def test_ampd_accepts_the_command(path: Path) -> None:
     (command,) = [value for value in service(path).get("ExecStart", []) if value]
     program, subcommand, *arguments = command.replace("%i", "worker-01").replace("%d", "/run/credentials").split()
     assert program == "/opt/amp/bin/ampd"
@@ -97,16 +97,16 @@ def test_the_unit_holds_no_secret_and_its_command_is_ours(unit: str) -> None:
 
 
 @each_unit
-def test_the_process_breaks_nothing_that_the_unit_forbids(
+def test_the_process_does_nothing_that_the_unit_forbids(
     unit: str, processes: Processes, database: str, tmp_path: Path
 ) -> None:
-    """The system call filter, the address families, no writable code, no files written, and no privileges."""
+    """The system call filter, the address families, no writable code, no written files, and no privileges."""
     tool("systemd-analyze")
     credential = tmp_path / "metadata-db-url"
     credential.write_text(database)
     credential.chmod(0o440)
     confined = [sys.executable, str(ROOT / "tests" / "deploy" / "confined.py"), str(UNITS[unit]), str(BIN / "ampd")]
-    # A pipe, since a log in a file would be a file written.
+    # A pipe, because a log file would be a written file.
     through = ["sh", "-c", 'exec "$@" 2>&1 | cat', "sh", *confined]
     environment = {"AMP_METADATA_DB_URL_FILE": str(credential), "HOME": "/"}
     if "worker" in unit:
@@ -130,10 +130,8 @@ def test_the_process_breaks_nothing_that_the_unit_forbids(
 
 
 @pytest.mark.parametrize("name", ["HUP", "INT", "PIPE", "TERM"])
-def test_a_program_that_dies_of_what_systemd_calls_clean_is_no_failure(
-    name: str, processes: Processes, database: str
-) -> None:
-    """`systemctl stop` would leave a failed unit otherwise."""
+def test_a_program_that_a_clean_signal_ends_is_no_failure(name: str, processes: Processes, database: str) -> None:
+    """Otherwise `systemctl stop` would leave a failed unit."""
     (drop_in,) = [path for path in DROP_INS if path.name == "amp-worker-program.conf"]
     (clean,) = service(drop_in)["SuccessExitStatus"]
     worker = processes.ampd("worker", "--node-id=w", "--", "sh", "-c", f"kill -{name} $$", database=database)
@@ -141,7 +139,7 @@ def test_a_program_that_dies_of_what_systemd_calls_clean_is_no_failure(
 
 
 def test_a_program_that_hangs_is_ended_and_restarted(processes: Processes, database: str) -> None:
-    """Its exit code is none that systemd calls clean."""
+    """Its exit code is not one that systemd considers clean."""
     (program,) = [path for path in DROP_INS if path.name == "amp-worker-program.conf"]
     settings = service(program)
     assert settings["Restart"] == ["on-failure"]
@@ -159,7 +157,7 @@ def test_a_program_that_hangs_is_ended_and_restarted(processes: Processes, datab
         "import os; os.chroot('/')",
     ],
 )
-def test_what_the_unit_forbids_is_forbidden_here(breaks: str) -> None:
+def test_the_filter_blocks_what_the_unit_forbids(breaks: str) -> None:
     tool("systemd-analyze")
     confined = [sys.executable, str(ROOT / "tests" / "deploy" / "confined.py"), str(UNITS["amp-admin.service"])]
     ended = subprocess.run([*confined, sys.executable, "-c", breaks], env=clean_environment(), check=False, timeout=60)

@@ -1,6 +1,6 @@
-"""The pages of the documentation, and the blocks in them.
+"""The pages of the documentation, and their code blocks.
 
-A comment in the line above a block says how it is run, if not by the rule for its language:
+A comment in the line above a block states how the block is run, if the rule for its language does not apply:
 
     <!-- run by tests/e2e/test_amp.py -->
     <!-- not run: needs Docker -->
@@ -30,7 +30,7 @@ _BLOCK = re.compile(
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: `mark` is the text of the comment above it, or empty."""
+    """A fenced block. `mark` is the text of the comment above it, or empty."""
 
     page: str
     line: int
@@ -48,7 +48,7 @@ def name(page: Path) -> str:
 
 
 def blocks(*languages: str) -> list[Block]:
-    """Return the blocks of these languages, of all pages."""
+    """Return the blocks in these languages, of all pages."""
     found = []
     for page in PAGES:
         text = page.read_text()
@@ -61,16 +61,16 @@ def blocks(*languages: str) -> list[Block]:
 
 
 def blocks_run_by(test_file: str, page: str) -> list[str]:
-    """Return the texts of a page's blocks that are marked as run by a test file."""
+    """Return the texts of a page's blocks whose comment names a test file."""
     mark = f"run by {Path(test_file).relative_to(ROOT).as_posix()}"
     return [block.text for block in blocks("sh") if (block.mark, block.page) == (mark, page)]
 
 
 def headings(page: Path) -> list[str]:
-    """Return the headings of a page, without those in blocks."""
+    """Return the headings of a page, without those inside blocks."""
     return re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S), re.M)
 
 
 def anchors(page: Path) -> set[str]:
-    """Return the anchors that GitHub gives to the headings of a page."""
+    """Return the anchors that GitHub creates for the headings of a page."""
     return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings(page)}

@@ -1,4 +1,4 @@
-"""Every command and query of a page works on a running fleet, unless the comment above its block says otherwise."""
+"""Each command and query of a page works on a running fleet, unless the comment above its block states otherwise."""
 
 import importlib.util
 import re
@@ -26,7 +26,7 @@ RUN_BY = re.compile(r"run by (tests/[\w/]+\.py)")
 
 
 def unmarked(language: str) -> list[object]:
-    """Return the blocks without a comment, each text once."""
+    """Return the blocks without a comment. Each text appears once."""
     found: dict[str, Block] = {}
     for block in blocks(language):
         if not block.mark:
@@ -36,20 +36,20 @@ def unmarked(language: str) -> list[object]:
 
 @dataclass(frozen=True)
 class Fleet:
-    """Three workers and every server of a deployment, on free ports."""
+    """Three workers and each server of a deployment, on free ports."""
 
     ports: dict[str, int]
     prometheus: Prometheus
     environment: dict[str, str]
 
     def here(self, command: str) -> str:
-        """Return a command for the ports of this fleet."""
+        """Return a command with the ports of this fleet."""
         for port, ours in self.ports.items():
             command = command.replace(f"localhost:{port}", f"127.0.0.1:{ours}")
         for program in ("curl", "jq"):
             if re.search(rf"\b{program}\b", command):
                 tool(program)
-        # In the pages, `|| true` accepts an answer that is a failure; on this fleet nothing may fail.
+        # In the pages, `|| true` accepts a failing answer. On this fleet, no command may fail.
         return command.replace(" || true", "").replace(".venv/bin/", "")
 
     def run(self, command: str) -> None:
@@ -57,7 +57,7 @@ class Fleet:
         assert done.returncode == 0, done.stderr
 
     def shows(self, command: str) -> str:
-        """Return what a command prints on a terminal."""
+        """Return the output of a command on a terminal."""
         shell = ["bash", "-euo", "pipefail", "-c", self.here(command)]
         terminal = Terminal(*shell, env=self.environment | {"NO_COLOR": "1"}, columns=100)
         try:
@@ -95,7 +95,7 @@ def fleet(
 
 
 def psql_environment(url: str, programs: Path) -> dict[str, str]:
-    """Return what lets `psql` connect without arguments."""
+    """Return the environment in which `psql` connects without arguments."""
     with psycopg.connect(url) as connection:
         info = connection.info
         server = {"PGHOST": info.host, "PGPORT": str(info.port), "PGUSER": info.user, "PGDATABASE": info.dbname}
@@ -109,7 +109,7 @@ def test_a_command_works(fleet: Fleet, block: Block) -> None:
 
 
 def pattern(expected: str) -> str:
-    """Return the regular expression for an output: versions, times and ages may differ, and so may the spaces."""
+    """Return the regular expression for an output: versions, times, ages and spaces may differ."""
     escaped = re.sub(r"(\\ )+", " +", re.escape(expected))
     escaped = re.sub(r"v\d[\w\\.-]*", lambda _: r"\S+", escaped)
     escaped = re.sub(r"\b\d+[smhd]\b", lambda _: r"(\d+[smhd])+", escaped)
@@ -139,7 +139,7 @@ def test_a_query_is_answered(fleet: Fleet, block: Block) -> None:
 
 @pytest.mark.parametrize("block", unmarked("yaml"))
 def test_a_configuration_is_valid(block: Block, tmp_path: Path) -> None:
-    """As YAML; one of Prometheus, as Prometheus reads it."""
+    """YAML parses it. Prometheus parses a Prometheus configuration."""
     if "scrape_configs" in yaml.safe_load(block.text):
         (tmp_path / "prometheus.yml").write_text(block.text)
         checked = run(tool("promtool"), "check", "config", str(tmp_path / "prometheus.yml"))
@@ -147,8 +147,8 @@ def test_a_configuration_is_valid(block: Block, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_each_block_is_run_or_says_why_not(page: Path) -> None:
-    """A block in another language than these is text to read."""
+def test_each_block_is_run_or_states_why_not(page: Path) -> None:
+    """A block in any other language is plain text."""
     for block in (block for block in blocks("sh", "bash", "console", "python", "sql", "") if block.page == name(page)):
         assert block.language not in ("", "bash"), f"{block}: name its language: sh, console, promql, yaml or text"
         assert block.mark or block.language in ("sh", "console"), f"{block}: no test runs this language: say which does"

@@ -20,7 +20,7 @@ URL = "postgresql://amp:secret@db.example.org:5432/amp"
 
 
 class Pages:
-    """Runs blocks as printed, but for the addresses of servers."""
+    """Runs blocks as printed, except for the addresses of servers."""
 
     def __init__(self, processes: Processes, directory: Path) -> None:
         self._processes = processes
@@ -28,7 +28,7 @@ class Pages:
         self.admin, self.exporter = free_port(), free_port()
 
     def here(self, block: str, database: str) -> str:
-        """Return a block for the servers of this test: commands that go on run in the background."""
+        """Return a block with the addresses of this test: commands that do not end run in the background."""
         block = block.replace(URL, database)
         for name, port, default in (("admin", self.admin, ":1610"), ("exporter", self.exporter, ":9610")):
             address = f"ampd {name} --web.listen-address"
@@ -52,7 +52,7 @@ def pages(processes: Processes, tmp_path: Path) -> Pages:
 
 
 def test_the_readme_installs_a_fleet(pages: Pages, empty_database: str) -> None:
-    """README.md, but for pip, which tests/test_package.py runs."""
+    """README.md, without pip, which tests/test_package.py runs."""
     (block,) = blocks_run_by(__file__, "README.md")
     pip, _, block = block.partition("\n")
     assert pip == "python3 -m venv amp && . amp/bin/activate && pip install ."
@@ -67,7 +67,7 @@ def test_the_readme_installs_a_fleet(pages: Pages, empty_database: str) -> None:
 
 
 def test_workers_run_as_their_page_shows(pages: Pages, database: str, sql: Sql) -> None:
-    """docs/workers.md: by itself, around a program, and around one that reports progress."""
+    """docs/workers.md: a worker without a program, with a program, and with a program that reports progress."""
     by_itself, around, with_watchdog, reports = blocks_run_by(__file__, "docs/workers.md")
     (pages.directory / "extract.py").write_text("import sys, time\nprint('extracts', sys.argv[1:], flush=True)\n")
     script = pages.directory / "extract.sh"
@@ -89,7 +89,7 @@ def test_workers_run_as_their_page_shows(pages: Pages, database: str, sql: Sql) 
 
 
 def test_servers_use_tls_as_their_page_shows(pages: Pages, database: str) -> None:
-    """docs/tls.md, with the password typed in."""
+    """docs/tls.md. The test types the password."""
     make, serve_metrics, serve_api, connect = blocks_run_by(__file__, "docs/tls.md")
     for program in ("curl", "openssl"):
         tool(program)
@@ -111,7 +111,7 @@ def test_servers_use_tls_as_their_page_shows(pages: Pages, database: str) -> Non
 
 
 def test_the_links_of_alerts_move_as_their_page_shows(tmp_path: Path) -> None:
-    """docs/alerts.md, in a copy of what the builder reads and writes."""
+    """docs/alerts.md, in a copy of the files that the builder reads and writes."""
     (block,) = blocks_run_by(__file__, "docs/alerts.md")
     for room in ("grafana", "docs"):
         shutil.copytree(ROOT / room, tmp_path / room)

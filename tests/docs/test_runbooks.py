@@ -1,4 +1,4 @@
-"""The runbooks: one for each alert, with the same sections, and nothing in them that does not exist."""
+"""The runbooks: one per alert, with the same sections. Everything that they name exists."""
 
 import re
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def test_workers_are_removed_as_the_pages_say(
     unused_port: int,
     witnessed: Witnessed,
 ) -> None:
-    """Through the Admin API, which refuses some; never with SQL, which does not."""
+    """Workers are removed through the Admin API, which refuses some of them, and never with SQL."""
     pages = "".join(page.read_text() for page in [*sorted(RUNBOOKS.glob("*.md")), ROOT / "docs" / "operations.md"])
     assert "DELETE FROM" not in pages
     for node_id, days in (("worker-01", 0.5), ("worker-02", 20), ("worker-03", 31)):
@@ -55,7 +55,7 @@ def test_a_page_has_all_its_parts(alert: object) -> None:
     assert "```promql\n" in diagnosis
 
 
-def test_the_units_that_they_name_are_delivered() -> None:
+def test_the_units_that_they_name_are_shipped() -> None:
     units = {unit.stem for unit in (ROOT / "deploy" / "systemd").glob("*.service")}
     pages = "".join(page.read_text() for page in RUNBOOKS.glob("*.md"))
     commands = re.findall(r"(?:systemctl [a-z]+|journalctl -u) (amp[\w-]*@?)", pages)
@@ -64,7 +64,7 @@ def test_the_units_that_they_name_are_delivered() -> None:
     assert not re.search(r"\bampd-(worker|exporter|admin)", pages)
 
 
-def test_the_labels_and_workloads_that_they_name_are_delivered() -> None:
+def test_the_labels_and_workloads_that_they_name_are_shipped() -> None:
     files = (ROOT / "deploy" / "kubernetes").rglob("*.yaml")
     objects = [each for file in files for each in yaml.safe_load_all(file.read_text()) if each and "metadata" in each]
     workloads = {f"{each['kind'].lower()}/{each['metadata'].get('name')}" for each in objects}
@@ -78,13 +78,13 @@ def test_the_labels_and_workloads_that_they_name_are_delivered() -> None:
     assert set(selected) <= labels
 
 
-def test_there_is_a_page_for_nothing_else() -> None:
+def test_there_is_no_page_without_an_alert() -> None:
     assert {page.stem for page in RUNBOOKS.glob("*.md")} == {alert.name for alert in ALERTS} | {"README"}
 
 
 def test_the_metrics_that_they_name_exist() -> None:
     known = set(re.findall(r"\bamp_\w+", (ROOT / "docs" / "metrics.md").read_text() + RULES.read_text()))
-    known |= {"amp_owner", "amp_worker", "amp_reader"}  # the database's roles
+    known |= {"amp_owner", "amp_worker", "amp_reader"}  # the roles of the database
     known |= {f"{name}_{part}" for name in known for part in ("bucket", "count", "sum")}
     for page in RUNBOOKS.glob("*.md"):
         named = set(re.findall(r"\b(?<![\w-])amp_\w+", page.read_text()))

@@ -15,7 +15,7 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=name)
 
 
 @each_page
-def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
+def test_the_links_of_a_page_have_targets(page: Path) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
         if link.startswith("http"):
             continue
@@ -48,7 +48,7 @@ def test_each_make_target_in_a_page_exists(page: Path) -> None:
 
 
 def test_the_files_that_contributing_names_exist() -> None:
-    """`NAME` stands for a name of one's own."""
+    """`NAME` is a placeholder for the reader's own name."""
     text = (ROOT / "CONTRIBUTING.md").read_text()
     paths = set(re.findall(r"`((?:\.?\w+/)+[\w.]+)`", text)) | set(re.findall(r"\btests/\w+/\w+\.py", text))
     assert len(paths) > 15

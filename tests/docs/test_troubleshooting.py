@@ -12,11 +12,11 @@ ROOMS = ("ampd", "admin", "exporter", "worker", "metadata_db", "web")
 LOGGED = {"warning", "error", "exception"}
 RAISED = {"MetadataDbError", "UnfitSchema", "EmbeddedPostgresError", "AmpDatabaseRefused", "NodeIdTaken", "FencedOut"}
 SHORTEST = 12
-"""A clause that is shorter identifies no message."""
+"""A shorter clause does not identify a message."""
 
 
 def messages() -> Iterator[tuple[str, ...]]:
-    """Yield the clauses of each message, without those that only have the text of another message."""
+    """Yield the clauses of each message, except for messages that only repeat the text of another message."""
     for room in ROOMS:
         for path in sorted((ROOT / room).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text())):

@@ -10,9 +10,9 @@ from tests.processes import eventually
 
 
 def ask_for_password(server: EmbeddedPostgres, connection: psycopg.Connection[Any], role: str) -> None:
-    """Have the server ask a role, which has another password than this one; return when it does.
+    """Make the server require a password from a role, and return when it refuses a wrong one.
 
-    It reads its configuration some time after the request.
+    The server reloads its configuration some time after the request.
     """
     (hba,) = connection.execute("SHOW hba_file").fetchone() or ("",)
     Path(hba).write_text(f"local all {role} scram-sha-256\nlocal all all trust\n")

@@ -1,6 +1,6 @@
-"""Every command and recipe of the user documentation, as printed there, with what it prints of the fleet below.
+"""Each command and recipe of the user documentation, as printed, with its output for the fleet below.
 
-In an expected output `<time>` stands for a timestamp and `<age>` for a number of seconds; all else is to the letter.
+In an expected output, `<time>` stands for a timestamp and `<age>` for a number of seconds. The rest is literal.
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ ROWS = [
         BUILD,
     ),
 ]
-"""Workers that are long silent, as rows."""
+"""Workers that have been silent for long, as rows."""
 
 LIST = """\
 eu-west-1a-worker (last heartbeat: 2025-01-15T17:20:10Z)

@@ -9,14 +9,14 @@ import bcrypt
 import trustme
 
 DATABASE_PASSWORD = "pa%s5/w:or@d#é &=hunter2"
-"""With every character that means something in a URL, in a shell, in SQL or to a formatter of strings."""
+"""Contains each character that has a meaning in a URL, a shell, SQL or a string formatter."""
 
 AUTH_TOKEN = "t0ken-hunter3/with+signs="
 
 FILE_TOKEN = "t0ken-0f-a-file-hunter4"
 
 USER_PASSWORD = "hunter5-and-n0-more"
-"""It can be the name of an alias in YAML."""
+"""This text is also a valid name of a YAML alias."""
 
 USER_HASH = bcrypt.hashpw(USER_PASSWORD.encode(), bcrypt.gensalt(4)).decode()
 
@@ -32,11 +32,13 @@ PLANTED: Mapping[str, str] = {
     "a password's hash": USER_HASH,
     "the TLS key": TLS_KEY.splitlines()[1],
 }
-"""Everything that must appear nowhere. Another secret is a line here, and a place where it is planted."""
+"""All secrets that must not appear anywhere. A new secret needs a line here, and a place where it is planted."""
 
 
 def forms(secret: str) -> set[bytes]:
-    """A secret as it may be written: as it is, percent-encoded, with a part after an @, escaped, or in Base64."""
+    """Return the forms in which a secret may appear: plain, percent-encoded, the part after an @, escaped, or in
+    Base64.
+    """
     texts = {secret, quote(secret, safe=""), quote(secret), secret.replace("\\", "\\\\"), ascii(secret)[1:-1]}
     texts |= {secret.rsplit("@", maxsplit=1)[-1], quote(secret.rsplit("@", maxsplit=1)[-1], safe="")}
     encoded = {text.encode() for text in texts}
@@ -44,7 +46,7 @@ def forms(secret: str) -> set[bytes]:
 
 
 def found(places: Mapping[str, bytes]) -> list[str]:
-    """Say which secret is where: `the Admin API's token is in the worker's log`."""
+    """Report which secret is where: `the Admin API's token is in the worker's log`."""
     return [
         f"{name} is in {place}"
         for place, content in places.items()

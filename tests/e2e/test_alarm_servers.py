@@ -1,6 +1,6 @@
-"""From a fault of the metadata DB or the exporter to the operator's webhook, and back, as for workers.
+"""From a fault of the metadata DB or the exporter to the operator's webhook, and to its recovery.
 
-A file of its own, because both take minutes, which can be the same ones.
+The tests are separate from those of workers, because both take minutes and can run in parallel.
 """
 
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
-"""From a fault of workers to the operator's webhook, and back: real Prometheus, real Alertmanager.
+"""From a fault of workers to the operator's webhook, and to its recovery, with real Prometheus and Alertmanager.
 
-`bench/detection.py` measures the seconds, of more faults; here it counts that the right alert fires, alone.
+`bench/detection.py` measures the delays, and has more faults. These tests check that only the right alert fires.
 """
 
 import time
@@ -30,7 +30,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, open_directory: Path) -
 
 
 def test_single_workers(deployment: Deployment) -> None:
-    """Killed, frozen and cut off, at the same time: a message for each, and none about the fleet."""
+    """Killed, frozen and disconnected at the same time: one notification each, and none about the fleet."""
     faults = (KILLED, FROZEN, BLACK_HOLED)
     deployment.await_rest()
     began = time.monotonic()
@@ -50,7 +50,7 @@ def test_half_the_fleet(deployment: Deployment) -> None:
     one_cause_one_notification(deployment, HALF_KILLED)
 
 
-def test_what_is_no_fault_does_not_fire(deployment: Deployment) -> None:
+def test_normal_operations_fire_no_alert(deployment: Deployment) -> None:
     deployment.await_rest()
     began = time.monotonic()
     for quiet in QUIET:

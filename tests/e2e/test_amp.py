@@ -33,7 +33,7 @@ def cluster(open_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.fixture
 def server(cluster: SecurePostgres) -> Iterator[SecurePostgres]:
-    """Amp's PostgreSQL, with today's schema in a database `amp`."""
+    """Amp's PostgreSQL, with the current schema in a database `amp`."""
     with psycopg.connect(cluster.of_superuser("postgres"), autocommit=True) as connection:
         connection.execute("CREATE DATABASE amp")
         amp.migrate(cluster.of_superuser("amp"), amp.TODAYS)
@@ -42,7 +42,7 @@ def server(cluster: SecurePostgres) -> Iterator[SecurePostgres]:
 
 
 def test_the_page_runs_as_printed(server: SecurePostgres, processes: Processes, witnessed: Witnessed) -> None:
-    """But for the places where the servers of the test listen. README.md and docs/operations.md show a part of it."""
+    """Only the listen addresses of the servers differ. README.md and docs/operations.md show a part of the page."""
     amp.register(server.of_superuser("amp"), amp.TODAYS, "indexer-node-1")
     before = dump(server)
     admin, exporter = free_port(), free_port()
@@ -95,7 +95,7 @@ def test_workers_are_removed_as_the_page_says(
         connection.execute("INSERT INTO jobs_status (job_id, node_id, status) SELECT id, 'busy', 'COMPLETED' FROM jobs")
         assert run("bash", "-euo", "pipefail", "-c", grants, env=environment).returncode == 0
         connection.execute(f"{rights}; ALTER ROLE amp_admin PASSWORD 'secret'".encode())
-        # Which is to be run again after an upgrade, and takes nothing away from that role.
+        # The page asks to run it again after an upgrade. It revokes nothing from the role.
         assert run("bash", "-euo", "pipefail", "-c", grants, env=environment).returncode == 0
         url = server.of("amp_admin", "secret", "amp")
         processes.ampd("admin", "--web.listen-address", f"127.0.0.1:{unused_port}", database=url, env=token)
@@ -108,10 +108,10 @@ def test_workers_are_removed_as_the_page_says(
 
 
 def dump(server: SecurePostgres) -> str:
-    """All of Amp's database, without the rights of our roles to it."""
+    """Dump Amp's whole database, without the privileges of our roles on it."""
     done = run(str(server.programs / "pg_dump"), "--no-privileges", server.of_superuser("amp"))
     assert done.returncode == 0, done.stderr
-    return re.sub(r"^\\(un)?restrict .*$", "", done.stdout, flags=re.M)  # random from dump to dump
+    return re.sub(r"^\\(un)?restrict .*$", "", done.stdout, flags=re.M)  # these lines differ from dump to dump
 
 
 def test_an_old_schema_is_refused_until_amp_is_upgraded(
@@ -151,7 +151,7 @@ def test_an_old_schema_is_refused_until_amp_is_upgraded(
 
 
 def ready(port: int) -> tuple[int, str]:
-    """What a server's readiness endpoint answers: the status and the text."""
+    """Return the status and the text of a server's readiness endpoint."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready", timeout=10) as response:
             return response.status, response.read().decode()

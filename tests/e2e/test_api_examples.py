@@ -12,7 +12,7 @@ from tests.processes import Processes, eventually, free_port, get, run, tool
 PRINTED = "http://localhost:1610"
 
 
-def test_each_line_gets_an_answer_that_is_described(processes: Processes, tmp_path: Path) -> None:
+def test_each_line_gets_a_described_response(processes: Processes, tmp_path: Path) -> None:
     admin, exporter = (f"127.0.0.1:{free_port()}" for _ in range(2))
     addresses = ("--admin.listen-address", admin, "--exporter.listen-address", exporter)
     processes.ampd("solo", "--data-dir", str(tmp_path / "data"), *addresses)
@@ -21,7 +21,7 @@ def test_each_line_gets_an_answer_that_is_described(processes: Processes, tmp_pa
     operations = [name for methods in DOCUMENT["paths"].values() for name in methods if name != "parameters"]
     assert len(lines) == len(operations)
     for line in lines:
-        # The port alone is another: 1610 may be in use on this machine.
+        # Only the port differs: 1610 may be in use on this machine.
         command = shlex.join([tool("curl"), "--silent", "--include"]) + line.removeprefix("curl")
         answer = run("bash", "-c", command.replace(PRINTED, f"http://{admin}"), env={"AMP_AUTH_TOKEN": "x"}).stdout
         head, _, body = answer.partition("\n\n")
@@ -30,5 +30,5 @@ def test_each_line_gets_an_answer_that_is_described(processes: Processes, tmp_pa
         method = "DELETE" if "-X DELETE" in line else "GET"
         pairs = [(name, value.strip()) for name, _, value in (header.partition(":") for header in headers)]
         assert_described(method, path, int(status.split()[1]), named(pairs), body.encode())
-        # Without authentication, nothing can be deleted.
+        # No authentication is configured, so no worker can be deleted.
         assert int(status.split()[1]) == (403 if method == "DELETE" else 200), answer

@@ -1,4 +1,4 @@
-"""A step of the database's clock: a dead worker does not look alive, and a live one stays alive."""
+"""The database's clock is stepped: a dead worker does not appear alive, and a live one stays active."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from tests.clusters import Clock, Cluster
 from tests.processes import BIN, Processes, eventually, free_port, get, run
 
 
-def test_the_databases_clock_is_stepped_back_and_forward(processes: Processes, open_directory: Path) -> None:
+def test_the_databases_clock_is_stepped_backwards_and_forwards(processes: Processes, open_directory: Path) -> None:
     directory = open_directory / "clock"
     directory.mkdir()
     clock = Clock(directory)

@@ -1,4 +1,4 @@
-"""Nothing leaks: secrets are planted, everything is made to fail, and all that was written anywhere is searched."""
+"""Secrets do not leak: the test plants them, makes every part fail, and searches all output."""
 
 import base64
 import http.client
@@ -30,11 +30,11 @@ from tests.processes import Process, Processes, command_lines, eventually, free_
 from tests.relay import Relay, socket_of
 
 ENVIRONMENT = {"AMP_AUTH_TOKEN": AUTH_TOKEN}
-"""Of every process here: what does not need a secret must not show it either."""
+"""The environment of each process here: a process that does not need a secret must not show it either."""
 
 PATHS = ("/metrics", "/workers", "/workers/w", "/workers/1", "/openapi.json", "/-/healthy", "/-/ready", "/", "/nothing")
 
-# Whatever a client sends, in the wrong place as well, is not to come back or to be logged.
+# A server must neither return nor log what a client sends, not even in the wrong place.
 HEADERS = {
     "Authorization": f"Bearer {AUTH_TOKEN}",
     "Cookie": f"token={AUTH_TOKEN}",
@@ -50,7 +50,7 @@ CREDENTIALS = [
 
 @pytest.fixture(scope="module")
 def server(open_directory: Path) -> Iterator[EmbeddedPostgres]:
-    """A PostgreSQL that logs every statement, with a role that needs a password: another one, to begin with."""
+    """A PostgreSQL that logs each statement. Its role `amp` first has a password other than the planted one."""
     with own_postgres(open_directory / "leaks") as started:
         with psycopg.connect(started.url, autocommit=True) as connection:
             connection.execute("CREATE ROLE amp LOGIN")
@@ -68,13 +68,13 @@ def server(open_directory: Path) -> Iterator[EmbeddedPostgres]:
 
 
 def set_password(connection: psycopg.Connection[object], password: str) -> None:
-    """Hashed here, as psql's \\password does it: this is the test's own statement, and would be in the log."""
+    """The test hashes the password, as psql does: otherwise its own statement would put it into the log."""
     hashed = connection.pgconn.encrypt_password(password.encode(), b"amp", b"scram-sha-256").decode()
     connection.execute(f"ALTER ROLE amp PASSWORD '{hashed}'".encode())
 
 
 def urls(port: int) -> dict[str, str]:
-    """Of a metadata DB on this port, of one that is unavailable, and of some that are invalid."""
+    """Return URLs of a metadata DB on this port, of an unavailable one, and invalid ones."""
     password = quote(DATABASE_PASSWORD, safe="")
     return {
         "here": f"postgresql://amp:{password}@127.0.0.1:{port}/postgres?sslmode=disable",
@@ -88,7 +88,7 @@ def urls(port: int) -> dict[str, str]:
 
 
 def asked(port: int, *, is_admin: bool) -> bytes:
-    """All that a server answers, headers and bodies, whatever the status. What the Admin API does must be described."""
+    """Return all responses of a server, headers and bodies, of any status. Those of the Admin API must be described."""
     answers = b""
     for path in PATHS:
         for method, headers in (("POST", HEADERS), *(("GET", each) for each in CREDENTIALS)):
@@ -104,7 +104,7 @@ def asked(port: int, *, is_admin: bool) -> bytes:
 
 
 class Fleet:
-    """Each of the processes that stay, and what they have shown so far."""
+    """The long-running processes, and their output so far."""
 
     def __init__(self, processes: Processes, url: dict[str, str], credential: Path) -> None:
         self.admin = free_port()
@@ -130,7 +130,7 @@ class Fleet:
             eventually(lambda port=port: get(f"http://127.0.0.1:{port}/-/healthy"), 30)  # type: ignore[misc]
 
     def look(self, moment: str) -> None:
-        """Keep what can be read from outside at this moment."""
+        """Store what is visible from outside at this moment."""
         for port in self.ports:
             self.places[f"the answers on port {port} {moment}"] = self.asked(port)
         for name, process in self.processes.items():
@@ -145,9 +145,7 @@ class Fleet:
 
 
 @pytest.mark.slow
-def test_nothing_leaks_through_all_that_can_go_wrong(
-    processes: Processes, server: EmbeddedPostgres, tmp_path: Path
-) -> None:
+def test_no_secret_leaks_when_every_part_fails(processes: Processes, server: EmbeddedPostgres, tmp_path: Path) -> None:
     relay = Relay(socket_of(server))
     fleet = Fleet(processes, urls(relay.port), tmp_path / "metadata-db-url")
     with psycopg.connect(server.url, autocommit=True) as connection:
@@ -164,7 +162,7 @@ def test_nothing_leaks_through_all_that_can_go_wrong(
         shown = connection.execute("SELECT application_name, query FROM pg_stat_activity").fetchall()
         fleet.places["pg_stat_activity"] = str(shown).encode()
 
-        # Something that no code of ours expects: a moment that Python has no date for.
+        # An unexpected value: a timestamp that Python's datetime does not support.
         connection.execute(
             "INSERT INTO workers (node_id, heartbeat_at, created_at, registered_at) VALUES ('x', now(), "
             "'infinity', '-infinity')"
@@ -199,7 +197,7 @@ def test_no_command_quotes_its_url(kind: str, server: EmbeddedPostgres, tmp_path
     url = urls(relay.port)[kind]
     listen = f"--web.listen-address=127.0.0.1:{free_port()}"
     places = {}
-    # At the level that logs most.
+    # At the most verbose level.
     done = run("ampd", "migrate", "--timeout=2s", f"--metadata-db-url={url}", env=ENVIRONMENT | {"AMP_LOG": "debug"})
     assert done.returncode in {0, 1, 2}
     places["migrate"] = (done.stdout + done.stderr).encode()
@@ -213,7 +211,7 @@ def test_no_command_quotes_its_url(kind: str, server: EmbeddedPostgres, tmp_path
 
 
 def inline(**texts: str) -> str:
-    """A web configuration with these texts as blocks."""
+    """A web configuration with these texts as inline blocks."""
     blocks = [f"  {key}: |\n" + "".join(f"    {line}\n" for line in text.splitlines()) for key, text in texts.items()]
     return "tls_server_config:\n" + "".join(blocks)
 
@@ -238,7 +236,7 @@ MISTAKES = {
     "a hash for a mapping": f"basic_auth_users: {USER_HASH}\n",
     "a token": f"{FILE_TOKEN}\n",
 }
-"""Web configuration files as they are written by mistake."""
+"""Web configuration files with common mistakes."""
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
@@ -251,7 +249,7 @@ def test_no_mistake_in_a_web_configuration_is_quoted(mistake: str, tmp_path: Pat
     assert found({mistake: str(refused.value).encode()}) == []
 
 
-def test_a_server_that_a_mistake_keeps_from_starting_quotes_none(tmp_path: Path) -> None:
+def test_a_server_that_does_not_start_because_of_a_mistake_quotes_no_secret(tmp_path: Path) -> None:
     file = tmp_path / "web.yml"
     file.write_text(MISTAKES["a key where its file is to be named"])
     env = ENVIRONMENT | {"AMP_METADATA_DB_URL": urls(1)["away"], "AMP_LOG": "debug"}
@@ -261,7 +259,7 @@ def test_a_server_that_a_mistake_keeps_from_starting_quotes_none(tmp_path: Path)
     assert found({"the output": (done.stdout + done.stderr).encode()}) == []
 
 
-def test_no_option_quotes_what_belongs_into_its_file(tmp_path: Path) -> None:
+def test_no_option_quotes_a_secret_that_belongs_into_a_file(tmp_path: Path) -> None:
     places = {}
     for url in urls(1).values():
         done = run("ampd", "migrate", env=ENVIRONMENT | {"AMP_METADATA_DB_URL_FILE": url})
@@ -278,8 +276,8 @@ def test_no_option_quotes_what_belongs_into_its_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_server_that_reads_mistakes_again_quotes_none(processes: Processes, tmp_path: Path) -> None:
-    """Of all that has a secret: its files, its log, its command lines and the certificate that it shows."""
+def test_a_server_that_reloads_mistakes_quotes_no_secret(processes: Processes, tmp_path: Path) -> None:
+    """Mistakes in each part that has a secret: files, log, command lines and the certificate of the server."""
     file = tmp_path / "web.yml"
     good = inline(cert=TLS_CERTIFICATE, key=TLS_KEY) + f"basic_auth_users:\n  alice: {USER_HASH}\n"
     file.write_text(good)
@@ -319,7 +317,7 @@ def test_solo_shows_nothing_of_its_environment(processes: Processes, tmp_path: P
 
 
 @pytest.mark.parametrize("name", PLANTED)
-def test_a_leak_would_be_found(name: str) -> None:
+def test_a_leak_is_detected(name: str) -> None:
     secret = PLANTED[name]
     leaks = {
         "as it is": f"x {secret} x",

@@ -1,4 +1,6 @@
-"""An operator and a fleet on a network: TLS, a token, and `ampctl` from the first look to the last of a worker."""
+"""An operator manages a fleet over a network: TLS, a token, and `ampctl` from the first list to the removal of a
+worker.
+"""
 
 import signal
 from collections.abc import Callable
@@ -18,7 +20,7 @@ OLD_TOKEN, NEW_TOKEN = "the-token-of-last-month", "the-token-of-this-month"
 
 
 @pytest.mark.slow
-def test_an_operator_sees_checks_and_tidies_a_fleet(
+def test_an_operator_lists_checks_and_cleans_up_a_fleet(
     processes: Processes, database: str, sql: Sql, insert_worker: Insert, tmp_path: Path
 ) -> None:
     authority = Authority(tmp_path)
@@ -53,7 +55,7 @@ def test_an_operator_sees_checks_and_tidies_a_fleet(
     admin.process.says("'gone'")
     assert sql("SELECT node_id FROM workers") == [("alive",)]
 
-    # A token is replaced: both are taken for a while, then the old one is gone.
+    # A token is replaced: both are valid for a while, then only the new one.
     write(tmp_path / "tokens", f"{OLD_TOKEN}\n{NEW_TOKEN}\n")
     eventually(lambda: ampctl("list", token=NEW_TOKEN)[0] == 0)
     assert ampctl("list")[0] == 0

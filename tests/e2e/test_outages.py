@@ -38,7 +38,7 @@ class Fleet:
         return "amp_metadata_db_up 1.0" in metrics and 'amp_workers{state="active"} 1.0' in metrics
 
     def is_down(self) -> bool:
-        """And reports it, and stays healthy itself."""
+        """Whether both servers report the outage of the metadata DB, and are healthy themselves."""
         metrics = get(f"http://127.0.0.1:{self.exporter}/metrics")
         assert "amp_metadata_db_up 0.0" in metrics
         assert "\namp_worker" not in metrics
@@ -47,7 +47,7 @@ class Fleet:
         return all(get(f"http://127.0.0.1:{port}/-/healthy") for port in (self.admin, self.exporter))
 
     def has_logged_one_outage(self) -> bool:
-        """Whether each process has logged its start and its end; and once more, where an answer came too late."""
+        """Whether each process has logged the start and the end of the outage; once more if a response was late."""
         return all(2 <= count <= 4 for count in self.warnings())
 
     def warnings(self) -> list[int]:
@@ -71,9 +71,10 @@ def test_an_outage_while_serving(processes: Processes, server: EmbeddedPostgres)
         server.launch()
         eventually(fleet.works)
         fleet.processes[0].says("'w' sends heartbeats again after", times=outage)
-        # A line for the start and one for the end of each outage, and not for each heartbeat or request. (A worker may
-        # see it first as a server that shuts down, and then as one that is not there.)
-        # A busy machine may be late with an answer, once.
+        # One line for the start and one for the end of each outage, and not one per heartbeat or request. (A worker may
+        # first
+        # see a server that shuts down, and then one that does not listen.)
+        # On a busy machine, one response may be late.
         assert all(2 * outage <= count <= 3 * outage + 2 for count in fleet.warnings()), fleet.warnings()
     assert all(process.popen.poll() is None for process in fleet.processes)
 

@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes a running exporter, and is asked what an operator asks."""
+"""A real Prometheus scrapes a running exporter, and evaluates the queries of operators."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.prometheus import Prometheus
 
 @pytest.fixture
 def workers(processes: Processes, database: str, insert_worker: Insert) -> list[Process]:
-    """Two workers that run, and one in each other state."""
+    """Two workers that are active, and one in each other state."""
     running = [
         processes.ampd("worker", "--node-id", f"live-{number}", database=database, env={"AMP_BUILD_VERSION": "v2"})
         for number in (1, 2)
@@ -39,9 +39,9 @@ Ask = Callable[[str], dict[str, float]]
 
 @pytest.fixture
 def ask(processes: Processes, exporter: int, tmp_path: Path) -> Ask:
-    """Ask Prometheus: `ask("sum by (state) (amp_workers)")` returns the values by the labels' values.
+    """Query Prometheus: `ask("sum by (state) (amp_workers)")` returns the values by the labels' values.
 
-    There are none at a moment when the machine was too busy for the last scrape.
+    The result is empty if the machine was too busy for the last scrape.
     """
     prometheus = Prometheus(processes, tmp_path / "prometheus", {"amp": exporter})
 
@@ -82,20 +82,20 @@ def test_the_versions(ask: Ask) -> None:
     eventually(lambda: len(ask(joined)) == 2)
 
 
-def test_a_worker_that_is_killed_does_not_stay_up(ask: Ask, workers: list[Process]) -> None:
+def test_a_killed_worker_does_not_stay_up(ask: Ask, workers: list[Process]) -> None:
     eventually(lambda: ask("sum(amp_workers{state='active'})") == {"": 2})
     workers[0].popen.kill()
     eventually(lambda: ask("sum(amp_workers{state='active'})") == {"": 1})
     silent = "max by (node_id) (amp_worker_heartbeat_age_seconds > 5)"
     eventually(lambda: set(ask(silent)) == {"live-1", "stale", "lost"})
-    # And one that stops on purpose is distinguished.
+    # A worker that stops on purpose is distinguished from it.
     assert workers[1].stop() == 0
     eventually(lambda: ask("sum(amp_workers{state='stopped'})") == {"": 2})
 
 
 @pytest.mark.usefixtures("workers")
 @pytest.mark.parametrize("path", ["/metrics", "/metrics?name[]=amp_workers"])
-def test_promtool_has_nothing_to_say(exporter: int, path: str, tmp_path: Path) -> None:
+def test_promtool_reports_no_problem(exporter: int, path: str, tmp_path: Path) -> None:
     metrics = tmp_path / "metrics.txt"
     metrics.write_text(get(f"http://127.0.0.1:{exporter}{path}"))
     checked = run("sh", "-c", f"{tool('promtool')} check metrics < {metrics}")

@@ -18,7 +18,7 @@ from tests.processes import Processes, eventually, free_port, get, run, tool
 
 @pytest.fixture(scope="module")
 def shell(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A running fleet, and the environment in which the documentation's `localhost:1610` is its Admin API."""
+    """A running fleet, and an environment in which the documentation's `localhost:1610` is its Admin API."""
     directory = tmp_path_factory.mktemp("recipes")
     with fresh_database(postgres) as url:
         with psycopg.connect(url, autocommit=True) as connection:
@@ -44,7 +44,7 @@ def shell(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def pattern(expected: str) -> str:
-    """The regular expression that an expected output is."""
+    """Return the regular expression for an expected output."""
     escaped = re.escape(expected)
     return escaped.replace("<time>", r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ").replace("<age>", r"\d+(\.\d+)?")
 
@@ -60,11 +60,11 @@ def test_the_recipe_runs_as_printed(recipe: Recipe, shell: dict[str, str]) -> No
         assert done.returncode == 0, done.stderr
         printed = done.stdout
         if recipe.command.startswith("curl") and not recipe.command.endswith("jq"):
-            printed = json.dumps(json.loads(printed), indent=2) + "\n"  # the API's JSON is on one line
+            printed = json.dumps(json.loads(printed), indent=2) + "\n"  # the API's JSON is a single line
         assert re.fullmatch(pattern(recipe.prints), printed), printed
         return True
 
-    # On a busy machine, the live worker can be silent for some seconds: the recipe is repeated.
+    # On a busy machine, the live worker can be silent for some seconds: the test repeats the recipe.
     eventually(prints)
 
 
@@ -82,7 +82,7 @@ def test_a_silent_worker_is_found_by_the_liveness_recipe_and_a_live_one_is_not(s
 
 @pytest.mark.parametrize("node_id", sorted(set(VALID) - {LIVE, *(row[0] for row in ROWS)}))
 def test_a_valid_node_id_is_accepted(shell: dict[str, str], node_id: str) -> None:
-    """Of the API and of ampctl: they know no such worker, but have nothing against its name."""
+    """The API and ampctl accept the node id, and report that no such worker exists."""
     done = run("ampctl", "worker", "inspect", node_id, env=shell)
     assert done.returncode == 1
     assert "WORKER_NOT_FOUND" in done.stderr

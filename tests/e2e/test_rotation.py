@@ -20,7 +20,7 @@ def server(open_directory: Path) -> Iterator[EmbeddedPostgres]:
 
 
 class Secret:
-    """A mounted secret: `url` is a link to `..data/url`, and `..data` a link that is replaced by a rename."""
+    """A mounted secret: `url` is a link to `..data/url`, and `..data` is a link that a rename replaces."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -67,7 +67,7 @@ def test_a_password_that_changes_needs_no_restart(
             connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'amp'")
 
         eventually(works)
-        # While the secret is being replaced, it is absent, then half written: the sessions come back with the old one.
+        # While the secret is replaced, it is first absent, then half written: the sessions reconnect with the old one.
         secret.remove()
         end_sessions()
         eventually(works)

@@ -1,4 +1,4 @@
-"""`ampd solo` as its user has it: started, broken, stopped."""
+"""`ampd solo` from a user's point of view: start, failures, stop."""
 
 import contextlib
 import os
@@ -24,13 +24,13 @@ OPERATORS = {
     "AMP_METADATA_DB_URL_FILE": "/nowhere",
     "AMP_CONFIG_METADATA_DB__URL": "postgresql://192.0.2.1/elsewhere",
 }
-"""Of an operator who works with other databases. Nothing of it applies to the one that solo brings."""
+"""The environment of an operator who works with other databases. None of it applies to solo's database."""
 
 RUNNING = "Amp worker management is running"
 
 
 class Solo:
-    """One `ampd solo`, on ports and a data directory of its own."""
+    """One `ampd solo`, with its own ports and data directory."""
 
     def __init__(self, processes: Processes, data: Path, workers: int = 2) -> None:
         self.admin, self.exporter = (f"127.0.0.1:{free_port()}" for _ in range(2))
@@ -48,10 +48,10 @@ class Solo:
         return int(found[1])
 
     def child(self, word: str) -> psutil.Process:
-        """The child whose command line has a word in it."""
+        """Return the child whose command line contains a word."""
 
         def look() -> psutil.Process | None:
-            with contextlib.suppress(psutil.Error):  # one that ends while it is looked at
+            with contextlib.suppress(psutil.Error):  # a child that ends while the test inspects it
                 for process in psutil.Process(self.process.pid).children():
                     if process.status() != psutil.STATUS_ZOMBIE and word in " ".join(process.cmdline()):
                         return process
@@ -67,7 +67,7 @@ def data(open_directory: Path, request: pytest.FixtureRequest) -> Path:
 
 @pytest.fixture
 def solo(processes: Processes, data: Path, tmp_path: Path) -> Solo:
-    # Where it is started, directories that have the names of ours.
+    # The working directory has directories with the names of our folders.
     for name in ("worker", "admin"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise SystemExit('imported the wrong one')")
@@ -96,7 +96,7 @@ def test_it_shows_what_runs_and_stops_cleanly(solo: Solo, data: Path, signal_num
     assert "level=error" not in solo.process.output
 
 
-def test_its_workers_are_recorded_as_stopped_and_are_there_at_the_next_start(
+def test_its_workers_are_recorded_as_stopped_and_are_listed_after_the_next_start(
     solo: Solo, processes: Processes, data: Path
 ) -> None:
     eventually(lambda: solo.active() == 2)
@@ -109,7 +109,7 @@ def test_its_workers_are_recorded_as_stopped_and_are_there_at_the_next_start(
 
 
 @pytest.mark.parametrize("victim", ["worker-01", "admin", "exporter", "postgres"])
-def test_a_child_that_is_killed_is_started_again_and_said_so(solo: Solo, victim: str) -> None:
+def test_a_killed_child_is_restarted_and_reported(solo: Solo, victim: str) -> None:
     child = solo.child(victim)
     child.kill()
     names = {"admin": "the Admin API", "exporter": "the exporter", "postgres": "PostgreSQL"}
@@ -121,7 +121,7 @@ def test_a_child_that_is_killed_is_started_again_and_said_so(solo: Solo, victim:
     assert_gone(family)
 
 
-def test_a_child_that_was_killed_just_before_does_not_keep_it_from_stopping(solo: Solo) -> None:
+def test_solo_stops_although_a_child_was_killed_just_before(solo: Solo) -> None:
     for victim in ("postgres", "admin", "worker-01"):
         solo.child(victim).kill()
     family = solo.process.descendants()
@@ -129,11 +129,11 @@ def test_a_child_that_was_killed_just_before_does_not_keep_it_from_stopping(solo
     assert_gone(family)
 
 
-def test_after_kill_9_of_everything_the_data_is_there(solo: Solo, processes: Processes, data: Path) -> None:
+def test_the_data_survives_kill_9_of_every_process(solo: Solo, processes: Processes, data: Path) -> None:
     eventually(lambda: solo.active() == 2)
     created = [line for line in solo.ampctl("worker", "get", "worker-01") if line.startswith("Created")]
     for process in [psutil.Process(solo.process.pid), *solo.process.descendants()]:
-        with contextlib.suppress(psutil.NoSuchProcess):  # it went with its parent
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ended with its parent
             process.kill()
     solo.process.wait()
     again = Solo(processes, data)
@@ -142,7 +142,7 @@ def test_after_kill_9_of_everything_the_data_is_there(solo: Solo, processes: Pro
     assert created[0] in again.ampctl("worker", "get", "worker-01")
 
 
-def test_after_kill_9_of_it_alone_nothing_is_left_and_the_next_start_works(
+def test_after_kill_9_of_solo_its_children_end_and_the_next_start_works(
     solo: Solo, processes: Processes, data: Path
 ) -> None:
     family = solo.process.descendants()
@@ -154,7 +154,7 @@ def test_after_kill_9_of_it_alone_nothing_is_left_and_the_next_start_works(
     eventually(lambda: again.active() == 2)
 
 
-def test_a_second_one_on_the_same_data_is_refused(solo: Solo, processes: Processes, data: Path) -> None:
+def test_a_second_solo_on_the_same_data_is_refused(solo: Solo, processes: Processes, data: Path) -> None:
     second = Solo(processes, data)
     assert second.process.wait() == 1
     assert second.process.output == (
@@ -195,7 +195,7 @@ def test_one_address_for_two_servers_is_refused(processes: Processes, data: Path
 
 @pytest.fixture
 def solo_port(processes: Processes) -> Callable[[], str]:
-    """The address of a server that is none of ours."""
+    """The address of a server that does not belong to solo."""
 
     def listen() -> str:
         port = free_port()
@@ -216,7 +216,7 @@ def test_a_directory_that_cannot_be_written_is_refused(processes: Processes, dir
 
 
 def test_no_directory_above_its_data_changes_its_mode(processes: Processes, open_directory: Path) -> None:
-    """In a closed home: as root, PostgreSQL's account cannot enter it, and must not be let in."""
+    """Below a closed home, as root: PostgreSQL's account cannot enter the home, and must not get access."""
     home = open_directory / "closed"
     home.mkdir(mode=0o700)
     solo = Solo(processes, home / "project" / ".amp", workers=1)

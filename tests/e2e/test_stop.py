@@ -1,4 +1,4 @@
-"""Being asked to stop."""
+"""Stop requests."""
 
 import signal
 
@@ -8,8 +8,8 @@ from tests.processes import Processes, eventually, free_port, get
 
 
 @pytest.mark.parametrize("command", ["worker", "admin", "exporter"])
-def test_a_process_that_was_frozen_stops_when_it_is_asked_to(processes: Processes, database: str, command: str) -> None:
-    """The kernel may give the signal to any of its threads: one process alone could be lucky."""
+def test_a_process_that_was_frozen_stops_on_sigterm(processes: Processes, database: str, command: str) -> None:
+    """The kernel may deliver the signal to any thread of the process: one process alone could pass by luck."""
     started = []
     for number in range(3):
         port = free_port()

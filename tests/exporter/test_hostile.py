@@ -1,4 +1,4 @@
-"""Whatever anybody sends: metrics, or an answer that says what was wrong with it, and no 500."""
+"""Any request gets metrics, or a response that names the error, and never a 500."""
 
 import pytest
 from hypothesis import HealthCheck, example, given, seed, settings
@@ -23,10 +23,10 @@ VALUES = (
 
 @pytest.fixture(scope="module")
 def exporter() -> Client:
-    """One without a metadata DB, guarded as `web` guards it."""
+    """An exporter without a metadata DB, with the admission control of `web`."""
     url = MetadataDbUrl.parse("postgresql://u:hunter2@127.0.0.1:1/d")
     app = create_app(url, DEFAULT_THRESHOLDS, "all", "/metrics", "9.9.9")
-    app.testing = False  # an error is an answer, as it is to a client
+    app.testing = False  # an exception becomes a response, as for a client
     return client(app, Policy())
 
 

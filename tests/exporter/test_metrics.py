@@ -24,7 +24,8 @@ ODD = 'quote " backslash \\n and \\" line\nfeed 🚀 é'
 
 
 SECONDS = 20.0
-"""As much may pass on a busy machine between a row's writing and its reading: no state changes in it, and no bucket."""
+"""The time that may pass on a busy machine between writing and reading a row: no state and no bucket changes within it.
+"""
 
 THRESHOLDS = Thresholds(stale_after=SECONDS, lost_after=120.0)
 
@@ -119,7 +120,7 @@ def test_the_histogram_is_of_the_workers_whose_heartbeats_are_expected(exporter:
     assert buckets["60.0"] == 4
     assert buckets["900.0"] == buckets["+Inf"] == 6
     assert found["amp_fleet_heartbeat_age_seconds_gcount", ()] == 6
-    # Distances: 600 s in the past and 600 s in the future are 1,200 s.
+    # The distances are absolute: 600 s in the past and 600 s in the future are 1,200 s together.
     total = found["amp_fleet_heartbeat_age_seconds_gsum", ()]
     assert total == pytest.approx(35 + 600 + 600, abs=3.5 * SECONDS)
     oldest = found["amp_fleet_oldest_heartbeat_age_seconds", ()]
@@ -127,7 +128,7 @@ def test_the_histogram_is_of_the_workers_whose_heartbeats_are_expected(exporter:
 
 
 @pytest.mark.usefixtures("fleet")
-def test_both_formats_say_the_same(exporter: FlaskClient) -> None:
+def test_both_formats_have_the_same_samples(exporter: FlaskClient) -> None:
     text, openmetrics = exporter.get("/metrics"), exporter.get("/metrics", headers=OPENMETRICS)
     assert text.content_type == "text/plain; version=0.0.4; charset=utf-8"
     assert openmetrics.content_type.startswith("application/openmetrics-text; version=1.0.0")
@@ -181,7 +182,7 @@ def test_an_empty_fleet_has_every_fleet_family(exporter: FlaskClient) -> None:
     assert len(values(found, "amp_fleet_heartbeat_age_seconds_bucket", "le")) == len(AGE_BOUNDS) + 1
 
 
-def test_without_a_database_it_answers_that_the_database_is_down() -> None:
+def test_an_unavailable_database_is_reported_as_down() -> None:
     exporter = client("postgresql://u:hunter2@127.0.0.1:1/d")
     response = exporter.get("/metrics")
     assert response.status_code == 200
@@ -198,7 +199,7 @@ def test_without_a_database_it_answers_that_the_database_is_down() -> None:
 
 @pytest.fixture
 def work(database: str, insert_worker: Insert) -> None:
-    """Jobs of every kind, and workers that report progress or ran a program."""
+    """Jobs in each status, and workers that report progress or have run a program."""
     insert_worker("reports", 0.0, '{"watchdog_seconds": 1e6, "progress": "block 7", "progress_at": "2999-01-01"}')
     insert_worker("killed", 0.0, '{"stopped_at": "2999-01-15", "failure": "killed by SIGKILL", "exit_code": 137}')
     amp.add_jobs(database)
@@ -210,7 +211,7 @@ def work(database: str, insert_worker: Insert) -> None:
 
 @pytest.mark.usefixtures("fleet", "work")
 def test_the_documentation_the_declarations_and_the_output_are_one_list(exporter: FlaskClient) -> None:
-    """`docs/metrics.md`, `exporter/families.py` and `/metrics`: names, types, labels and help."""
+    """`docs/metrics.md`, `exporter/families.py` and `/metrics` have the same names, types, labels and help."""
     declared = {
         (family.name + "_total" if family.type == "counter" else family.name): (family.type, set(family.labels))
         for family in ALL
@@ -283,6 +284,6 @@ def test_gzip_is_sent_to_a_client_that_accepts_it(exporter: FlaskClient) -> None
 
 
 @pytest.mark.parametrize("header", ["4.5", "", "soon", "-1", "1e400", "nan"])
-def test_any_scrape_timeout_is_taken_or_left(exporter: FlaskClient, header: str) -> None:
+def test_any_scrape_timeout_is_used_or_ignored(exporter: FlaskClient, header: str) -> None:
     response = exporter.get("/metrics", headers={"X-Prometheus-Scrape-Timeout-Seconds": header})
     assert samples(response.text)["amp_metadata_db_up", ()] == 1

@@ -1,4 +1,4 @@
-"""The exporter while the metadata DB does not answer: requests never pile up, and recovery is immediate."""
+"""The exporter while the metadata DB does not respond: requests do not pile up, and recovery is immediate."""
 
 import os
 import re
@@ -23,30 +23,30 @@ pytestmark = pytest.mark.slow
 
 TIMEOUT = 3.0
 PATIENT = 30.0
-"""The timeout of a scrape that has to have the truth, however busy the machine is."""
+"""The timeout of a scrape that must return current values, however busy the machine is."""
 
 CLIENTS = 20
 SCRAPES = 40
 
 
 class Exporter:
-    """A running exporter, and many that scrape it."""
+    """A running exporter, and clients that scrape it."""
 
     def __init__(self, processes: Processes, url: str) -> None:
         self.port = free_port()
         listen = ("--web.listen-address", f"127.0.0.1:{self.port}")
-        # The rows have one heartbeat for the whole test.
+        # The rows keep one heartbeat for the whole test.
         self._process = processes.ampd("exporter", *listen, "--stale-after=3600", "--lost-after=3600", database=url)
         eventually(lambda: get(f"http://127.0.0.1:{self.port}/-/healthy"))
         self.serving = psutil.Process(self._process.pid)
 
     def scrape(self, timeout: float) -> str:
-        """Return what a scrape told. Any status but 200 is an error."""
+        """Return the response of a scrape. Any status but 200 is an error."""
         header = {"X-Prometheus-Scrape-Timeout-Seconds": str(timeout)}
         return get(f"http://127.0.0.1:{self.port}/metrics", header, timeout=timeout + 30)
 
     def scrape_by_many(self, meanwhile: Callable[[], None] = lambda: None) -> list[str]:
-        """Scrape by 20 clients at once; `meanwhile` is called again and again until they are done."""
+        """Scrape with 20 clients at once. `meanwhile` is called repeatedly until they are done."""
         with ThreadPoolExecutor(CLIENTS) as clients:
             running = [clients.submit(self.scrape, TIMEOUT) for _ in range(SCRAPES)]
             while not all(scrape.done() for scrape in running):
@@ -55,7 +55,7 @@ class Exporter:
         return [scrape.result() for scrape in running]
 
     def workers(self) -> int:
-        """Return the number of active workers in one scrape; -1 where the metadata DB is down."""
+        """Return the number of active workers in one scrape; -1 if the metadata DB is down."""
         text = self.scrape(PATIENT)
         if "amp_metadata_db_up 1.0" not in text:
             return -1
@@ -64,7 +64,7 @@ class Exporter:
         return int(found[1])
 
     def clients(self) -> int:
-        """How many are connected."""
+        """Return the number of established connections."""
         established = (each for each in self.serving.net_connections("tcp") if each.status == psutil.CONN_ESTABLISHED)
         return sum(each.laddr[1] == self.port for each in established)
 
@@ -83,7 +83,7 @@ def assert_down(texts: list[str]) -> None:
 
 
 def assert_down_in_time(exporter: Exporter, meanwhile: Callable[[], None]) -> None:
-    """Hold scrapes to their own timeout: all are answered while one with a much longer timeout still waits."""
+    """Assert that scrapes end within their own timeout, while a scrape with a much longer timeout still waits."""
     with socket.create_connection(("127.0.0.1", exporter.port)) as patient:
         header = f"X-Prometheus-Scrape-Timeout-Seconds: {20 * TIMEOUT}"
         patient.sendall(f"GET /metrics HTTP/1.1\r\nHost: x\r\n{header}\r\n\r\n".encode())
@@ -106,7 +106,7 @@ def server(open_directory: Path) -> Iterator[EmbeddedPostgres]:
 @pytest.fixture
 def exporter(processes: Processes, server: EmbeddedPostgres) -> Exporter:
     made = Exporter(processes, server.url)
-    made.scrape_by_many()  # what it needs at its busiest, threads of the HTTP server included, it has now
+    made.scrape_by_many()  # by now, all threads that it ever needs have started
     assert made.workers() == 3
     return made
 
@@ -119,7 +119,7 @@ def sessions(connection: psycopg.Connection[tuple[int]]) -> int:
 
 
 def test_a_locked_table(exporter: Exporter, server: EmbeddedPostgres) -> None:
-    """Scrapes report the metadata DB as down, and the first one after the lock reports the workers again."""
+    """Scrapes report the metadata DB as down. The first scrape after the lock reports the workers again."""
     most = 0
     memory, threads = exporter.memory(), exporter.threads()
     with (
@@ -137,10 +137,10 @@ def test_a_locked_table(exporter: Exporter, server: EmbeddedPostgres) -> None:
         locker.rollback()
         assert exporter.workers() == 3
         assert 1 <= most <= 2
-        # Its queries were cancelled, and not left to wait for the lock.
+        # The queries were cancelled, and do not wait for the lock.
         waiting = watcher.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone()
         assert waiting == (0,)
-    # One thread per client may have been missing before; one per scrape would be a leak.
+    # A thread per client may have started since. A thread per scrape would be a leak.
     eventually(lambda: exporter.threads() <= threads + CLIENTS)
     assert exporter.memory() < memory + 10_000_000
 
@@ -169,7 +169,7 @@ def test_a_server_that_is_restarted_between_two_scrapes(exporter: Exporter, serv
     assert exporter.workers() == 3
 
 
-def test_a_network_that_swallows_everything(processes: Processes) -> None:
+def test_a_network_that_drops_all_packets(processes: Processes) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=512) as hole:
         exporter = Exporter(processes, f"postgresql://amp@127.0.0.1:{hole.getsockname()[1]}/amp")
         assert_down(exporter.scrape_by_many())
@@ -178,7 +178,7 @@ def test_a_network_that_swallows_everything(processes: Processes) -> None:
         eventually(lambda: exporter.threads() < before + SCRAPES)
 
 
-def test_a_network_that_is_cut_in_the_middle(processes: Processes, server: EmbeddedPostgres) -> None:
+def test_a_network_that_fails_during_a_scrape(processes: Processes, server: EmbeddedPostgres) -> None:
     relay = Relay(socket_of(server))
     try:
         exporter = Exporter(processes, f"postgresql://postgres@127.0.0.1:{relay.port}/postgres")
@@ -216,10 +216,10 @@ def test_scrapes_at_the_same_moment_share_one_query(exporter: Exporter, server: 
         with ThreadPoolExecutor(CLIENTS) as clients:
             running = [clients.submit(exporter.scrape, PATIENT) for _ in range(CLIENTS)]
             eventually(lambda: exporter.clients() == CLIENTS)
-            time.sleep(1)  # until each is read, and waits
+            time.sleep(1)  # until each request is read, and waits
             locker.rollback()
         assert all("amp_metadata_db_up 1.0" in scrape.result() for scrape in running)
-    # Those that were read before the lock was released share one, and the last scrape has its own.
+    # Requests that were read before the lock was released share one query. The last scrape has its own.
     assert queries() - before <= CLIENTS // 2
 
 
@@ -232,7 +232,7 @@ def test_a_long_scrape_is_not_ended_by_a_short_one(exporter: Exporter, server: E
         locker.execute("LOCK TABLE workers IN ACCESS EXCLUSIVE MODE")
 
         def waits() -> list[tuple[object]]:
-            """Since when a query of the exporter's has been waiting for the table."""
+            """Return the start of a query of the exporter that waits for the table."""
             return watcher.execute(
                 "SELECT query_start FROM pg_stat_activity "
                 "WHERE application_name = 'ampd exporter' AND wait_event_type = 'Lock'"
@@ -242,12 +242,12 @@ def test_a_long_scrape_is_not_ended_by_a_short_one(exporter: Exporter, server: E
         first = eventually(waits)
         long = clients.submit(exporter.scrape, 50.0)
         assert "amp_metadata_db_up 0.0" in short.result()
-        eventually(lambda: waits() not in ([], first))  # else the query that the short one began might answer both
+        eventually(lambda: waits() not in ([], first))  # otherwise the query of the short scrape might serve both
         locker.rollback()
         assert "amp_metadata_db_up 1.0" in long.result()
 
 
-def test_health_is_answered_while_everybody_waits(exporter: Exporter, server: EmbeddedPostgres) -> None:
+def test_health_responds_while_all_scrapes_wait(exporter: Exporter, server: EmbeddedPostgres) -> None:
     with psycopg.connect(server.url) as locker:
         locker.execute("LOCK TABLE workers IN ACCESS EXCLUSIVE MODE")
 
@@ -274,7 +274,7 @@ def test_a_restart_changes_no_value(processes: Processes, exporter: Exporter, se
 
 
 def test_a_rotating_fleet_does_not_grow_the_response(exporter: Exporter, server: EmbeddedPostgres) -> None:
-    """10,000 node ids over a day, 100 of them alive at any time: pods that come and go."""
+    """10,000 node ids in a day, of which 100 are active at any time, as with pods that are replaced."""
 
     def lines() -> int:
         return exporter.scrape(PATIENT).count("\namp_worker_info")

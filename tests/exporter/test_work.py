@@ -1,4 +1,4 @@
-"""What the exporter publishes of the work: failures, progress and jobs."""
+"""The metrics of the work: failures, progress and jobs."""
 
 import json
 from collections.abc import Callable, Iterator

@@ -1,11 +1,11 @@
-"""What the exporter keeps from scrape to scrape."""
+"""The state that the exporter keeps from scrape to scrape."""
 
 from amp_workers.exporter.worker_families import WorkerFamilies
 from amp_workers.metadata_db import Details, Fleet, Group, Members, State
 
 
-def test_nothing_is_kept_of_workers_that_are_gone() -> None:
-    """A fleet whose node ids are new each day would fill the memory otherwise."""
+def test_no_state_is_kept_of_removed_workers() -> None:
+    """Otherwise a fleet with new node ids each day would fill the memory."""
     families = WorkerFamilies()
     for number in range(3):
         group = Group(number, State.ACTIVE, 1, "fingerprint", [0.5], [1764000000.0], [], 0)

@@ -1,4 +1,6 @@
-"""What happens to a fleet, and which alerts have to fire from when to when. No other alert may fire, at any moment."""
+"""Events of a fleet, and the alerts that must fire, with their first and last times. No other alert may fire at any
+time.
+"""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -7,7 +9,7 @@ from dataclasses import dataclass, field
 from tests.grafana.scrapes import Jobs, Scrape, Worker
 
 Firing = Mapping[str, tuple[int, int]]
-"""Of an alert, the seconds of the first and of the last evaluation in which it fires."""
+"""For each alert, the seconds of the first and of the last evaluation at which it fires."""
 
 NODE_IDS = [f"worker-{number:02}" for number in range(1, 11)]
 FLEET = {node_id: Worker() for node_id in NODE_IDS}
@@ -22,7 +24,7 @@ class Case:
 
 
 def fleet(**changed: Worker | None) -> Scrape:
-    """Ten workers, some of them changed; None takes one away. `worker_01` stands for worker-01."""
+    """Ten workers with changes; None removes a worker. `worker_01` stands for worker-01."""
     named = {name.replace("_", "-"): worker for name, worker in changed.items()}
     return Scrape({node_id: worker for node_id, worker in (FLEET | named).items() if worker is not None})
 
@@ -53,7 +55,7 @@ def half_killed_without_series(time: int) -> Scrape:
 
 
 def metadata_db_unavailable(until: int) -> Callable[[int], Scrape]:
-    """From 60 s on. At the first scrape after it, no worker has written a heartbeat yet."""
+    """From 60 s on. At the first scrape after the outage, no worker has sent a heartbeat yet."""
 
     def scrape(time: int) -> Scrape:
         if 60 < time < until:
@@ -66,12 +68,12 @@ def metadata_db_unavailable(until: int) -> Callable[[int], Scrape]:
 
 
 def short_outage(time: int) -> Scrape:
-    """The metadata DB is unavailable for 5 s between two scrapes; the second comes before the next heartbeats."""
+    """The metadata DB is unavailable for 5 s between two scrapes. The second scrape precedes the next heartbeats."""
     return Scrape({node_id: Worker(age=7.9) for node_id in NODE_IDS}) if time == 60 else fleet()
 
 
 def metadata_db_flaps(time: int) -> Scrape:
-    """Unavailable for 10 s, three times, one minute apart."""
+    """The metadata DB is unavailable for 10 s, three times, one minute apart."""
     unavailable = any(start < time <= start + 10 for start in (60, 120, 180))
     return Scrape(metadata_db_up=False) if unavailable else fleet()
 
@@ -87,7 +89,7 @@ def slow(time: int) -> Scrape:
 
 
 def rollout(minutes: int) -> Callable[[int], Scrape]:
-    """From 60 s on, one worker after the other stops on purpose and starts 5 s later with the next version."""
+    """From 60 s on, one worker after the other stops on purpose, and starts 5 s later with the next version."""
 
     def scrape(time: int) -> Scrape:
         pace = minutes * 60 / len(NODE_IDS)
@@ -113,12 +115,12 @@ def stuck_rollout(time: int) -> Scrape:
 
 
 def restart_loop(times: int) -> Callable[[int], Scrape]:
-    """Worker-01 starts anew at 70 s, 80 s and so on, so many times."""
+    """Worker-01 restarts at 70 s, 80 s and so on, the given number of times."""
     return lambda time: fleet(worker_01=Worker(registered=max(0, min((time - 60) // 10, times)) * 10.0))
 
 
 def ahead(time: int) -> Scrape:
-    """From 60 s on, the heartbeat of worker-01 lies a little in the future, until 120 s."""
+    """From 60 s to 120 s, the heartbeat of worker-01 lies slightly in the future."""
     return fleet(worker_01=Worker(age=-4.0) if 60 < time < 120 else Worker())
 
 
@@ -128,7 +130,7 @@ def killed_and_the_clock_set_back(time: int) -> Scrape:
 
 
 def heartbeats_to_both_sides(time: int) -> Scrape:
-    """From 60 s to 120 s, the heartbeats of five of ten workers are 40 s away, of two in the future."""
+    """From 60 s to 120 s, the heartbeats of five of ten workers are 40 s from now; two of them lie in the future."""
     if not 60 < time < 120:
         return fleet()
     ages = dict(zip(NODE_IDS[:5], (40.0, -40.0, 40.0, -40.0, 40.0), strict=True))
@@ -136,7 +138,7 @@ def heartbeats_to_both_sides(time: int) -> Scrape:
 
 
 def lagging(time: int) -> Scrape:
-    """The standby replays nothing from 60 s to 180 s; the exporter is unavailable for a moment."""
+    """The standby replays nothing from 60 s to 180 s. The exporter is unavailable for a moment."""
     if not 60 < time < 180:
         return Scrape(FLEET, replay_lag=0)
     if 140 < time < 150:
@@ -146,12 +148,12 @@ def lagging(time: int) -> Scrape:
 
 
 def lagging_for_half_a_minute(time: int) -> Scrape:
-    """A standby waits for a query. Heartbeats have the age that they had."""
+    """A query delays the replay of the standby. Heartbeats keep their age."""
     return Scrape(FLEET, replay_lag=time - 60.0 if 60 < time < 90 else 0)
 
 
 def killed_before_the_exporter(time: int) -> Scrape:
-    """Worker-01 dies at 60 s. Then the exporter is unavailable, then the metadata DB; the worker stays dead."""
+    """Worker-01 dies at 60 s and does not return. Then the exporter is unavailable, then the metadata DB."""
     if 100 < time < 130:
         return Scrape(up=False)
     if 160 < time < 180:
@@ -160,27 +162,27 @@ def killed_before_the_exporter(time: int) -> Scrape:
 
 
 def exporter_flaps(time: int) -> Scrape:
-    """Worker-01 dies at 60 s; from 50 s to 400 s, one scrape of four fails."""
+    """Worker-01 dies at 60 s. From 50 s to 400 s, one of four scrapes fails."""
     if 50 <= time < 400 and time % 20 == 10:
         return Scrape(up=False)
     return fleet(worker_01=silent(time, 60)) if time > 60 else fleet()
 
 
 def killed_and_no_target(time: int) -> Scrape:
-    """Worker-01 dies at 60 s; from 100 s to 130 s Prometheus has no exporter, and then one at another address."""
+    """Worker-01 dies at 60 s. From 100 s to 130 s, Prometheus has no target; then it has one at another address."""
     if 100 < time < 130:
         return Scrape(target=False)
     return fleet(worker_01=silent(time, 60)) if time > 60 else fleet()
 
 
 def long_dead(time: int) -> Scrape:
-    """Beside three workers that live, two rows of pods that were killed three hours ago."""
+    """Three active workers, and two rows of pods that were killed three hours ago."""
     living = {node_id: Worker() for node_id in NODE_IDS[:3]}
     return Scrape(living | {f"pod-{number}": Worker(age=10_800.0 + time) for number in (1, 2)})
 
 
 def dead_for_an_hour(time: int) -> Scrape:
-    """Three of ten were killed, an hour before the 120th second."""
+    """Three of ten workers were killed one hour before the time 120 s."""
     return Scrape(FLEET | dict.fromkeys(NODE_IDS[:3], Worker(age=3480.0 + time)))
 
 
@@ -202,7 +204,7 @@ def failed(until: int, failure: str = "exit code 1") -> Callable[[int], Scrape]:
 
 
 def failed_before_an_outage(time: int) -> Scrape:
-    """Worker-01 fails at 60 s, for another reason from 90 s on; the metadata DB is unavailable from 100 s to 140 s."""
+    """Worker-01 fails at 60 s, and for another reason at 90 s. The metadata DB is unavailable from 100 s to 140 s."""
     if 100 < time < 140:
         return Scrape(metadata_db_up=False)
     return failed(1000, "exit code 1" if time < 90 else "killed by SIGKILL")(time)
@@ -232,13 +234,13 @@ def no_row(time: int) -> Scrape:
 
 
 def stopped_beside_a_lost_one(time: int) -> Scrape:
-    """From 60 s on, nine workers are stopped on purpose; the tenth was lost long ago."""
+    """From 60 s on, nine workers are stopped on purpose. The tenth was lost long before."""
     rest = dict.fromkeys(NODE_IDS[1:], Worker(age=None if time > 60 else 0.5))
     return Scrape({NODE_IDS[0]: Worker(age=7200.0 + time)} | rest)
 
 
 def all_stopped(time: int) -> Scrape:
-    """A batch: all programs end with 0 at 60 s."""
+    """A batch job: all programs exit with 0 at 60 s."""
     return Scrape(dict.fromkeys(NODE_IDS, Worker(age=None if time > 60 else 0.5)))
 
 
@@ -247,7 +249,7 @@ def with_jobs(jobs: Callable[[int], Jobs | None]) -> Callable[[int], Scrape]:
 
 
 def stranded(time: int) -> Jobs | None:
-    """Five jobs from 60 s to 240 s; jobs are unknown from 150 s to 200 s."""
+    """Five stranded jobs from 60 s to 240 s. The jobs are unknown from 150 s to 200 s."""
     if 150 < time < 200:
         return None
     return Jobs(stranded={"worker-91": 3, "worker-92": 2} if 60 < time < 240 else {})
@@ -325,7 +327,7 @@ MUST_FIRE = [
     Case(
         "a worker is killed, and the database's clock set back",
         killed_and_the_clock_set_back,
-        90,  # then the clock passes the heartbeat, which looks young for some seconds
+        90,  # then the clock passes the heartbeat, which appears recent for some seconds
         {"AmpWorkerHeartbeatStale": (65, 90)},
     ),
     Case(

@@ -1,4 +1,4 @@
-"""Which alerts fire from when to when, by the scrape interval. They are evaluated every 5 s, whatever that is."""
+"""The times at which alerts fire, by scrape interval. The rules are evaluated every 5 s at each interval."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -19,10 +19,10 @@ from tests.grafana.cases import (
 from tests.grafana.scrapes import Jobs, Scrape, Worker
 
 INTERVALS = (5, 15, 30, 60)
-"""Seconds from scrape to scrape."""
+"""Scrape intervals in seconds."""
 
 BEGIN, END, SECONDS = 310, 610, 900
-"""When the fault of a case lasts, and how long the case takes."""
+"""The start and the end of the fault, and the duration of a case, in seconds."""
 
 
 def during(fault: Callable[[int], Scrape], begin: int = BEGIN, end: int = END) -> Callable[[int], Scrape]:
@@ -30,7 +30,7 @@ def during(fault: Callable[[int], Scrape], begin: int = BEGIN, end: int = END) -
 
 
 def outage_of_the_metadata_db(begin: int, end: int) -> Callable[[int], Scrape]:
-    """The first scrape after it is so early that no worker has sent a heartbeat again."""
+    """The first scrape after the outage precedes the next heartbeats of the workers."""
 
     def scrape(time: int) -> Scrape:
         if begin <= time < end:
@@ -46,7 +46,7 @@ def half_down(time: int) -> Scrape:
 
 @dataclass(frozen=True)
 class Intervals:
-    """A case, and which alerts fire at each of INTERVALS."""
+    """A case, and the alerts that fire at each of INTERVALS."""
 
     name: str
     scrape: Callable[[int], Scrape | None]

@@ -1,10 +1,10 @@
-"""What Prometheus would have scraped, as input of `promtool test rules`."""
+"""The result of scrapes, as input of `promtool test rules`."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 STEP = 5
-"""Seconds from evaluation to evaluation, and between two values of a series in promtool's input."""
+"""Seconds between two evaluations, and between two values of a series in promtool's input."""
 
 JOB = "amp"
 START = 1_700_000_000
@@ -16,7 +16,8 @@ class Worker:
     """One worker in one scrape."""
 
     age: float | None = 0.5
-    """Of its heartbeat, in seconds; negative from the future. None for one that stopped on purpose or failed."""
+    """The age of the heartbeat in seconds; negative if it lies in the future. None for a worker that stopped or failed.
+    """
 
     version: str = "v1"
     registered: float = 0.0
@@ -29,7 +30,7 @@ class Jobs:
     """The unfinished jobs in one scrape."""
 
     stranded: Mapping[str, int] = field(default_factory=dict)
-    """By worker."""
+    """Stranded jobs by worker."""
 
     in_error: int = 0
     not_picked_up_age: float | None = None
@@ -43,30 +44,30 @@ class Scrape:
 
     workers: Mapping[str, Worker] = field(default_factory=dict)
     target: bool = True
-    """False when Prometheus has no such target any more."""
+    """False if Prometheus no longer has this target."""
 
     up: bool = True
     metadata_db_up: bool = True
     seconds: float = 0.03
     replay_lag: float | None = None
-    """None where the metadata DB is a primary."""
+    """None if the metadata DB is a primary."""
 
     series_of_workers: bool = True
-    """False as with --collector.workers=none."""
+    """False with --collector.workers=none."""
 
     failed_recently: int = 0
-    """Of the failed workers, those that failed within the last hour."""
+    """The number of failed workers that failed within the last hour."""
 
     forgotten: int = 0
     jobs: Jobs | None = None
-    """None as where jobs are unknown."""
+    """None if jobs are unknown."""
 
     replica_up: bool | None = None
     admin_up: bool | None = None
-    """Of a second exporter, which serves no metrics here, and of an Admin API; None without such a target."""
+    """Whether a second exporter, which has no metrics here, and an Admin API are up. None without such a target."""
 
     admin_stale_after: int = 5
-    """The exporter's own is 5 s."""
+    """The exporter's own threshold is 5 s."""
 
     def samples(self) -> Iterator[tuple[str, float]]:
         for instance, job, up in (("replica", JOB, self.replica_up), ("admin", "admin-amp", self.admin_up)):
@@ -149,7 +150,7 @@ class Scrape:
 def input_series(
     scrape: Callable[[int], Scrape | None], seconds: int, interval: int = STEP, job: str = JOB
 ) -> list[dict[str, str]]:
-    """Return promtool's `input_series` of a job's scrapes at 0 s, `interval`, …; None is a scrape that was not made."""
+    """Return promtool's `input_series` for the scrapes of a job at 0 s, `interval`, …; None is a missing scrape."""
     values: dict[str, list[str]] = {}
     alive: set[str] = set()
     for number, time in enumerate(range(0, seconds + 1, STEP)):
@@ -161,7 +162,7 @@ def input_series(
             if series in samples:
                 texts.append(f"{samples[series]:.10g}")
             else:
-                # A series that a scrape no longer has ends there; without a scrape it goes on for five minutes.
+                # A series that is absent from a scrape ends there. Without a scrape, it continues for five minutes.
                 texts.append("stale" if made is not None and series in alive else "_")
         if made is not None:
             alive = set(samples)

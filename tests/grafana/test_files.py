@@ -1,4 +1,4 @@
-"""The files that are committed: made by the builder, complete, and right for Grafana and for people."""
+"""The committed files: up to date with the builder, complete, and accepted by Grafana."""
 
 import json
 import re
@@ -62,14 +62,14 @@ def test_the_page_of_runbooks_has_an_anchor_for_each_alert_and_no_link_leads_now
 
 
 def test_no_other_file_is_among_them() -> None:
-    """A dashboard that is no longer generated would still be provisioned."""
+    """Grafana would still provision a dashboard that is no longer generated."""
     made = {"dashboards/*.json", "rules/*.yml", "provisioning/alerting/*"}
     found = {str(path.relative_to(ROOT)) for pattern in made for path in GRAFANA.glob(pattern)}
     assert found == {path for path in FILES if path.startswith("grafana/")}
 
 
 @each_dashboard
-def test_a_dashboard_can_be_found_and_left(name: str) -> None:
+def test_a_dashboard_has_tags_and_links(name: str) -> None:
     board = DASHBOARDS[name]
     assert board["tags"] == ["amp"]
     assert board["uid"] == f"amp-{name}"
@@ -89,7 +89,7 @@ def test_a_dashboard_has_its_variables(name: str) -> None:
 
 
 @each_dashboard
-def test_no_data_source_is_wired_in(name: str) -> None:
+def test_no_data_source_is_fixed(name: str) -> None:
     assert _values(DASHBOARDS[name], "datasource") == [{"type": "prometheus", "uid": "${datasource}"}]
 
 
@@ -121,7 +121,7 @@ def test_a_panel_explains_itself(panel: Json) -> None:
 
 
 @each_panel
-def test_mappings_and_thresholds_never_compete(panel: Json) -> None:
+def test_a_panel_has_no_conflicting_mappings_and_thresholds(panel: Json) -> None:
     """A state timeline that merges values by thresholds ignores its mappings."""
     defaults = panel["fieldConfig"]["defaults"]
     configurations = [defaults]
@@ -136,7 +136,7 @@ def test_mappings_and_thresholds_never_compete(panel: Json) -> None:
 
 @each_panel
 def test_an_unknown_value_has_a_neutral_colour(panel: Json) -> None:
-    """An absent value gets the first step of the thresholds."""
+    """An absent value gets the colour of the first threshold."""
     for steps in _values(panel, "steps"):
         if panel["type"] == "stat" and isinstance(steps, list):
             assert steps[0]["color"] == "text"
@@ -144,13 +144,13 @@ def test_an_unknown_value_has_a_neutral_colour(panel: Json) -> None:
 
 @each_panel
 def test_a_panel_of_single_workers_says_what_it_needs(panel: Json) -> None:
-    """Panels of the fleet use the fleet's families; the others say what becomes of them with fewer series."""
+    """Panels of the fleet use the fleet's families. The others state what they show with fewer series."""
     single = any("amp_worker_" in target["expr"] for target in panel["targets"])
     assert single == ("--collector.workers" in panel["description"])
 
 
 @each_alert
-def test_an_alert_leads_somewhere(alert: Any) -> None:
+def test_an_alert_has_links(alert: Any) -> None:
     rules = yaml.safe_load((GRAFANA / "rules" / "amp.yml").read_text())
     (rule,) = [rule for group in rules["groups"] for rule in group["rules"] if rule.get("alert") == alert.name]
     annotations = rule["annotations"]
@@ -180,7 +180,7 @@ def test_grafana_has_the_same_alert(alert: Any) -> None:
     assert rule["labels"] == peer["labels"]
     assert rule["for"] == peer.get("for", "0s")
     assert rule["annotations"].keys() == peer["annotations"].keys()
-    # Grafana puts its environment into provisioned queries, wherever there is a dollar, but not into annotations.
+    # Grafana expands environment variables in provisioned queries, at each dollar sign, but not in annotations.
     assert "$" not in query["model"]["expr"]
     assert len(rule["uid"]) <= 40
     for text in rule["annotations"].values():
@@ -220,7 +220,7 @@ def test_what_is_inhibited_exists() -> None:
 
 
 def _values(node: Any, key: str) -> list[Any]:
-    """All different values of a key, anywhere in a document."""
+    """Return the distinct values of a key, anywhere in a document."""
     found: list[Any] = []
 
     def walk(part: Any) -> None:

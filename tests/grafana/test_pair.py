@@ -1,4 +1,4 @@
-"""The numbers of a pair of exporters, which are scraped at different moments: a panel shows those of one of them."""
+"""Two exporters are scraped at different moments. A panel shows the numbers of only one of them."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ PANELS = {
 }
 
 SERIES = {
-    # The second exporter was scraped after two of ten workers died; the first does not reach the metadata DB at 60 s.
+    # The second exporter was scraped after two of ten workers died. The first cannot reach the metadata DB at 60 s.
     'amp_metadata_db_up{{job="amp",instance="{}"}}': ("1 0", "1 1"),
     'process_start_time_seconds{{job="amp",instance="{}"}}': ("100 100", "200 200"),
     'amp_workers{{job="amp",instance="{}",state="active"}}': ("10 stale", "8 8"),
@@ -34,7 +34,7 @@ WANTED = {
     "Heartbeat ages": {'{le="10.0"}': (10, 8)},
     "Workers with an old heartbeat": {"{}": (0, 2)},
 }
-"""The values at 0 s, of the exporter that has been running for longest, and at 60 s, of the other one."""
+"""The values at 0 s, of the exporter with the longest uptime, and at 60 s, of the other one."""
 
 
 @pytest.mark.parametrize("title", WANTED)

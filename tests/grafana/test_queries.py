@@ -1,7 +1,8 @@
-"""Every query of every panel and every rule, evaluated by a real Prometheus, returns what the database has.
+"""A real Prometheus evaluates each query of the panels and rules, and returns what the database has.
 
-One fleet has a worker in each state and one whose heartbeat lies in the future. Its exporter is scraped as the job
-`amp`, and a second one, with series of unhealthy workers only, as `amp-sick`; its Admin API as `admin-amp`.
+One fleet has a worker in each state, and one whose heartbeat lies in the future. The job `amp` scrapes its exporter.
+The job `amp-sick` scrapes a second exporter, which has series of unhealthy workers only. The job `admin-amp` scrapes
+its Admin API.
 """
 
 import json
@@ -31,14 +32,14 @@ RULES = ROOT / "grafana" / "rules" / "amp.yml"
 DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in (ROOT / "grafana" / "dashboards").glob("*.json")}
 
 SECONDS = 3.0
-"""By how much two ages may differ that were not read in the same moment: the scrape is up to 1 s old."""
+"""The maximum difference of two ages that were read at different moments: the scrape is up to 1 s old."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
 
 
 @dataclass(frozen=True)
 class Row:
-    """A worker as the database has it. All times are Unix times."""
+    """A worker in the database. All times are Unix times."""
 
     node_id: str
     age: float
@@ -63,21 +64,21 @@ class Row:
 
     @property
     def distance(self) -> float:
-        """Of the heartbeat from now, past or future."""
+        """The distance of the heartbeat from now, past or future."""
         return abs(self.age)
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What Prometheus and the database have at the same time."""
+    """The results of Prometheus and the rows of the database at the same time."""
 
     prometheus: Prometheus
     at: float
-    """When that was, as Unix time."""
+    """The time of the results, as Unix time."""
 
     rows: list[Row]
     lines: int
-    """Samples of the exporter's answer to one scrape."""
+    """The number of samples in one scrape of the exporter."""
 
     def of(self, *states: str) -> list[Row]:
         return [row for row in self.rows if row.state in states]
@@ -140,14 +141,14 @@ def _run_the_fleet(
             eventually(lambda port=port: get(f"http://127.0.0.1:{port}/-/ready"))  # type: ignore[misc]
         prometheus = Prometheus(processes, directory / f"prometheus-{number}", ports, rules=[rules])
         eventually(lambda prometheus=prometheus: prometheus.query(RESTARTING))  # type: ignore[misc]
-        # A restart while the fleet settles, which takes twenty seconds; the alert fires ten seconds later.
+        # A restart while the fleet becomes stable, which takes twenty seconds. The alert fires ten seconds later.
         assert restarted.stop() == 0
         restarted = work("live-4", "v2")
         eventually(lambda prometheus=prometheus: prometheus.query(FAILED) == {frozenset(): 2.0}, 90)  # type: ignore[misc]
         connection.execute(
             "UPDATE workers SET heartbeat_at = clock_timestamp() - interval '15 seconds' WHERE node_id = 'stale'"
         )
-        time.sleep(3)  # Every exporter has seen that, and every rule.
+        time.sleep(3)  # Each exporter and each rule has processed that.
         answers = _look(prometheus, ports["amp"], connection)
         late = _late(answers)
         if not late:
@@ -175,7 +176,9 @@ def _look(prometheus: Prometheus, port: int, connection: psycopg.Connection[tupl
 
 
 def _late(answers: Answers) -> list[str]:
-    """What was late in the seconds that the answers are about: nothing of ours is, where the machine is not."""
+    """Return the reasons why these results are unusable: a scrape or a rule was late. This happens only on a busy
+    machine.
+    """
     late = [
         f"the heartbeat of {row.node_id} is {row.age} s old"
         for row in answers.rows
@@ -192,7 +195,7 @@ def _late(answers: Answers) -> list[str]:
 
 
 ATTEMPTS = 3
-"""So often a whole Prometheus is set up, until it has the seconds without which nothing can be said of the others."""
+"""How often the test starts a new Prometheus, until no scrape and no rule was late."""
 
 FAILED = 'count(ALERTS{alertname="AmpWorkerFailed", alertstate="firing"})'
 
@@ -201,11 +204,11 @@ RESTARTING = 'amp_worker_registered_timestamp_seconds{node_id="live-4"}'
 EXPORTERS = 'up{job=~"amp.*"}'
 
 CALM = [
-    # Both exporters were scraped every second, in time, and had the metadata DB's answer,
+    # Each second, both exporters were scraped in time and had a response of the metadata DB,
     f"count(count_over_time({EXPORTERS}[25s]) >= 24)",
     f"count(min_over_time({EXPORTERS}[25s]) == 1)",
     "count(min_over_time(amp_metadata_db_up[25s]) == 1)",
-    # and the last scrape is not old, nor what the rules made of it; `stale` was put back to 15 s before.
+    # and neither the last scrape nor the rules' results are old. `stale` was reset to 15 s before.
     f"count(timestamp({EXPORTERS}) >= time() - 2)",
     "count(timestamp(job:amp_fleet_settled:max) >= time() - 2)",
 ]
@@ -218,12 +221,12 @@ Expected = Callable[[Answers], Wanted]
 
 
 def one(value: Callable[[Answers], Any]) -> Expected:
-    """One value, without labels."""
+    """Expect one value, without labels."""
     return lambda answers: {frozenset(): value(answers)}
 
 
 def each(states: tuple[str, ...], value: Callable[[Row], Any], *labels: str) -> Expected:
-    """A value for each worker in some states, by its node id or by other labels."""
+    """Expect one value per worker in some states, by its node id or by other labels."""
     names = labels or ("node_id",)
     return lambda answers: {
         labelled(**{name: getattr(row, name) for name in names}): value(row) for row in answers.of(*states)
@@ -236,7 +239,7 @@ def by_version(answers: Answers) -> Wanted:
 
 
 def something(answers: Answers) -> Wanted:
-    """Any value, of what is not in the database: how long a query takes, for example."""
+    """Expect any value, where the database has none: the duration of a query, for example."""
     del answers
     return {}
 
@@ -283,7 +286,7 @@ def in_state(state: str) -> Expected:
 
 
 def within(answers: Answers, bound: float) -> Any:
-    """A heartbeat that is about as old as a bound may have been on its other side when it was scraped."""
+    """A heartbeat whose age is close to a bound may have been on its other side at the scrape."""
     ages = [row.distance for row in answers.of(*BEATING)]
     least, most = (sum(age <= bound + off for age in ages) for off in (-SECONDS, SECONDS))
     return pytest.approx((least + most) / 2, abs=(most - least) / 2)
@@ -378,7 +381,7 @@ ALERTS_OF_A_WORKER = {
 
 
 def worker_expectations(row: Row) -> dict[str, list[Expected]]:
-    """The dashboard of one worker."""
+    """The expectations for the dashboard of one worker."""
 
     def present(known: bool, value: Any) -> list[Expected]:
         return [lambda _: {frozenset(): value} if known else {}]
@@ -437,7 +440,7 @@ RECORDED: dict[str, Expected] = {
 }
 
 ALERTING: dict[str, Expected] = {
-    "AmpWatchdog": nothing,  # no alert of this fleet
+    "AmpWatchdog": nothing,  # this fleet has no alert
     "AmpWorkerFailed": each(("failed",), one_),
     "AmpWorkerStuck": each(("stuck",), one_),
     "AmpJobsStranded": nothing,
@@ -481,7 +484,7 @@ def test_a_panel_of_the_fleet(answers: Answers, title: str) -> None:
 
 @pytest.mark.parametrize("title", FLEET)
 def test_a_panel_of_the_fleet_where_only_unhealthy_workers_have_series(answers: Answers, title: str) -> None:
-    """It shows the same, unless its description excludes that."""
+    """Its panels show the same, unless the description excludes that."""
     if NEEDS_ALL in _panel("fleet", title)["description"]:
         for query in _queries("fleet", title, job="amp-sick", search="", state="> 0"):
             found = {value for labels in answers.query(query) for name, value in labels if name == "node_id"}
@@ -517,7 +520,7 @@ def test_a_panel_of_the_exporter(answers: Answers, title: str) -> None:
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_marks_on_the_graphs(answers: Answers, name: str) -> None:
+def test_annotations_of_the_graphs(answers: Answers, name: str) -> None:
     (worker,) = [row for row in answers.rows if row.node_id == "lost"]
     for annotation in DASHBOARDS[name].get("annotations", {}).get("list", []):
         found = answers.query(_fill(annotation["expr"], job="amp", node_id="lost"))
@@ -535,8 +538,8 @@ def test_marks_on_the_graphs(answers: Answers, name: str) -> None:
             }[name]
 
 
-def test_the_variables_offer_what_there_is(answers: Answers) -> None:
-    """`label_values(series, label)` is Grafana's own word for the values of a label."""
+def test_the_variables_list_the_existing_values(answers: Answers) -> None:
+    """`label_values(series, label)` is Grafana's function for the values of a label."""
     offered = {}
     for board in DASHBOARDS.values():
         for variable in board["templating"]["list"]:
@@ -576,7 +579,7 @@ def _check(answers: Answers, dashboard: str, title: str, expected: list[Expected
 
 
 def _without_build(found: Vector) -> Vector:
-    """Without what differs from checkout to checkout."""
+    """Return the values without the labels that differ from checkout to checkout."""
     return {
         frozenset((name, value) for name, value in labels if name not in _BUILD): value
         for labels, value in found.items()
@@ -596,6 +599,6 @@ def _queries(dashboard: str, title: str, **variables: str) -> list[str]:
 
 
 def _fill(expr: str, **variables: str) -> str:
-    """Fill in the variables of a dashboard, as Grafana does."""
+    """Replace the variables of a dashboard, as Grafana does."""
     known = {"__range": "5m", "__rate_interval": "20s", "__interval": "5s"} | variables
     return re.sub(r"\$(\w+)", lambda match: known.get(match[1], match[0]), expr)

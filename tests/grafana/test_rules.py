@@ -1,4 +1,4 @@
-"""The rules by `promtool`: each alert fires when it has to, from then to then, and at no other moment."""
+"""The rules, tested by `promtool`: each alert fires exactly at the expected times."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +20,7 @@ FIRING = (
     'group by (job, alertname) (label_replace(ALERTS{alertname!="AmpWatchdog", alertstate="firing"}, '
     '"job", "$1", "job", "admin-(.*)"))'
 )
-"""All alerts that fire; the one about the Admin API counts as its fleet's."""
+"""All firing alerts. The alert about the Admin API counts as one of its fleet."""
 
 
 def test_promtool_accepts_the_rules() -> None:
@@ -35,7 +35,7 @@ def test_each_alert_has_a_case_that_fires() -> None:
 
 @pytest.mark.parametrize("case", AT_INTERVALS, ids=lambda case: case.name)
 def test_what_fires_at_each_scrape_interval(case: Intervals, tmp_path: Path) -> None:
-    """Each interval is a job of its own: one promtool takes a third of the time of four."""
+    """Each interval has a job of its own: one promtool takes a third of the time of four."""
     firing = {f"amp-{interval}s": case.firing.get(interval, {}) for interval in INTERVALS}
     series = [
         each
@@ -66,7 +66,7 @@ def _series(case: Case) -> list[dict[str, str]]:
 
 
 def _only_these_fire(firing: Mapping[str, Firing], seconds: int) -> dict[str, Any]:
-    """Expect these alerts of each job, and no other, at each evaluation."""
+    """Expect exactly these alerts of each job, at each evaluation."""
     expectations = [
         {
             "expr": FIRING,
@@ -88,7 +88,7 @@ def test_nothing_fires(case: Case) -> None:
     assert not case.firing
 
 
-def test_the_texts_have_what_a_human_needs(tmp_path: Path) -> None:
+def test_an_alert_has_all_its_texts(tmp_path: Path) -> None:
     case = Case("a worker is killed", killed)
     expectation = {
         "alertname": "AmpWorkerLost",
@@ -152,8 +152,8 @@ def test_a_share_is_shown_in_percent(tmp_path: Path) -> None:
     _test_rules(tmp_path, _series(case), {"alert_rule_test": [expectation]})
 
 
-def test_a_wrong_expectation_is_noticed(tmp_path: Path) -> None:
-    """That the tests above can fail."""
+def test_a_wrong_expectation_is_detected(tmp_path: Path) -> None:
+    """The tests above can fail."""
     with pytest.raises(AssertionError, match="FAILED"):
         test_what_fires(Case("nothing happens", lambda _: fleet(), 60, {"AmpWorkerLost": (30, 40)}), tmp_path)
 

@@ -1,4 +1,4 @@
-"""Amp's own metadata DB in each of its ages, and a worker of Amp's own in it."""
+"""Amp's own metadata DB in each version of its schema, and a worker of Amp's own in it."""
 
 import json
 from collections.abc import Mapping
@@ -43,12 +43,12 @@ MIGRATIONS = {
         ALTER TABLE jobs DROP COLUMN node_id
     """,
 }
-"""What its migrations do to `workers`, and to whom names a worker."""
+"""The parts of Amp's migrations that concern `workers` and the tables that reference it."""
 
 FIRST, WITH_INFO, WITH_ZONES, TODAYS = MIGRATIONS
 
 TOO_OLD = (FIRST, WITH_INFO)
-"""Ages of the schema that this project refuses."""
+"""Versions of the schema that this project refuses."""
 
 BUILD = {
     "version": "v0.0.22-15-g8b065bde",
@@ -56,19 +56,19 @@ BUILD = {
     "commit_timestamp": "2025-01-15T09:30:00-05:00",
     "build_date": "2025-01-15",
 }
-"""What a worker of Amp's says of itself: one moment with an offset, and a date."""
+"""The build information of a worker of Amp's: one timestamp with an offset, and a date."""
 
 TIME_ZONE = "Asia/Kolkata"
-"""A program that takes UTC for local time here is wrong by five and a half hours."""
+"""A program that takes UTC for local time is wrong by five and a half hours here."""
 
 
 def connect(url: str) -> psycopg.Connection[Any]:
-    """As Amp connects: in UTC, whatever the database's own time zone."""
+    """Connect as Amp does: in UTC, whatever the database's time zone."""
     return psycopg.connect(url, autocommit=True, options="-c timezone=UTC")
 
 
 def migrate(url: str, age: int, search_path: str = "public") -> None:
-    """Bring a database to an age, from nothing or from an older one."""
+    """Migrate a database to a schema version, from nothing or from an older version."""
     with connect(url) as connection:
         connection.execute(f"SET search_path = {search_path}".encode())
         name = connection.info.dbname
@@ -84,7 +84,7 @@ def migrate(url: str, age: int, search_path: str = "public") -> None:
 
 
 def add_jobs(url: str) -> None:
-    """Make a database with a `workers` table Amp's own, with the tables of its jobs."""
+    """Add the tables of Amp's jobs to a database with a `workers` table, which makes it Amp's own."""
     with connect(url) as connection:
         connection.execute("CREATE TABLE _sqlx_migrations (version bigint PRIMARY KEY, success boolean)")
         connection.execute(
@@ -94,7 +94,7 @@ def add_jobs(url: str) -> None:
 
 
 class AmpsWorker:
-    """What a Rust worker does in its session."""
+    """The session of a Rust worker."""
 
     def __init__(self, url: str, age: int, node_id: str) -> None:
         self._session = connect(url)
@@ -122,7 +122,7 @@ class AmpsWorker:
             )
 
     def start(self) -> bool:
-        """Register, and only then try the lock; return whether it was free. Without it, Amp's process exits."""
+        """Register, and only then try the lock. Return whether it was free: Amp's process exits if it was not."""
         self.register()
         return self.lock()
 
@@ -144,7 +144,7 @@ class AmpsWorker:
 
 
 def register(url: str, age: int, node_id: str, info: Mapping[str, str] = BUILD, silent_for: float = 0) -> None:
-    """Leave a row as a worker of Amp's leaves it."""
+    """Insert a row as a worker of Amp's leaves it."""
     with AmpsWorker(url, age, node_id) as worker:
         worker.register(info)
         worker.was_silent_for(silent_for)

@@ -1,4 +1,4 @@
-"""The jobs of an Amp fleet, written as Amp's scheduler and its workers write them."""
+"""The jobs of an Amp fleet, written as Amp's scheduler and workers write them."""
 
 import json
 from typing import Any, Self
@@ -7,13 +7,13 @@ from tests.metadata_db.amp import connect
 
 
 class Scheduler:
-    """One session of Amp's, which schedules jobs and moves them from status to status."""
+    """A session of Amp's that schedules jobs and changes their status."""
 
     def __init__(self, url: str) -> None:
         self._session = connect(url)
 
     def schedule(self, node_id: str, dataset: str | None = "edge/blocks") -> int:
-        """Give a new job to a worker; return the job's id."""
+        """Assign a new job to a worker; return the job's id."""
         [(job_id,)] = self._session.execute("INSERT INTO jobs (descriptor) VALUES ('{}') RETURNING id").fetchall()
         self._session.execute(
             "INSERT INTO jobs_status (job_id, node_id, status, updated_at) VALUES (%s, %s, 'SCHEDULED', "
@@ -24,7 +24,7 @@ class Scheduler:
         return int(job_id)
 
     def update(self, job_id: int, status: str) -> None:
-        """Move a job to a status, and write the event of it."""
+        """Change the status of a job, and write the event."""
         [(node_id,)] = self._session.execute(
             "UPDATE jobs_status SET status = %s, updated_at = timezone('UTC', now()) WHERE job_id = %s "
             "RETURNING node_id",
@@ -33,7 +33,7 @@ class Scheduler:
         self._add_event(job_id, node_id, status, None)
 
     def reschedule(self, job_id: int, node_id: str, dataset: str = "edge/blocks") -> None:
-        """Give a job to another worker."""
+        """Assign a job to another worker."""
         self._session.execute(
             "UPDATE jobs_status SET status = 'SCHEDULED', node_id = %s, updated_at = timezone('UTC', now()) "
             "WHERE job_id = %s",
@@ -42,7 +42,7 @@ class Scheduler:
         self._add_event(job_id, node_id, "SCHEDULED", dataset)
 
     def age(self, job_id: int, seconds: float) -> None:
-        """Let a job have its status for so much longer."""
+        """Make the status of a job older by some seconds."""
         self._session.execute(
             "UPDATE jobs_status SET updated_at = updated_at - make_interval(secs => %s) WHERE job_id = %s",
             [seconds, job_id],

@@ -1,4 +1,4 @@
-"""What a heartbeat costs the database: one round trip, no wait for the disk, no index, no growth."""
+"""The cost of a heartbeat for the database: one round trip, no wait for the disk, no index update, no growth."""
 
 import re
 import struct
@@ -38,7 +38,7 @@ def relay(postgres: EmbeddedPostgres) -> Iterator[Relay]:
 
 
 def messages(flight: bytes) -> str:
-    """The types of the protocol's messages in what a client sent."""
+    """Return the types of the protocol messages in the client's data."""
     types = ""
     while flight:
         types += chr(flight[0])
@@ -64,7 +64,7 @@ def test_a_heartbeat_alone_does_not_wait_for_the_disk(connection: Connection, sq
         "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
         "INSERT INTO commits (setting) VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$"
     )
-    # Deferred: it sees the setting that the commit itself is about to see.
+    # A deferred trigger: it sees the setting that applies to the commit.
     sql(
         "CREATE CONSTRAINT TRIGGER note AFTER INSERT OR UPDATE ON workers DEFERRABLE INITIALLY DEFERRED "
         "FOR EACH ROW EXECUTE FUNCTION note()"
@@ -78,7 +78,7 @@ def test_a_heartbeat_alone_does_not_wait_for_the_disk(connection: Connection, sq
     assert settings == ["local", "off", "local", "off", "local"]
 
 
-# As many clients would send it, each in a transaction of its own, but without the way there and back.
+# Each heartbeat has its own transaction, as with many clients, but needs no network round trip.
 BEAT_BY_ALL = """
 DO $$ DECLARE worker record; BEGIN
     FOR round IN 1..%d LOOP
@@ -93,7 +93,7 @@ END $$
 
 @pytest.fixture
 def no_autovacuum(sql: Sql) -> Iterator[None]:
-    """Not even its launcher, which looks at the databases and tables: a snapshot of its keeps dead versions as well."""
+    """The autovacuum launcher is off as well: its snapshots of databases and tables would keep dead row versions."""
     sql("ALTER SYSTEM SET autovacuum = off")
     sql("SELECT pg_reload_conf()")
     eventually(lambda: sql("SELECT FROM pg_stat_activity WHERE backend_type LIKE 'autovacuum%'") == [])
@@ -104,7 +104,7 @@ def no_autovacuum(sql: Sql) -> Iterator[None]:
 
 @pytest.mark.usefixtures("no_autovacuum")
 def test_heartbeats_touch_no_index_and_the_table_does_not_grow(sql: Sql) -> None:
-    """100,000 beats of 500 workers leave what 1,000 do."""
+    """100,000 heartbeats of 500 workers leave the table as large as 1,000 do."""
     sql(
         "INSERT INTO workers (node_id, heartbeat_at, info, created_at, registered_at) SELECT 'worker-' || g, now(), "
         """'{"version": "v0.0.22-15-g8b065bde", "commit_sha": "8b065bde9c1a2f3e4d5c6b7a8e9f0a1b2c3d4e5f"}', """
@@ -122,7 +122,7 @@ def test_heartbeats_touch_no_index_and_the_table_does_not_grow(sql: Sql) -> None
         every, hot = sql("SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'workers'")[0]
         return every, hot / every
 
-    # The pages are as full as they ever will be at the very first beats, which find their room all the same.
+    # The first heartbeats find the pages as full as they will ever be, and still fit.
     after_1_000 = beat(2)
     assert updates() == (1_000, pytest.approx(1, abs=0.01))
     assert beat(198) == after_1_000
@@ -151,7 +151,7 @@ def test_registration_and_stop_wait_for_no_standby(
 
 
 def test_a_sequence_that_is_behind_the_table(database: str, sql: Sql, processes: Processes) -> None:
-    """As after a logical migration, which copies the rows and not the sequence."""
+    """A logical migration copies the rows and not the sequence."""
     sql(
         "INSERT INTO workers (node_id, heartbeat_at, created_at, registered_at) "
         "SELECT 'old-' || g, now(), now(), now() FROM generate_series(1, 500) g"

@@ -69,17 +69,17 @@ def test_a_statement_past_its_deadline_is_cancelled_and_the_session_kept(connect
     assert connection.scalar(text("SELECT 1")) == 1
 
 
-def test_no_statement_is_cancelled_for_the_one_before_it(connection: Connection) -> None:
-    """One that ends in the moment of its deadline."""
+def test_a_late_cancel_does_not_hit_the_next_statement(connection: Connection) -> None:
+    """A statement that ends at the moment of its deadline."""
     for _ in range(40):
         with suppress(MetadataDbError), translate_errors(), deadline(connection, 0.05):
             connection.execute(text("SELECT pg_sleep(0.049)"))
-        if connection.invalidated:  # a server that is too busy even to cancel was left
+        if connection.invalidated:  # the session was abandoned because the server was too busy even to cancel
             connection.rollback()
         connection.execute(text("SELECT pg_sleep(0.01)"))
 
 
-def test_a_silent_server_is_left_after_the_deadline(connection: Connection) -> None:
+def test_a_session_with_a_silent_server_is_abandoned_after_the_deadline(connection: Connection) -> None:
     backend = session(connection).info.backend_pid
     freeze(backend)
     started = time.monotonic()
@@ -92,7 +92,7 @@ def test_a_silent_server_is_left_after_the_deadline(connection: Connection) -> N
     assert time.monotonic() - started < 10
 
 
-def test_a_port_that_never_answers_is_left_after_the_connect_timeout(reader: MakeReader) -> None:
+def test_a_port_that_never_answers_is_abandoned_after_the_connect_timeout(reader: MakeReader) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"postgresql://u:hunter2@127.0.0.1:{silent.getsockname()[1]}/d"
         with pytest.raises(MetadataDbError) as left:
@@ -101,7 +101,7 @@ def test_a_port_that_never_answers_is_left_after_the_connect_timeout(reader: Mak
     assert "hunter2" not in str(left.value)
 
 
-def test_a_read_after_the_session_was_ended_is_tried_again(
+def test_a_read_is_repeated_after_the_session_was_terminated(
     database: str, reader: MakeReader, sql: Callable[..., list[Any]]
 ) -> None:
     reads = reader(database)
@@ -154,7 +154,7 @@ def test_a_database_or_a_role_that_does_not_exist_is_a_refusal(database: str, re
 
 
 def _greet_and_hang(listener: socket.socket) -> None:
-    """Let everybody in, as PostgreSQL does, and answer nothing else."""
+    """Accept each connection as PostgreSQL does, and then never respond."""
     ssl_request = 80877103
     while True:
         try:
@@ -166,11 +166,11 @@ def _greet_and_hang(listener: socket.socket) -> None:
                 client.sendall(b"N")
             client.sendall(b"R\0\0\0\x08\0\0\0\0" + b"Z\0\0\0\x05I")
             client.recv(1024)  # a statement
-            client.recv(1024)  # the end: nobody else ends it
+            client.recv(1024)  # the end of the connection: only the client ends it
 
 
-def test_a_session_that_comes_late_is_held_to_a_deadline_too() -> None:
-    """libpq has tried another address before, for as long as the deadline."""
+def test_a_session_that_connects_late_has_a_deadline_too() -> None:
+    """libpq first tries another address, for as long as the deadline."""
     with socket.create_server(("127.0.0.1", 0)) as silent, socket.create_server(("127.0.0.1", 0)) as hanging:
         threading.Thread(target=_greet_and_hang, args=(hanging,), daemon=True).start()
         ports = f"{silent.getsockname()[1]},{hanging.getsockname()[1]}"
@@ -188,7 +188,7 @@ def test_a_session_that_cannot_be_set_up_is_closed(database: str, sql: Callable[
         url = MetadataDbUrl.parse(database.replace("postgres@", "limited@"))
         with pytest.raises(MetadataDbError, match="set_config") as refused, translate_errors():
             connect(single_engine(url, "a test", statement_timeout=4), 4)
-        # The error is still held, and its traceback with it.
+        # The test still holds the error with its traceback.
         eventually(lambda: sql("SELECT FROM pg_stat_activity WHERE usename = 'limited'") == [])
         assert refused.value.reason == "refused"
     finally:

@@ -40,7 +40,7 @@ def connection(database: str) -> Iterator[Connection]:
 
 @dataclass
 class Fleet:
-    """What one read returned, and the details that it read."""
+    """The result of one read, and the details that it read."""
 
     groups: list[Group]
     details: dict[Key, Details]
@@ -100,7 +100,7 @@ def test_the_groups_add_up(connection: Connection, insert_worker: Insert) -> Non
 
 @pytest.mark.usefixtures("stopped_clock")
 @pytest.mark.parametrize("moment", ["infinity", "-infinity", "294276-12-31", "4713-01-01 BC"])
-def test_a_group_full_of_moments_that_no_clock_shows_hides_no_worker(
+def test_timestamps_out_of_range_hide_no_worker(
     connection: Connection, insert_worker: Insert, sql: Sql, moment: str
 ) -> None:
     insert_worker("w", 1.0)
@@ -121,17 +121,17 @@ def test_a_group_full_of_moments_that_no_clock_shows_hides_no_worker(
             assert groups["forgotten"].workers == GROUP_SIZE - 2
 
 
-def test_ages_and_heartbeats_are_of_one_clock_and_in_the_members_order(
+def test_ages_and_heartbeats_use_one_clock_and_the_order_of_the_members(
     connection: Connection, insert_worker: Insert, sql: Sql
 ) -> None:
     for number in (3, 1, 2):
         insert_worker(f"w{number}", 100.0 * number)
-    sql("UPDATE workers SET heartbeat_at = heartbeat_at WHERE node_id = 'w3'")  # moves it to the table's end
+    sql("UPDATE workers SET heartbeat_at = heartbeat_at WHERE node_id = 'w3'")  # moves it to the end of the table
     fleet = read(connection)
     (group,) = (group for group in fleet.groups if group.state == "lost")
     assert [round(age, -2) for age in group.ages] == [300, 100, 200]
     assert node_ids(fleet)[group.key] == ["w3", "w1", "w2"]
-    # In microseconds, as PostgreSQL has them: floats that add up to one moment differ a little.
+    # In microseconds, as PostgreSQL stores them: sums of floats differ slightly.
     now = {round(1e6 * age) + round(1e6 * sent) for age, sent in zip(group.ages, group.heartbeats, strict=True)}
     assert len(now) == 1
 
@@ -172,7 +172,7 @@ def test_details_are_read_again_after_every_change(
     sql(change)
     again = read(connection, known=first)
     assert again.details != {}
-    # They are those of a first read.
+    # The details are the same as those of a first read.
     afresh = read(connection)
     assert again.details == {key: afresh.details[key] for key in again.details}
 
@@ -235,7 +235,9 @@ def test_a_forgotten_worker_registers_again(connection: Connection, insert_worke
     assert node_ids(read(connection, known=forgotten)) == {(0, "active"): ["w"]}
 
 
-def test_new_progress_does_not_have_details_read_again(connection: Connection, sql: Sql, insert_worker: Insert) -> None:
+def test_new_progress_does_not_cause_details_to_be_read_again(
+    connection: Connection, sql: Sql, insert_worker: Insert
+) -> None:
     for number in range(20):
         insert_worker(f"w{number}", info='{"version": "v1", "progress": "block 0", "progress_at": "2025-01-15"}')
     first = read(connection)
@@ -279,7 +281,7 @@ PROGRESS_AT = {
 
 @pytest.mark.parametrize("odd", PROGRESS_AT.values(), ids=PROGRESS_AT.keys())
 def test_progress_ages_agree_with_the_admin_api(connection: Connection, insert_worker: Insert, odd: object) -> None:
-    """Of each worker, whatever somebody wrote into the row between them."""
+    """For each worker, whatever was written into the row between the two reads."""
     written = "2025-06-01T12:00:00.5+00:00"
     insert_worker("w0", info=json.dumps({"progress_at": written}))
     insert_worker("w1", info=json.dumps({"progress_at": odd}))

@@ -1,4 +1,4 @@
-"""Deletions wait for nothing longer than they were told to."""
+"""Deletions respect their time limits."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -24,12 +24,12 @@ def relay(postgres: EmbeddedPostgres) -> Iterator[Relay]:
     made.close()
 
 
-def test_a_server_that_falls_silent_is_left(database: str, insert_worker: Insert, relay: Relay) -> None:
+def test_a_session_with_a_silent_server_is_abandoned(database: str, insert_worker: Insert, relay: Relay) -> None:
     insert_worker("w", 300)
     relay.freezes_at = b"DELETE FROM workers"
     name = database.rpartition("?")[0].rpartition("/")[2]
     url = MetadataDbUrl.parse(f"postgresql://postgres@127.0.0.1:{relay.port}/{name}")
-    # One that waits for ever is to fail, and not to hang.
+    # A request that waits for ever fails the test, instead of blocking it.
     patience = threading.Timer(30, relay.reset)
     patience.start()
     with pytest.raises(MetadataDbError, match=r"did not answer within 1\.0 s"):

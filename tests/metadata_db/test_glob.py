@@ -1,4 +1,4 @@
-"""Globs mean the same in SQL and for texts that were read before."""
+"""Globs have the same meaning in SQL and in Python."""
 
 import pytest
 from hypothesis import given, seed

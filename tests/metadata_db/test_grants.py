@@ -1,4 +1,4 @@
-"""Each process does its work in a role that can do nothing else, over TLS and with a password."""
+"""Each process works in a role with no other privileges, over TLS and with a password."""
 
 import signal
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ def server(
 
 @contextmanager
 def database(server: SecurePostgres) -> Iterator[str]:
-    """A database whose name has to be quoted."""
+    """A database whose name needs quotes."""
     name = f'Amp\'s "{next(_numbers)}"'
     identifier = psycopg.sql.Identifier(name)
     with psycopg.connect(server.of_superuser("postgres"), autocommit=True) as connection:
@@ -46,7 +46,7 @@ def database(server: SecurePostgres) -> Iterator[str]:
 
 
 def grant(server: SecurePostgres, name: str, names: str = "") -> str:
-    """Run what is printed, and return what psql said."""
+    """Run the printed grants, and return the output of psql."""
     env = {"URL": server.of_superuser(name), "PATH": f"{BIN}:{server.programs}:/usr/bin:/bin"}
     done = run("bash", "-euo", "pipefail", "-c", f'ampd migrate --print-grants | psql -X {names} "$URL"', env=env)
     assert done.returncode == 0, done.stderr
@@ -104,11 +104,13 @@ OF_JOBS = {
     "jobs_status": {"job_id", "node_id", "status", "updated_at"},
     "job_events": {"id", "job_id", "event_type", "detail"},
 }
-"""What the reader needs of Amp's jobs."""
+"""The columns of Amp's jobs that the reader needs."""
 
 
 def expected(worker: str, reader: str, columns: set[str], *, is_ours: bool) -> set[tuple[str | None, ...]]:
-    """No more than these, over all tables of the database. What everybody may in Amp's own is Amp's affair."""
+    """Each role has exactly these privileges on all tables of the database. Grants to PUBLIC in Amp's database are
+    Amp's.
+    """
     of_worker = {(worker, "workers", right, name) for right, names in NEEDED.items() for name in names & columns}
     of_everybody = set() if is_ours else {(role, "database", "TEMP", None) for role in (worker, reader)}
     of_jobs = set() if is_ours else {(reader, table, "SELECT", name) for table in OF_JOBS for name in OF_JOBS[table]}
@@ -116,7 +118,7 @@ def expected(worker: str, reader: str, columns: set[str], *, is_ours: bool) -> s
 
 
 def try_all(server: SecurePostgres, worker: str, reader: str, name: str) -> None:
-    """Have PostgreSQL refuse what the roles are not to do."""
+    """Assert that PostgreSQL refuses what the roles must not do."""
     anything = ["DELETE FROM workers", "TRUNCATE workers", "DROP TABLE workers", "CREATE TABLE mine (id int)"]
     anything += ["UPDATE workers SET node_id = 'another'", "SELECT * FROM others", "ALTER TABLE workers ADD x int"]
     for role, statements in (
@@ -130,7 +132,7 @@ def try_all(server: SecurePostgres, worker: str, reader: str, name: str) -> None
 
 
 def show(server: SecurePostgres, processes: Processes, reader: str, name: str) -> None:
-    """Have both readers serve, in their role, the one worker that there is."""
+    """Assert that both readers, in their role, show the only worker."""
     admin, exporter = free_port(), free_port()
     url = server.of(reader, PASSWORD, name)
     processes.ampd("admin", "--web.listen-address", f"127.0.0.1:{admin}", database=url)
@@ -159,7 +161,7 @@ def test_on_a_database_of_its_own(server: SecurePostgres, processes: Processes) 
         url = server.of(worker, PASSWORD, name)
         first = processes.ampd("worker", "--node-id=w", database=url)
         first.says("registered as 'w'")
-        # One of the role may end a session of the other, and nobody else's.
+        # A member of the role may end the sessions of the same role, and no others.
         first.freeze()
         second = processes.ampd("worker", "--node-id=w", database=url)
         second.says("registered as 'w'")
@@ -178,8 +180,8 @@ def test_on_a_database_of_its_own(server: SecurePostgres, processes: Processes) 
 
 
 @pytest.mark.slow
-def test_what_a_superuser_migrated_becomes_the_owners(server: SecurePostgres, processes: Processes) -> None:
-    """All of it, so that the owner can migrate the next time."""
+def test_objects_that_a_superuser_migrated_become_the_owners(server: SecurePostgres, processes: Processes) -> None:
+    """All objects, so that the owner can run the next migration."""
     with database(server) as name:
         assert processes.ampd("migrate", database=server.of_superuser(name)).wait() == 0
         assert grant(server, name) == ""
@@ -193,7 +195,7 @@ def test_what_a_superuser_migrated_becomes_the_owners(server: SecurePostgres, pr
 
 @pytest.mark.slow
 def test_on_amps_own_database(server: SecurePostgres, processes: Processes) -> None:
-    """Under names of the operator's own, however odd, and with no owner beside Amp's."""
+    """With names that the operator chooses, however unusual, and with no owner besides Amp's."""
     worker, reader = 'the "worker"', "o'reader"
     names = f"""-v worker='{worker}' -v reader="{reader}" -v owner=nobodys"""
     with database(server) as name:
@@ -217,7 +219,7 @@ def test_on_amps_own_database(server: SecurePostgres, processes: Processes) -> N
 
 
 def test_on_amps_own_database_in_a_schema_of_its_own(server: SecurePostgres, processes: Processes) -> None:
-    """Amp's own role finds it by its search path, and ours by the one that they are given; nothing else changes."""
+    """Amp's own role finds the schema by its search path, and ours by the one that they get. Nothing else changes."""
     worker, reader = "amp_worker", "amp_reader"
     owners_and_rights = """
         SELECT relname, relowner, has_database_privilege('public', current_database(), 'TEMP') FROM pg_class
@@ -244,7 +246,7 @@ def test_on_amps_own_database_in_a_schema_of_its_own(server: SecurePostgres, pro
         running = processes.ampd(*joining, database=server.of(worker, PASSWORD, name))
         running.says("registered as 'w'")
         show(server, processes, reader, name)
-        # The superuser's search path lacks it.
+        # The superuser's search path does not contain the schema.
         refused = processes.ampd("worker", "--node-id=v", database=superuser)
         assert refused.wait() == 1
         assert "Amp's own (schema amp schema has the tables _sqlx_migrations and workers)" in refused.output
@@ -265,7 +267,7 @@ def test_an_amp_database_without_its_table_gets_no_advice_to_migrate(server: Sec
 
 
 def test_a_right_that_is_missing_is_named_with_its_remedy(server: SecurePostgres, processes: Processes) -> None:
-    """An upgrade of Amp may make a table anew."""
+    """An upgrade of Amp may recreate a table."""
     with database(server) as name:
         amp.migrate(server.of_superuser(name), amp.TODAYS)
         assert grant(server, name) == ""
@@ -279,7 +281,7 @@ def test_a_right_that_is_missing_is_named_with_its_remedy(server: SecurePostgres
         running.says("registered as 'w'")
 
 
-def test_no_way_in_without_the_password_or_the_right_certificate(server: SecurePostgres, tmp_path: Path) -> None:
+def test_connections_require_the_password_and_the_right_certificate(server: SecurePostgres, tmp_path: Path) -> None:
     with database(server) as name:
         grant(server, name)
         set_passwords(server, "amp_reader")

@@ -1,4 +1,4 @@
-"""The jobs of Amp's own database: what is read of them, and that they never take the fleet down."""
+"""The jobs of Amp's own database: their counts, and reads that fail without an effect on the fleet."""
 
 from collections.abc import Callable, Iterator
 
@@ -179,7 +179,7 @@ def test_the_jobs_of_one_worker_are_listed_with_their_datasets(scheduler: Schedu
     assert len(finished) == 1
 
 
-def test_jobs_are_counted_of_some_workers_or_of_all(scheduler: Scheduler, reader: Reader) -> None:
+def test_jobs_are_counted_for_some_workers_or_for_all(scheduler: Scheduler, reader: Reader) -> None:
     for node_id in ("lost", "lost", "active", "never-registered"):
         scheduler.schedule(node_id)
     assert reader.query(count_jobs, 5) == {"lost": 2, "active": 1, "never-registered": 1}
@@ -187,7 +187,7 @@ def test_jobs_are_counted_of_some_workers_or_of_all(scheduler: Scheduler, reader
 
 
 def test_a_database_that_is_not_amps_own_has_no_jobs(database: str) -> None:
-    """A table of that name may be anybody's there."""
+    """In another database, a table of that name can belong to any application."""
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute(
             "CREATE TABLE jobs_status (job_id bigint, node_id text, status text, updated_at timestamptz)"
@@ -209,7 +209,7 @@ def test_jobs_are_unknown_where_there_are_no_such_tables(scheduler: Scheduler, r
     assert "no table jobs_status" in unknown_because(read)
 
 
-def test_jobs_are_unknown_where_a_column_has_gone(scheduler: Scheduler, read: Read) -> None:
+def test_jobs_are_unknown_without_a_required_column(scheduler: Scheduler, read: Read) -> None:
     scheduler.execute("ALTER TABLE jobs_status RENAME status TO phase")
     assert "lacks a column" in unknown_because(read)
 

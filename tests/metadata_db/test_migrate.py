@@ -59,7 +59,7 @@ def test_twice_at_once_from_two_processes(empty_database: str, processes: Proces
     ],
 )
 def test_amps_own_database_is_left_alone(empty_database: str, tables: list[str], is_amps: bool) -> None:
-    """Wherever its schema is; other applications have a table `_sqlx_migrations`, too."""
+    """In whichever schema it is. Other applications also have a table `_sqlx_migrations`."""
     made = "SELECT schemaname || '.' || tablename FROM pg_tables WHERE schemaname IN ('public', 'amp', 'other')"
     with psycopg.connect(empty_database, autocommit=True) as connection:
         connection.execute("CREATE SCHEMA amp")

@@ -1,4 +1,4 @@
-"""What makes a prepared statement or a session unusable is survived without an error: the read is repeated once."""
+"""If a prepared statement or a session becomes unusable, the read is repeated once, and no error is visible."""
 
 import logging
 from collections.abc import Callable
@@ -56,7 +56,7 @@ def names(connection: Connection) -> list[str]:
 
 
 def on_both(reader: Reader, run: Callable[[Connection], object]) -> None:
-    """Run on two sessions at once, so that the pool has two."""
+    """Run on two sessions at once, so that the pool has two sessions."""
 
     def outer(connection: Connection) -> None:
         run(connection)
@@ -76,7 +76,7 @@ def test_the_next_read_and_the_next_heartbeat_succeed(
     engine = single_engine(url, "a worker", statement_timeout=5)
     connection = connect(engine, 5)
     registered_at = enter(connection, "w", {})
-    for _ in range(7):  # as often as makes psycopg prepare a statement
+    for _ in range(7):  # as often as psycopg needs to prepare a statement
         on_both(reader, names)
         on_both(reader, read)
         assert heartbeat(connection, "w", registered_at)
@@ -92,7 +92,7 @@ def test_the_next_read_and_the_next_heartbeat_succeed(
     try:
         with translate_errors():
             assert heartbeat(connection, "w", registered_at)
-    except MetadataDbError:  # a worker then takes another session
+    except MetadataDbError:  # then a worker uses another session
         connection.close()
         connection = connect(engine, 5)
         assert heartbeat(connection, "w", registered_at)

@@ -1,4 +1,4 @@
-"""Reading through PgBouncer in transaction mode, which gives each transaction any of its sessions and keeps nothing."""
+"""Reads through PgBouncer in transaction mode: each transaction gets any session, and sessions keep no state."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ SETTINGS = ("default_transaction_read_only", "statement_timeout", "timezone", "j
 
 @pytest.fixture
 def pooled(processes: Processes, postgres: EmbeddedPostgres, database: str, tmp_path: Path) -> str:
-    """The URL of the test's database behind a PgBouncer with one session for all."""
+    """The URL of the test's database behind a PgBouncer with a single session."""
     port = start_pgbouncer(processes, postgres, tmp_path, pool_size=1)
     return f"postgresql://postgres@127.0.0.1:{port}/{database.rpartition('?')[0].rpartition('/')[2]}"
 
@@ -38,13 +38,13 @@ def test_admin_and_exporter_serve(
     for port in (admin, exporter):
         eventually(lambda port=port: get(f"http://127.0.0.1:{port}/-/ready"), 30)  # type: ignore[misc]
     seen = witnessed(admin)
-    for _ in range(12):  # as often as makes psycopg prepare a statement, in a session that another one gets
+    for _ in range(12):  # as often as psycopg needs to prepare a statement, in a session that another client gets
         assert '"node_id":"w"' in get(f"http://127.0.0.1:{seen}/workers")
         assert '"node_id":"w"' in get(f"http://127.0.0.1:{seen}/workers/w")
         assert 'amp_worker_info{node_id="w"' in get(f"http://127.0.0.1:{exporter}/metrics")
 
 
-def test_what_holds_in_a_session_holds_in_each_transaction(pooled: str, database: str) -> None:
+def test_session_settings_apply_to_each_transaction(pooled: str, database: str) -> None:
     statement = text("SELECT " + ", ".join(f"current_setting('{name}')" for name in SETTINGS))
     shown = [
         reader(url).query(lambda connection: connection.execute(statement).one(), 10) for url in (database, pooled)
@@ -65,14 +65,14 @@ def test_nothing_is_left_in_a_session_that_others_get(pooled: str) -> None:
         assert settings() == before
 
 
-def test_no_write_comes_through(pooled: str) -> None:
+def test_no_write_is_possible(pooled: str) -> None:
     with pytest.raises(MetadataDbError) as refused:
         reader(pooled).query(lambda connection: connection.execute(delete(workers)), 10)
     assert refused.value.reason == "refused"
 
 
 def test_a_statement_is_ended_by_the_server(pooled: str) -> None:
-    reads = reader(pooled, statement_timeout=3.0)  # what comes after it has no longer either
+    reads = reader(pooled, statement_timeout=3.0)  # the limit of the next statements as well
     with pytest.raises(MetadataDbError, match="canceling statement due to statement timeout"):
         reads.query(lambda connection: connection.execute(text("SELECT pg_sleep(30)")), 20)
     assert reads.query(lambda connection: list_workers(connection, DEFAULT_THRESHOLDS), 10) == []

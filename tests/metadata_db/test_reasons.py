@@ -1,4 +1,4 @@
-"""The reason of an error is by its SQLSTATE and by whether a server answered, in whichever language."""
+"""The reason of an error depends on its SQLSTATE and on whether a server responded, in any language."""
 
 import socket
 import threading
@@ -59,7 +59,7 @@ def error_of(url: str) -> MetadataDbError:
 )
 def test_each_sqlstate(database: str, sqlstate: str, reason: str) -> None:
     statement = f"DO $$ BEGIN RAISE 'geht nicht' USING ERRCODE = '{sqlstate}'; END $$"
-    # A serialization failure and a deadlock are repeated until this time is over.
+    # The transaction repeats a serialization failure and a deadlock until this time has passed.
     with pytest.raises(MetadataDbError) as error:
         reader(database).query(lambda connection: connection.execute(text(statement)), 2)
     assert error.value.reason == reason
@@ -68,7 +68,7 @@ def test_each_sqlstate(database: str, sqlstate: str, reason: str) -> None:
 
 @contextmanager
 def server_that_says(sqlstate: str) -> Iterator[str]:
-    """The URL of a server that refuses every session, in a language that nobody expects."""
+    """Return the URL of a server that refuses each session, with a message in an unusual language."""
     fields = f"SFEHLER\0VFATAL\0C{sqlstate}\0Mgeht nicht\0\0".encode()
     answer = b"E" + (4 + len(fields)).to_bytes(4) + fields
     ssl_request = 80877103
@@ -126,7 +126,7 @@ def test_no_server_answers(url: str) -> None:
     assert "hunter2" not in str(error)
 
 
-def test_a_server_that_ends_the_session_without_a_word() -> None:
+def test_a_server_that_ends_the_session_without_a_message() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -171,7 +171,7 @@ def test_what_postgresql_refuses(server: SecurePostgres) -> None:
         server.of("full", "secret", "amp"),
         server.of("reader", "secret", "missing"),
         server.of("reader", "secret", "closed"),
-        plain,  # no line of pg_hba.conf is for it
+        plain,  # pg_hba.conf has no line for it
     ):
         error = error_of(url)
         assert (error.reason, "refuses the connection" in str(error)) == ("refused", True), url

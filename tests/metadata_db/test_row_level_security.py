@@ -30,7 +30,7 @@ ADVICE = r"row-level security applies .* ALTER ROLE … BYPASSRLS"
 
 @pytest.fixture
 def restricted(database: str, sql: Sql, insert_worker: Insert) -> Iterator[str]:
-    """The URL of a role that may use the table, whose rows are hidden from it."""
+    """The URL of a role that may use the table, and to which its rows are not visible."""
     insert_worker("w")
     sql("CREATE ROLE restricted LOGIN")
     sql("GRANT ALL ON workers TO restricted")
@@ -63,7 +63,7 @@ def test_readers_and_workers_are_refused(
     pooled = f"postgresql://restricted@127.0.0.1:{port}/{restricted.rpartition('?')[0].rpartition('/')[2]}"
     for url in (restricted, pooled):
         refused(url)
-    # A table's owner sees all rows, unless the policies are forced upon it.
+    # The owner of a table sees all rows, unless the policies are forced.
     sql("ALTER TABLE workers OWNER TO restricted")
     Reader(MetadataDbUrl.parse(restricted), "a reader", connections=1, statement_timeout=5).query(read, 5)
     sql("ALTER TABLE workers FORCE ROW LEVEL SECURITY")

@@ -1,4 +1,4 @@
-"""A `workers` table that is too old, or is not Amp's, is refused; an upgrade of Amp is seen."""
+"""A `workers` table that is too old, or is not Amp's, is refused; an upgrade of Amp is detected."""
 
 from collections.abc import Iterator
 
@@ -34,7 +34,7 @@ TOO_OLD = {
 def url(
     request: pytest.FixtureRequest, processes: Processes, postgres: EmbeddedPostgres, empty_database: str
 ) -> Iterator[str]:
-    """The URL of `empty_database`, and of a pooler in front of it."""
+    """The URL of `empty_database`, directly and through a pooler."""
     if request.param == "directly":
         yield empty_database
     else:

@@ -1,4 +1,4 @@
-"""Settings of the environment, the URL, the role and the database do not change what sessions do."""
+"""Settings of the environment, the URL, the role and the database do not change the behaviour of sessions."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -61,7 +61,7 @@ def pooled(processes: Processes, postgres: EmbeddedPostgres, database: str, tmp_
 
 
 def live(url: str) -> None:
-    """Register, send heartbeats, read all that is read, and stop."""
+    """Register, send heartbeats, run each read, and stop."""
     parsed = MetadataDbUrl.parse(url)
     reader = Reader(parsed, "a reader", connections=1, statement_timeout=10)
     with (
@@ -71,7 +71,7 @@ def live(url: str) -> None:
     ):
         registered_at = enter(connection, "w", {"version": "größer"})
         assert registered_at.utcoffset() is not None
-        for _ in range(7):  # as often as makes psycopg prepare a statement
+        for _ in range(7):  # as often as psycopg needs to prepare a statement
             assert heartbeat(connection, "w", registered_at)
             found = registration(connection, "w")
             assert found is not None
@@ -86,7 +86,7 @@ def live(url: str) -> None:
 
 def test_settings_of_the_database(database: str, pooled: str) -> None:
     with psycopg.connect(database, autocommit=True) as connection:
-        # It ends PgBouncer's own idle sessions, which are not ours.
+        # It terminates PgBouncer's idle sessions, which are not ours.
         for name, value in (HOSTILE | {"idle_session_timeout": "0"}).items():
             connection.execute(
                 pg.SQL("ALTER DATABASE {} SET {} = {}").format(
@@ -108,7 +108,7 @@ def test_settings_of_the_role(database: str, sql: Sql) -> None:
 
 
 def test_settings_of_the_url_and_the_environment(database: str, pooled: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Only a superuser may set log_min_messages in the startup packet, and PgBouncer passes no options on.
+    # Only a superuser may set log_min_messages in the startup packet, and PgBouncer does not forward options.
     options = " ".join(f"-c {name}={value}" for name, value in HOSTILE.items())
     live(f"{database}&options={quote(options)}&client_encoding=latin1")
     for name, value in (("PGDATESTYLE", "SQL"), ("PGTZ", "Asia/Kolkata"), ("PGCLIENTENCODING", "latin1")):
@@ -142,7 +142,7 @@ def test_the_commands_run_whatever_the_environment_sets(database: str, processes
         eventually(lambda port=port: get(f"http://127.0.0.1:{port}/-/ready"), 30)  # type: ignore[misc]
     assert '"node_id":"w","state":"active"' in get(f"http://127.0.0.1:{admin}/workers")
     assert 'amp_workers{state="active"} 1.0\n' in get(f"http://127.0.0.1:{exporter}/metrics")
-    # And after it has lost its session.
+    # The same holds after the worker has lost its session.
     sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'ampd worker w'")
     before = sql("SELECT heartbeat_at FROM workers")
     eventually(lambda: sql("SELECT heartbeat_at FROM workers") > before)

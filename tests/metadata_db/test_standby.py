@@ -1,4 +1,4 @@
-"""A real primary and its streaming standby: the lag, what reports it, and reads that conflict with the replay."""
+"""A real primary and its streaming standby: the lag, its reports, and reads that conflict with the replay."""
 
 import re
 import threading
@@ -78,8 +78,8 @@ def test_a_primary_has_no_lag(clusters: Clusters) -> None:
     assert lag_of(reader_of(clusters[0])) is None
 
 
-def test_a_standby_that_misses_nothing_lags_by_nothing(clusters: Clusters) -> None:
-    """However long ago the last commit was."""
+def test_a_standby_that_has_replayed_everything_has_no_lag(clusters: Clusters) -> None:
+    """However old the last commit is."""
     beat(clusters[0], "w")
     eventually(lambda: has_replayed_all(clusters))
     time.sleep(1.5)
@@ -114,7 +114,7 @@ def test_a_lag_is_reported_everywhere_while_it_lasts(processes: Processes, clust
             execute(primary, "CREATE TABLE IF NOT EXISTS other (); DROP TABLE other")
             reader = reader_of(standby)
             eventually(lambda: (lag_of(reader) or 0) > 5)
-            # What holds the table on the primary holds it on the standby.
+            # A lock on the table of the primary also locks it on the standby.
             status, body = error_of(f"http://127.0.0.1:{admin}/workers")
             assert status == 503
             assert "METADATA_DB_UNAVAILABLE" in body
@@ -148,7 +148,7 @@ def test_a_read_that_conflicts_with_the_replay_is_repeated_in_time(clusters: Clu
         nonlocal attempts
         attempts += 1
         if attempts == 1:
-            # Rows that its snapshot sees are removed from the primary while it reads.
+            # The primary removes rows that the snapshot of the read sees.
             threading.Timer(0.5, execute, (primary, "TRUNCATE workers")).start()
             connection.execute(text("SELECT count(*), pg_sleep(40) FROM workers"))
         return attempts

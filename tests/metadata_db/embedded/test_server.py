@@ -24,7 +24,7 @@ from tests.processes import eventually, freeze
 
 @pytest.fixture
 def make_server(open_directory: Path) -> Iterator[Callable[[], EmbeddedPostgres]]:
-    """Make servers that are all of one place."""
+    """Create servers that share one data directory."""
     made: list[EmbeddedPostgres] = []
     name = f"server-{time.monotonic_ns()}"
 
@@ -60,7 +60,7 @@ def silent(_: str) -> None:
 
 
 def waited(line: str) -> int:
-    """How many seconds a line says that a start has taken by now, as of any that takes two; 0 if it says none."""
+    """Return the seconds that a log line reports for a slow start; 0 if it reports none."""
     found = re.search(r"is still starting up after (\d+) s", line)
     return int(found[1]) if found else 0
 
@@ -72,10 +72,10 @@ def family(server: EmbeddedPostgres) -> list[psutil.Process]:
 
 
 def suspended(server: EmbeddedPostgres, word: str) -> psutil.Process | None:
-    """Stop the first process of the server whose title has the word; None as long as there is none."""
+    """Suspend the first process of the server whose title contains the word. None as long as there is none."""
     if server.pid is None:
         return None
-    with suppress(psutil.NoSuchProcess):  # one that ended while it was looked at
+    with suppress(psutil.NoSuchProcess):  # a process that ends while the test inspects it
         for process in psutil.Process(server.pid).children():
             if word in " ".join(process.cmdline()):
                 process.suspend()
@@ -103,14 +103,14 @@ def test_it_listens_on_no_network(make_server: Callable[[], EmbeddedPostgres]) -
 
 
 @pytest.mark.slow
-def test_a_recovery_of_more_than_ten_seconds_is_waited_for(make_server: Callable[[], EmbeddedPostgres]) -> None:
-    """After SIGKILL of everything: the startup process, which recovers the data, is held back for as long."""
+def test_a_start_waits_for_a_recovery_of_more_than_ten_seconds(make_server: Callable[[], EmbeddedPostgres]) -> None:
+    """After SIGKILL of all processes, the startup process, which recovers the data, is suspended for as long."""
     crashed = make_server()
     crashed.start(silent)
     with psycopg.connect(crashed.url, autocommit=True) as connection:
         connection.execute("CREATE TABLE t AS SELECT g, repeat('x', 500) AS x FROM generate_series(1, 200000) g")
     for process in family(crashed):
-        with suppress(psutil.NoSuchProcess):  # they follow their postmaster by themselves
+        with suppress(psutil.NoSuchProcess):  # the other processes end by themselves after their postmaster
             process.kill()
     eventually(lambda: crashed.poll() is not None)
 
@@ -193,7 +193,7 @@ def test_a_server_that_does_not_start_reports_the_reason(make_server: Callable[[
         make_server().start(silent)
 
 
-def test_an_interrupted_creation_is_begun_again(make_server: Callable[[], EmbeddedPostgres]) -> None:
+def test_an_interrupted_creation_is_restarted(make_server: Callable[[], EmbeddedPostgres]) -> None:
     server = make_server()
     (server.place.directory / "data.unfinished").mkdir()
     (server.place.directory / "data.unfinished" / "PG_VERSION").write_text("18\n")
