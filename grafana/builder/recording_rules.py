@@ -103,8 +103,8 @@ _THRESHOLDS = (
 RECORDING_RULES = (
     RecordingRule(
         EXPORTERS_UP,
-        f"Exporters of a fleet that answer. 0 where there are none, or none any more for up to {promql(FORGET_JOB)}. "
-        "Where Prometheus knows of no exporter at all, 0 for the job amp.",
+        f"Exporters of a fleet that answer. 0 for {promql(FORGET_JOB)} after the last one was scraped. "
+        "0 for the job amp where Prometheus knows no exporter.",
         f"sum by (job) (up{{{SELECTED}}})\nor\n"
         f"0 * count by (job) (count_over_time(up{{{SELECTED}}}[{promql(FORGET_JOB)}]))\nor\n"
         f'label_replace(0 * absent(up{{{SELECTED}}}), "job", "amp", "", "")',
@@ -203,7 +203,7 @@ RECORDING_RULES = (
     ),
     RecordingRule(
         THRESHOLD_DIFFERENCE,
-        "By how much a threshold of the states differs between the exporters and Admin APIs of a fleet, at most.",
+        "The largest difference between the exporters and Admin APIs of a fleet in one of the thresholds of states.",
         f"max by (job) (\n  max by (job, threshold) (\n    {_THRESHOLDS}\n  )\n"
         f"  - min by (job, threshold) (\n    {_THRESHOLDS}\n  )\n)",
     ),
