@@ -39,7 +39,7 @@ Jobs = Sequence[Job] | None
 def page(
     reader: Reader, thresholds: Thresholds, timeout_seconds: float, jobs_log: JobsLog, grafana_url: str | None
 ) -> Blueprint:
-    """Return the routes of the page. grafana_url: where Grafana is; None where nobody has said."""
+    """Return the routes of the page. grafana_url: of the Grafana that has the dashboards; None for no links to it."""
     blueprint = Blueprint("page", __name__)
     fleet = SharedFleet(
         lambda: reader.query(lambda connection: read_listing(connection, thresholds, jobs_log), timeout_seconds)

@@ -21,7 +21,7 @@ import pytest
 
 from tests.processes import Processes, eventually
 from tests.processes import get as fetch
-from tests.web.clients import MIB, connect, get, healthy, nothing_piles_up, read_to_end, statuses
+from tests.web.clients import MIB, connect, dripping, get, healthy, nothing_piles_up, read_to_end, statuses
 from tests.web.conftest import Authority
 from tests.web.servers import Served, write
 
@@ -66,23 +66,11 @@ def test_silent_and_slow_clients_are_disconnected(processes: Processes, tmp_path
         idle += [
             stack.enter_context(trusting.wrap_socket(connect(secure), server_hostname="localhost")) for _ in range(20)
         ]
-        cut_off = threading.Event()
-
-        def drip() -> None:
-            while not cut_off.wait(0.5):
-                for connection in slow:
-                    with suppress(OSError):
-                        connection.send(b"a")
-
-        dripping = threading.Thread(target=drip)
-        dripping.start()
-        try:
+        with dripping(slow):
             for connection in (*silent, *idle, *slow):
+                if connection is slow[0]:
+                    assert healthy(plain)
                 read_to_end(connection)  # raises a timeout if the server does not close it
-                assert healthy(plain) if connection is slow[0] else True
-        finally:
-            cut_off.set()
-            dripping.join()
         assert healthy(secure)
 
 
