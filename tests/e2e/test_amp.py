@@ -5,6 +5,7 @@ import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -66,7 +67,7 @@ def test_the_page_runs_as_printed(server: SecurePostgres, processes: Processes, 
     for block in (serve_api, serve_metrics, serve_elsewhere):
         processes.start("bash", "-euo", "pipefail", "-c", block, env=environment | reader)
     for port in (admin, exporter, elsewhere):
-        eventually(lambda port=port: get(f"http://127.0.0.1:{port}/-/ready"), 30)  # type: ignore[misc]
+        eventually(partial(get, f"http://127.0.0.1:{port}/-/ready"), 30)
     api = {"AMP_ADMIN_URL": f"http://127.0.0.1:{witnessed(admin)}"}
     for block in (look, look_there.replace("localhost:1611", f"127.0.0.1:{witnessed(elsewhere)}")):
         seen = run("bash", "-euo", "pipefail", "-c", block, env=environment | api)
@@ -123,7 +124,7 @@ def test_an_old_schema_is_refused_until_amp_is_upgraded(
     processes.ampd("admin", "--web.listen-address", f"127.0.0.1:{admin}", database=empty_database)
     processes.ampd("exporter", "--web.listen-address", f"127.0.0.1:{exporter}", database=empty_database)
     for port in (admin, exporter):
-        eventually(lambda port=port: get(f"http://127.0.0.1:{port}/-/healthy"), 30)  # type: ignore[misc]
+        eventually(partial(get, f"http://127.0.0.1:{port}/-/healthy"), 30)
     api = {"AMP_ADMIN_URL": f"http://127.0.0.1:{witnessed(admin)}"}
     advice = "before Amp's migration 20251219050000: upgrade Amp"
     for age in amp.TOO_OLD:

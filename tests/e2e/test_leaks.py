@@ -3,6 +3,7 @@
 import base64
 import http.client
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -127,7 +128,7 @@ class Fleet:
         }
         self.places: dict[str, bytes] = {}
         for port in self.ports:
-            eventually(lambda port=port: get(f"http://127.0.0.1:{port}/-/healthy"), 30)  # type: ignore[misc]
+            eventually(partial(get, f"http://127.0.0.1:{port}/-/healthy"), 30)
 
     def look(self, moment: str) -> None:
         """Store what is visible from outside at this moment."""

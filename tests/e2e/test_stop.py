@@ -1,6 +1,7 @@
 """Stop requests."""
 
 import signal
+from functools import partial
 
 import pytest
 
@@ -19,7 +20,7 @@ def test_a_process_that_was_frozen_stops_on_sigterm(processes: Processes, databa
         if command == "worker":
             process.says("registered")
         else:
-            eventually(lambda port=port: get(f"http://127.0.0.1:{port}/-/healthy"), 30)  # type: ignore[misc]
+            eventually(partial(get, f"http://127.0.0.1:{port}/-/healthy"), 30)
         process.freeze()
         process.signal(signal.SIGTERM)
         process.signal(signal.SIGCONT)

@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,7 @@ def _run_the_fleet(
             for job, mode in (("amp", "all"), ("amp-sick", "unhealthy"))
         ]
         for port in ports.values():
-            eventually(lambda port=port: get(f"http://127.0.0.1:{port}/-/ready"))  # type: ignore[misc]
+            eventually(partial(get, f"http://127.0.0.1:{port}/-/ready"))
         prometheus = Prometheus(processes, directory / f"prometheus-{number}", ports, rules=[rules])
         eventually(lambda prometheus=prometheus: prometheus.query(RESTARTING))  # type: ignore[misc]
         # A restart while the fleet becomes stable, which takes twenty seconds. The alert fires ten seconds later.

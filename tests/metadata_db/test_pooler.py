@@ -1,5 +1,6 @@
 """Reads through PgBouncer in transaction mode: each transaction gets any session, and sessions keep no state."""
 
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -36,7 +37,7 @@ def test_admin_and_exporter_serve(
     processes.ampd("admin", "--web.listen-address", f"127.0.0.1:{admin}", database=pooled)
     processes.ampd("exporter", "--web.listen-address", f"127.0.0.1:{exporter}", database=pooled)
     for port in (admin, exporter):
-        eventually(lambda port=port: get(f"http://127.0.0.1:{port}/-/ready"), 30)  # type: ignore[misc]
+        eventually(partial(get, f"http://127.0.0.1:{port}/-/ready"), 30)
     seen = witnessed(admin)
     for _ in range(12):  # as often as psycopg needs to prepare a statement, in a session that another client gets
         assert '"node_id":"w"' in get(f"http://127.0.0.1:{seen}/workers")

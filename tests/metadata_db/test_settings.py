@@ -1,6 +1,7 @@
 """Settings of the environment, the URL, the role and the database do not change the behaviour of sessions."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -139,7 +140,7 @@ def test_the_commands_run_whatever_the_environment_sets(database: str, processes
         processes.ampd(part, "--web.listen-address", f"127.0.0.1:{port}", database=database, env=environment)
     worker.says("registered as 'w'")
     for port in (admin, exporter):
-        eventually(lambda port=port: get(f"http://127.0.0.1:{port}/-/ready"), 30)  # type: ignore[misc]
+        eventually(partial(get, f"http://127.0.0.1:{port}/-/ready"), 30)
     assert '"node_id":"w","state":"active"' in get(f"http://127.0.0.1:{admin}/workers")
     assert 'amp_workers{state="active"} 1.0\n' in get(f"http://127.0.0.1:{exporter}/metrics")
     # The same holds after the worker has lost its session.

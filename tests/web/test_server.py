@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def test_a_second_sigterm_does_not_hold_up_the_first(start: Start) -> None:
     ports = [free_port() for _ in range(4)]
     servers = [start(port) for port in ports]
     for port in ports:
-        eventually(lambda port=port: healthy(port))  # type: ignore[misc]
+        eventually(partial(healthy, port))
     for server in servers:
         for _ in range(20):
             server.signal(signal.SIGTERM)
@@ -81,7 +82,7 @@ def test_it_listens_on_every_address(processes: Processes, command: str) -> None
     addresses = [f"--web.listen-address=127.0.0.1:{port}" for port in ports]
     server = processes.ampd(command, *addresses[:2], database=DATABASE)
     for port in ports[:2]:
-        eventually(lambda port=port: healthy(port))  # type: ignore[misc]
+        eventually(partial(healthy, port))
     in_use = processes.ampd(command, addresses[2], addresses[1], database=DATABASE)
     assert in_use.wait() == 1
     assert in_use.output.startswith(f"Error: cannot listen on 127.0.0.1:{ports[1]}: Address already in use.")

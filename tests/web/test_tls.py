@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from contextlib import closing
+from functools import partial
 from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
 
@@ -154,7 +155,7 @@ class Slow:
         self.process = processes.start(sys.executable, "-c", forkserver + SLOW, *arguments, cwd=ROOT)
         self._trusted = authority.file.read_text()
         for port in self.ports:
-            eventually(lambda port=port: shown_certificate(port))  # type: ignore[misc]
+            eventually(partial(shown_certificate, port))
 
     def connect(self, client: tuple[Path, Path] | None = None, port: int | None = None) -> HTTPSConnection:
         """Open a connection that stays open. Its handshake takes place at its first request."""
