@@ -205,11 +205,13 @@ def clean_environment() -> dict[str, str]:
 
 
 def run(
-    *command: str, cwd: Path | None = None, env: Mapping[str, str] | None = None
+    *command: str, cwd: Path | None = None, env: Mapping[str, str] | None = None, seconds: int = 60
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end, in a clean environment with additional variables."""
+    """Run a command to its end, in a clean environment with additional variables. seconds: its longest time."""
     environment = clean_environment() | dict(env or {})
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False, cwd=cwd)
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=seconds, check=False, cwd=cwd
+    )
 
 
 def freeze(pid: int) -> None:

@@ -23,7 +23,7 @@ def prometheus_rules(links: Links) -> dict[str, Any]:
     """Return the content of grafana/rules/amp.yml.
 
     The recording rules are in the group of the alerts that use them: the rules of a group are evaluated one after the
-    other for the same moment. Groups are evaluated at different moments, up to 5 s apart.
+    other for the same moment. Groups are evaluated at different moments.
     """
     recording = [{"record": rule.record, "expr": rule.expr} for rule in RECORDING_RULES]
     return {

@@ -15,11 +15,11 @@ from grafana.builder.thresholds import (
     ADMIN_JOBS,
     AHEAD_SECONDS,
     CONFIRMED_WITHIN,
-    EVALUATION_INTERVAL,
     FAILED_FOR,
     FORGET_JOB,
     JOBS,
     LOSS_SECONDS,
+    SCRAPE_INTERVAL,
     SETTLING,
     SILENT_AFTER_SCRAPE_SECONDS,
     SILENT_BUCKETS,
@@ -112,7 +112,7 @@ RECORDING_RULES = (
     RecordingRule(
         INTERVAL,
         "Seconds between the last two scrapes of an exporter.",
-        f"max by (job) (timestamp(up{{{SELECTED}}}) - timestamp(up{{{SELECTED}}} offset {promql(EVALUATION_INTERVAL)})"
+        f"max by (job) (timestamp(up{{{SELECTED}}}) - timestamp(up{{{SELECTED}}} offset {promql(SCRAPE_INTERVAL)})"
         f" > 0)\nor\n({INTERVAL} and on (job) {EXPORTERS_UP})",
     ),
     RecordingRule(

@@ -1,7 +1,4 @@
-"""Every number of the alerts and dashboards. `docs/alerts.md` is generated from these too.
-
-They are chosen for a scrape interval of 5 s, and are correct for any interval up to 60 s: alerts then fire later.
-"""
+"""Every number of the alerts and dashboards. `docs/alerts.md` is generated from these too."""
 
 from datetime import timedelta
 
@@ -11,11 +8,18 @@ JOBS = "amp(-.+)?"
 ADMIN_JOBS = "admin-amp(-.+)?"
 """The names of scrape jobs that are Admin APIs."""
 
-EVALUATION_INTERVAL = timedelta(seconds=5)
-"""Of the alerts, whatever `evaluation_interval` says: `for` counts in evaluations."""
+SCRAPE_INTERVAL = timedelta(seconds=5)
+"""For which all numbers are chosen. They are correct for any interval up to 60 s: alerts then fire later."""
+
+EVALUATION_INTERVAL = timedelta(seconds=2.5)
+"""Of the alerts, whatever `evaluation_interval` says: `for` counts in evaluations.
+
+Half a scrape interval: an alert about a program that was not restarted waits for a scrape, an evaluation, FAILED_FOR
+and Alertmanager, 20 s at most. A whole one would be a second too long.
+"""
 
 A_MINUTE = timedelta(seconds=65)
-"""One minute, and one evaluation more: at a scrape interval of 60 s, one scrape alone must not make an alert fire.
+"""One minute, and a moment more: at a scrape interval of 60 s, one scrape alone must not make an alert fire.
 
 A pod that moves to another node is unavailable for about half a minute; so is a fleet that is replaced all at once.
 """
@@ -31,12 +35,11 @@ SILENT_AFTER_SCRAPE_SECONDS = 3
 
 After an outage of the metadata DB between two scrapes, the heartbeat of every worker can be that old: the interval, 2 s
 until a worker retries, and 1 s from heartbeat to heartbeat. With a smaller value, a short outage would look like the
-loss of the fleet. With a larger one, the notification about a dead worker would arrive after more than 20 s: the next
-scrape takes up to 5 s, the next evaluation up to 5 s, and Alertmanager 1 s. A metadata DB that blocks writes for 8 s
-while no scrape fails (a lock on the table) still makes alerts fire until the next scrape.
+loss of the fleet. With a larger one, every notification about a dead worker would arrive later. A metadata DB that
+blocks writes for 8 s while no scrape fails (a lock on the table) still makes alerts fire until the next scrape.
 """
 
-SILENT_SECONDS = 5 + SILENT_AFTER_SCRAPE_SECONDS
+SILENT_SECONDS = SCRAPE_INTERVAL.seconds + SILENT_AFTER_SCRAPE_SECONDS
 
 SILENT_BUCKETS = (10, 30, 60)
 """The same from the fleet's histogram, where workers have no series of their own: the first bucket above that age. For

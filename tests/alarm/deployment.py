@@ -18,7 +18,7 @@ from tests.prometheus import Prometheus
 from tests.relay import Relay, socket_of
 
 INTERVAL = 5
-"""The default scrape interval in seconds. The rules are evaluated every 5 s at any scrape interval."""
+"""The default scrape interval in seconds. The rules are evaluated every 2.5 s at any scrape interval."""
 
 WORKERS = [f"worker-{number:02}" for number in range(1, 17)]
 CUT_OFF = WORKERS[-1]

@@ -1,4 +1,4 @@
-"""The times at which alerts fire, by scrape interval. The rules are evaluated every 5 s at each interval."""
+"""The times at which alerts fire, by scrape interval. The rules are evaluated every 2.5 s at each interval."""
 
 import dataclasses
 from collections.abc import Callable, Mapping

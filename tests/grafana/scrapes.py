@@ -1,10 +1,11 @@
 """The result of scrapes, as input of `promtool test rules`."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 STEP = 5
-"""Seconds between two evaluations, and between two values of a series in promtool's input."""
+"""Seconds between two values of a series in promtool's input, and between two looks at the alerts."""
 
 JOB = "amp"
 START = 1_700_000_000
@@ -167,7 +168,7 @@ def input_series(
         if made is not None:
             alive = set(samples)
     return [
-        {"series": series.replace(f'job="{JOB}"', f'job="{job}"'), "values": " ".join(texts)}
+        {"series": re.sub(f'job="(admin-)?{JOB}"', rf'job="\g<1>{job}"', series), "values": " ".join(texts)}
         for series, texts in values.items()
     ]
 

@@ -125,7 +125,7 @@ def _run_the_fleet(
     assert work("stopped", "v1").stop() == 0
     restarted = work("live-4", "v2")
     rules = directory / "rules.yml"
-    rules.write_text(RULES.read_text().replace("interval: 5s", "interval: 1s"))  # like the scrapes here
+    rules.write_text(RULES.read_text().replace("interval: 2500ms", "interval: 1s"))  # like the scrapes here
     late: list[str] = []
     admin = free_port()
     processes.ampd("admin", "--web.listen-address", f"127.0.0.1:{admin}", database=url)

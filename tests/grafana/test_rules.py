@@ -1,26 +1,19 @@
 """The rules, tested by `promtool`: each alert fires exactly at the expected times."""
 
-from collections.abc import Mapping
+import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from grafana.builder.alerts import ALERTS
-from tests.grafana.cases import MUST_FIRE, MUST_NOT_FIRE, Case, Firing, fleet, killed, some_killed, stranded, with_jobs
+from grafana.builder.durations import promql
+from grafana.builder.thresholds import EVALUATION_INTERVAL
+from tests.grafana.cases import MUST_FIRE, MUST_NOT_FIRE, Case, fleet, killed, some_killed, stranded, with_jobs
 from tests.grafana.intervals import AT_INTERVALS, INTERVALS, SECONDS, Intervals
-from tests.grafana.scrapes import JOB, STEP, input_series
-from tests.processes import ROOT, run, tool
-
-RULES = ROOT / "grafana" / "rules" / "amp.yml"
-
-
-FIRING = (
-    'group by (job, alertname) (label_replace(ALERTS{alertname!="AmpWatchdog", alertstate="firing"}, '
-    '"job", "$1", "job", "admin-(.*)"))'
-)
-"""All firing alerts. The alert about the Admin API counts as one of its fleet."""
+from tests.grafana.promtool import RULES, Failures, Lane, batches, check, run_promtool
+from tests.grafana.scrapes import input_series
+from tests.processes import run, tool
 
 
 def test_promtool_accepts_the_rules() -> None:
@@ -33,54 +26,49 @@ def test_each_alert_has_a_case_that_fires() -> None:
     assert {name for case in MUST_FIRE for name in case.firing} == names
 
 
-@pytest.mark.parametrize("case", AT_INTERVALS, ids=lambda case: case.name)
-def test_what_fires_at_each_scrape_interval(case: Intervals, tmp_path: Path) -> None:
-    """Each interval has a job of its own: one promtool takes a third of the time of four."""
-    firing = {f"amp-{interval}s": case.firing.get(interval, {}) for interval in INTERVALS}
-    series = [
-        each
-        for job, interval in zip(firing, INTERVALS, strict=True)
-        for each in input_series(case.scrape, SECONDS, interval, job)
+@pytest.fixture(scope="module")
+def failures(tmp_path_factory: pytest.TempPathFactory) -> Failures:
+    """What promtool found wrong with each case, all cases beside each other: each start of it takes seconds."""
+    lanes = [Lane(case.name, case.scrape, case.seconds, case.firing) for case in (*MUST_FIRE, *MUST_NOT_FIRE)]
+    lanes += [
+        Lane(f"{case.name}, {interval} s", case.scrape, SECONDS, case.firing.get(interval, {}), interval)
+        for case in AT_INTERVALS
+        for interval in INTERVALS
     ]
-    _test_rules(tmp_path, series, _only_these_fire(firing, SECONDS))
+    found: dict[str, list[str]] = {}
+    for batch in batches(lanes):
+        found |= check(tmp_path_factory.mktemp("rules"), batch)
+    return found
 
 
-def test_alerts_are_evaluated_every_5_s_at_any_scrape_interval() -> None:
+@pytest.mark.parametrize("case", [*MUST_FIRE, *MUST_NOT_FIRE], ids=lambda case: case.name)
+def test_what_fires(case: Case, failures: Failures) -> None:
+    assert not failures[case.name]
+
+
+@pytest.mark.parametrize("interval", INTERVALS)
+@pytest.mark.parametrize("case", AT_INTERVALS, ids=lambda case: case.name)
+def test_what_fires_at_each_scrape_interval(case: Intervals, interval: int, failures: Failures) -> None:
+    assert not failures[f"{case.name}, {interval} s"]
+
+
+def test_a_wrong_expectation_is_detected(tmp_path: Path) -> None:
+    """The tests above can fail, each for itself."""
+    wrong = Lane("wrong", lambda _: fleet(), 60, {"AmpWorkerLost": (30, 40)})
+    found = check(tmp_path, [Lane("right", lambda _: fleet(), 60, {}), wrong])
+    assert not found["right"]
+    assert [re.findall(r"time: (\d+s)", failure) for failure in found["wrong"]] == [["30s"], ["35s"], ["40s"]]
+
+
+def test_alerts_are_evaluated_twice_in_5_s_at_any_scrape_interval() -> None:
     group, _ = yaml.safe_load(RULES.read_text())["groups"]
-    assert group["interval"] == "5s"
+    assert group["interval"] == promql(EVALUATION_INTERVAL) == "2500ms"
 
 
 def test_the_watchdog_always_fires(tmp_path: Path) -> None:
     expectation = {"expr": 'count(ALERTS{alertname="AmpWatchdog", alertstate="firing"})', "eval_time": "0s"}
     samples = {"exp_samples": [{"value": 1}]}
-    _test_rules(tmp_path, [], {"promql_expr_test": [expectation | samples]})
-
-
-@pytest.mark.parametrize("case", [*MUST_FIRE, *MUST_NOT_FIRE], ids=lambda case: case.name)
-def test_what_fires(case: Case, tmp_path: Path) -> None:
-    _test_rules(tmp_path, _series(case), _only_these_fire({JOB: case.firing}, case.seconds))
-
-
-def _series(case: Case) -> list[dict[str, str]]:
-    return input_series(case.scrape, case.seconds)
-
-
-def _only_these_fire(firing: Mapping[str, Firing], seconds: int) -> dict[str, Any]:
-    """Expect exactly these alerts of each job, at each evaluation."""
-    expectations = [
-        {
-            "expr": FIRING,
-            "eval_time": f"{time}s",
-            "exp_samples": [
-                {"labels": f'{{job="{job}", alertname="{name}"}}', "value": 1}
-                for job, alerts in firing.items()
-                for name, (first, last) in alerts.items()
-                if first <= time <= last
-            ],
-        }
-        for time in range(0, seconds + 1, STEP)
-    ]
-    return {"promql_expr_test": expectations}
+    assert run_promtool(tmp_path, [], {"promql_expr_test": [expectation | samples]}) == ""
 
 
 @pytest.mark.parametrize("case", MUST_NOT_FIRE, ids=lambda case: case.name)
@@ -107,7 +95,7 @@ def test_an_alert_has_all_its_texts(tmp_path: Path) -> None:
             }
         ],
     }
-    _test_rules(tmp_path, _series(case), {"alert_rule_test": [expectation]})
+    assert run_promtool(tmp_path, input_series(case.scrape, case.seconds), {"alert_rule_test": [expectation]}) == ""
 
 
 def test_stranded_jobs_are_counted_and_the_worker_with_the_most_is_named(tmp_path: Path) -> None:
@@ -128,7 +116,7 @@ def test_stranded_jobs_are_counted_and_the_worker_with_the_most_is_named(tmp_pat
             }
         ],
     }
-    _test_rules(tmp_path, _series(case), {"alert_rule_test": [expectation]})
+    assert run_promtool(tmp_path, input_series(case.scrape, case.seconds), {"alert_rule_test": [expectation]}) == ""
 
 
 def test_a_share_is_shown_in_percent(tmp_path: Path) -> None:
@@ -149,20 +137,4 @@ def test_a_share_is_shown_in_percent(tmp_path: Path) -> None:
             }
         ],
     }
-    _test_rules(tmp_path, _series(case), {"alert_rule_test": [expectation]})
-
-
-def test_a_wrong_expectation_is_detected(tmp_path: Path) -> None:
-    """The tests above can fail."""
-    with pytest.raises(AssertionError, match="FAILED"):
-        test_what_fires(Case("nothing happens", lambda _: fleet(), 60, {"AmpWorkerLost": (30, 40)}), tmp_path)
-
-
-def _test_rules(directory: Path, series: list[dict[str, str]], expectations: dict[str, Any]) -> None:
-    file = directory / "case.yml"
-    test = {"interval": f"{STEP}s", "input_series": series} | expectations
-    file.write_text(
-        yaml.safe_dump({"rule_files": [str(RULES)], "evaluation_interval": f"{STEP}s", "tests": [test]}, width=10_000)
-    )
-    tested = run(tool("promtool"), "test", "rules", str(file))
-    assert tested.returncode == 0, tested.stdout + tested.stderr
+    assert run_promtool(tmp_path, input_series(case.scrape, case.seconds), {"alert_rule_test": [expectation]}) == ""
