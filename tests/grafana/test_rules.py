@@ -15,6 +15,8 @@ from tests.grafana.promtool import RULES, Failures, Lane, batches, check, run_pr
 from tests.grafana.scrapes import input_series
 from tests.processes import run, tool
 
+pytestmark = pytest.mark.timeout(900)  # the first test waits for promtool, which takes 50 s of CPU time
+
 
 def test_promtool_accepts_the_rules() -> None:
     checked = run(tool("promtool"), "check", "rules", "--lint=all", "--lint-fatal", str(RULES))
