@@ -11,14 +11,14 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 from amp_workers.exporter.exposition import expose
 from amp_workers.exporter.families import BUILD_INFO, THRESHOLD
 from amp_workers.exporter.landing import landing
-from amp_workers.exporter.scrape import Fingerprints, Scraper
+from amp_workers.exporter.scrape import Scraper
 from amp_workers.metadata_db import (
     UNHEALTHY,
     Fleet,
     JobsLog,
+    KeptDetails,
     MetadataDbError,
     MetadataDbUrl,
-    OnGroupChanged,
     Reader,
     State,
     Thresholds,
@@ -70,12 +70,9 @@ def create_app(
 
     jobs_log = JobsLog()
 
-    def read(
-        fingerprints: Fingerprints, on_group_changed: OnGroupChanged, seconds: float
-    ) -> tuple[Fleet, float | None]:
+    def read(kept: KeptDetails, seconds: float) -> tuple[Fleet, float | None]:
         def run(connection: Connection) -> Fleet:
-            # Fingerprints are a function: when a read is repeated, the first attempt may have read some details.
-            return read_fleet(connection, thresholds, states, fingerprints(), on_group_changed, jobs_log)
+            return read_fleet(connection, thresholds, states, kept, jobs_log)
 
         return reader.query(run, seconds), reader.replay_lag.seconds
 

@@ -1,7 +1,7 @@
 """One query of the metadata DB for all scrapes that arrive at the same time, each within its own timeout."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,13 +11,10 @@ from prometheus_client.registry import Collector
 from amp_workers.exporter.families import QUERY_DURATION, SCRAPE_ERRORS
 from amp_workers.exporter.fleet_families import DownCollector, FleetCollector
 from amp_workers.exporter.worker_families import Texts, WorkerFamilies
-from amp_workers.metadata_db import REASONS, Fleet, Key, MetadataDbError, OnGroupChanged
+from amp_workers.metadata_db import REASONS, Fleet, KeptDetails, MetadataDbError
 from amp_workers.web import SingleFlight
 
-Fingerprints = Callable[[], Mapping[Key, str]]
-"""Returns the fingerprint of each group whose details are kept."""
-
-Read = Callable[[Fingerprints, OnGroupChanged, float], tuple[Fleet, float | None]]
+Read = Callable[[KeptDetails, float], tuple[Fleet, float | None]]
 """Reads the fleet, as `read_fleet` does, and the replay lag, within so many seconds; raises MetadataDbError."""
 
 _MIN_SECONDS = 0.05
@@ -65,7 +62,7 @@ class Scraper:
     def _query(self, seconds: float) -> Scrape:
         try:
             with self._duration.time():
-                fleet, replay_lag = self._read(self._families.fingerprints, self._families.on_group_changed, seconds)
+                fleet, replay_lag = self._read(self._families, seconds)
         except MetadataDbError as error:
             self._errors.labels(error.reason).inc()
             raise

@@ -11,7 +11,7 @@ is as right and takes longer.
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import compress
+from itertools import compress, repeat
 
 import orjson
 
@@ -31,7 +31,7 @@ from amp_workers.exporter.families import (
     WORKER_WATCHDOG,
     Family,
 )
-from amp_workers.metadata_db import RUNNING, UNKNOWN, Details, Fleet, Group, Jobs, Key, Members, State
+from amp_workers.metadata_db import RUNNING, UNKNOWN, Details, Fleet, Group, Key, Members, State
 
 _ENDED = (State.STOPPED, State.FAILED)
 
@@ -45,6 +45,7 @@ class _Kept:
 
     fingerprint: str
     versions: Mapping[str, int]
+    node_hashes: Collection[int]
     labels: Sequence[bytes]
     """Of each worker, `{node_id="worker-01"} `."""
 
@@ -57,23 +58,28 @@ class WorkerFamilies:
     def __init__(self) -> None:
         self._kept: dict[Key, _Kept] = {}
 
-    def fingerprints(self) -> Mapping[Key, str]:
-        """Return the fingerprint of each group whose details are kept."""
-        return {key: kept.fingerprint for key, kept in self._kept.items()}
+    def fingerprint(self, key: Key) -> str | None:
+        """Return the fingerprint with which a group's details were kept."""
+        kept = self._kept.get(key)
+        return None if kept is None else kept.fingerprint
 
-    def on_group_changed(self, group: Group, details: Details) -> None:
+    def node_hashes(self, key: Key) -> Collection[int]:
+        """Return the hashes of the node ids of a group."""
+        return self._kept[key].node_hashes
+
+    def keep(self, group: Group, details: Details) -> None:
         """Keep what does not change from one heartbeat to the next."""
         self._kept[group.key] = _keep(group, details)
 
     def write(self, fleet: Fleet) -> tuple[Texts, Counter[str]]:
         """Return the worker families of a fleet, and how many running workers there are of each version."""
         groups = fleet.groups
-        jobs = None if fleet.jobs is None else _by_labels(fleet.jobs)
         # What is not in this fleet is dropped: a worker that was deleted or forgotten leaves nothing behind.
         self._kept = {group.key: self._kept[group.key] for group in groups}
         texts: dict[Family, list[bytes]] = {family: [] for family in WORKER}
         versions: Counter[str] = Counter()
-        for group in groups:
+        jobs = repeat(None) if fleet.jobs is None else fleet.jobs.by_group
+        for group, counts in zip(groups, jobs, strict=False):
             kept = self._kept[group.key]
             if group.state in RUNNING:
                 versions.update(kept.versions)
@@ -89,9 +95,8 @@ class WorkerFamilies:
             for family, values in changing.items():
                 if values:
                     texts[family].append(_series(family, kept.labels, _written(values)))
-            if jobs is not None:
-                counts = [jobs.get(each, b"0") for each in kept.labels]
-                texts[WORKER_JOBS].append(_series(WORKER_JOBS, kept.labels, counts))
+            if counts is not None:
+                texts[WORKER_JOBS].append(_series(WORKER_JOBS, kept.labels, _written(counts)))
         return texts, versions
 
 
@@ -100,11 +105,6 @@ def _written(values: Sequence[float | None]) -> list[bytes]:
     # Python itself takes eight times as long to write a float.
     written = orjson.dumps(values)[1:-1]
     return (written.replace(b"null", b"") if None in values else written).split(b",")
-
-
-def _by_labels(jobs: Jobs) -> dict[bytes, bytes]:
-    written = {count: str(count).encode() for count in set(jobs.by_worker.values())}
-    return dict(zip(_labels(jobs.by_worker), map(written.__getitem__, jobs.by_worker.values()), strict=True))
 
 
 def _labels(node_ids: Collection[str]) -> list[bytes]:
@@ -130,7 +130,7 @@ def header(family: Family) -> bytes:
 def _keep(group: Group, details: Details) -> _Kept:
     members = details.members
     if members is None:
-        return _Kept(group.fingerprint, details.versions, [], {})
+        return _Kept(group.fingerprint, details.versions, details.node_hashes, [], {})
     labels = _labels(members.node_ids)
     values = {WORKER_REGISTERED_TIMESTAMP: members.registered_at, WORKER_CREATED_TIMESTAMP: members.created_at}
     if group.state in _ENDED:
@@ -143,7 +143,7 @@ def _keep(group: Group, details: Details) -> _Kept:
         texts[WORKER_STUCK] = _series(WORKER_STUCK, labels, [b"1"] * len(labels))
     if group.state == State.FAILED:
         texts[WORKER_FAILED] = _failed(members)
-    return _Kept(group.fingerprint, details.versions, labels, texts)
+    return _Kept(group.fingerprint, details.versions, details.node_hashes, labels, texts)
 
 
 def _series(family: Family, labels: Sequence[bytes], values: Sequence[bytes]) -> bytes:

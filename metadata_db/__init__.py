@@ -13,21 +13,13 @@ from amp_workers.metadata_db.engine import (
 from amp_workers.metadata_db.errors import REASONS, MetadataDbError, UnfitSchema
 from amp_workers.metadata_db.fleet import Fleet, read_fleet
 from amp_workers.metadata_db.fleet_counts import FleetCounts, count_fleet
-from amp_workers.metadata_db.fleet_details import LABEL_LENGTH, Details, Members, OnGroupChanged
+from amp_workers.metadata_db.fleet_details import LABEL_LENGTH, Details, KeptDetails, Members
 from amp_workers.metadata_db.fleet_groups import Group
+from amp_workers.metadata_db.fleet_jobs import STRANDED_WORKER_STATES, Jobs, read_jobs
 from amp_workers.metadata_db.fleet_key import Key
 from amp_workers.metadata_db.forget import FORGETTABLE, Forgetter, NotWritable, WorkerAlive, WorkerInUse
 from amp_workers.metadata_db.glob import text_matcher
-from amp_workers.metadata_db.jobs import (
-    STRANDED_WORKER_STATES,
-    Job,
-    Jobs,
-    JobsLog,
-    JobsUnknown,
-    count_jobs,
-    list_jobs,
-    read_jobs,
-)
+from amp_workers.metadata_db.jobs import JobsLog, JobsUnknown
 from amp_workers.metadata_db.listing import Listing, read_listing
 from amp_workers.metadata_db.node_id import InvalidNodeId, check_node_id
 from amp_workers.metadata_db.reader import Reader
@@ -62,6 +54,7 @@ from amp_workers.metadata_db.schema import (
 from amp_workers.metadata_db.schema_compat import check_compatible
 from amp_workers.metadata_db.session import CONNECT_TIMEOUT_SECONDS
 from amp_workers.metadata_db.url import ENVIRONMENT, InvalidMetadataDbUrl, MetadataDbUrl, from_environment
+from amp_workers.metadata_db.worker_jobs import Job, count_jobs, list_jobs
 from amp_workers.metadata_db.workers import (
     EVERY_WORKER,
     ORDERS,
@@ -105,6 +98,7 @@ __all__ = [
     "Jobs",
     "JobsLog",
     "JobsUnknown",
+    "KeptDetails",
     "Key",
     "Listing",
     "LockHolder",
@@ -113,7 +107,6 @@ __all__ = [
     "MetadataDbUrl",
     "NotInDatabase",
     "NotWritable",
-    "OnGroupChanged",
     "Order",
     "Progress",
     "Reader",

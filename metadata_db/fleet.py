@@ -6,16 +6,16 @@ workers, which are new in each scrape, and a fingerprint of everything else. The
 only for groups that are new or have changed, in the same snapshot.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
 from amp_workers.metadata_db.engine import transaction
-from amp_workers.metadata_db.fleet_details import OnGroupChanged, read_details
+from amp_workers.metadata_db.fleet_details import KeptDetails, read_details
 from amp_workers.metadata_db.fleet_groups import Group, read_groups
-from amp_workers.metadata_db.fleet_key import Key
-from amp_workers.metadata_db.jobs import Jobs, JobsLog, read_jobs
+from amp_workers.metadata_db.fleet_jobs import Jobs, read_jobs_of
+from amp_workers.metadata_db.jobs import JobsLog
 from amp_workers.metadata_db.schema import Thresholds, clock_at
 
 # A REPEATABLE READ transaction takes its snapshot with its first query, even if that then waits for the table's lock:
@@ -41,23 +41,24 @@ def read_fleet(
     connection: Connection,
     thresholds: Thresholds,
     member_states: Collection[str],
-    fingerprints: Mapping[Key, str],
-    on_group_changed: OnGroupChanged,
+    kept: KeptDetails,
     jobs_log: JobsLog,
 ) -> Fleet:
     """Return the fleet, from one snapshot and one reading of the database's clock.
 
-    member_states: the states whose workers are read one by one. fingerprints: those that the caller has the details
-    of. on_group_changed: called with each group whose fingerprint is another. jobs_log: logs why jobs are unknown.
+    member_states: the states whose workers are read one by one. kept: gets the details of each group whose fingerprint
+    has changed. jobs_log: logs why jobs are unknown.
     """
     with transaction(connection, _ONE_SNAPSHOT, _LOCK_AND_PLAN):
         clock = clock_at(connection.exec_driver_sql("SELECT clock_timestamp()").scalar_one(), thresholds)
         groups = read_groups(connection, clock, member_states)
-        changed = [group for group in groups if fingerprints.get(group.key) != group.fingerprint]
-        read_details(connection, clock, changed, member_states, on_group_changed)
+        changed = [group for group in groups if kept.fingerprint(group.key) != group.fingerprint]
+        read_details(connection, clock, changed, member_states, kept)
         jobs = None
         with jobs_log.suppressing():
-            jobs = read_jobs(connection, clock)
+            jobs = read_jobs_of(
+                connection, clock["now"], lambda: [(group.state, kept.node_hashes(group.key)) for group in groups]
+            )
         if jobs is not None:
-            jobs_log.note_statuses(jobs)
+            jobs_log.note_statuses(jobs.unknown_statuses)
     return Fleet(groups, jobs)

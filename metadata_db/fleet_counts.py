@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, select, true
 
 from amp_workers.metadata_db.fleet_details import LABEL_LENGTH
-from amp_workers.metadata_db.jobs import Jobs, JobsLog, read_jobs
+from amp_workers.metadata_db.fleet_jobs import Jobs, read_jobs
+from amp_workers.metadata_db.jobs import JobsLog
 from amp_workers.metadata_db.schema import (
     EXPECTED,
     RUNNING,
@@ -82,5 +83,5 @@ def count_fleet(connection: Connection, thresholds: Thresholds, jobs_log: JobsLo
         now = connection.execute(select(func.clock_timestamp())).scalar_one()
         jobs = read_jobs(connection, clock_at(now, thresholds))
     if jobs is not None:
-        jobs_log.note_statuses(jobs)
+        jobs_log.note_statuses(jobs.unknown_statuses)
     return FleetCounts(states, dict(by_count), max(ages, key=abs, default=None), jobs)

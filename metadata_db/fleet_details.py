@@ -1,11 +1,12 @@
 """What is behind the fingerprint of a group of workers."""
 
+from array import array
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import (
     BigInteger,
@@ -16,6 +17,7 @@ from sqlalchemy import (
     Text,
     any_,
     bindparam,
+    case,
     cast,
     column,
     extract,
@@ -27,6 +29,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from amp_workers.metadata_db.fleet_groups import Group
 from amp_workers.metadata_db.fleet_key import GROUP_BITS, GROUP_SIZE, Key, group_number
+from amp_workers.metadata_db.node_hash import node_hash
+from amp_workers.metadata_db.packed import packed_integers, unpacked
 from amp_workers.metadata_db.schema import (
     BOUND_CLOCK,
     INFO_KEYS,
@@ -38,7 +42,6 @@ from amp_workers.metadata_db.schema import (
     failure,
     info_text,
     moment,
-    state,
     state_number,
     stopped_at,
     watchdog_seconds,
@@ -79,12 +82,24 @@ class Details:
     versions: Mapping[str, int]
     """How many workers of the group there are of each version."""
 
+    node_hashes: Collection[int]
+    """The `node_hash` of each worker; in the order of the members, if there are any."""
+
     members: Members | None
     """None in a state whose members are not read."""
 
 
-OnGroupChanged = Callable[[Group, Details], None]
-"""Called with the details of one group after the other, so that those of a large fleet are never all in memory."""
+class KeptDetails(Protocol):
+    """What a caller keeps of the details from one read to the next."""
+
+    def fingerprint(self, key: Key) -> str | None:
+        """Return the fingerprint with which a group's details were kept."""
+
+    def node_hashes(self, key: Key) -> Collection[int]:
+        """Return those of a group whose details are kept."""
+
+    def keep(self, group: Group, details: Details) -> None:
+        """Called for one group after the other, so that the details of a large fleet are never all in memory."""
 
 
 def read_details(
@@ -92,21 +107,19 @@ def read_details(
     clock: Mapping[str, datetime],
     groups: Sequence[Group],
     member_states: Collection[str],
-    on_group_changed: OnGroupChanged,
+    kept: KeptDetails,
 ) -> None:
     """Read the details of groups. clock: the parameters of BOUND_CLOCK with which the groups were read."""
     with_members = [group for group in groups if group.state in member_states]
     for batch in _batches(with_members):
-        _read_members(connection, clock, batch, on_group_changed)
+        _read_members(connection, clock, batch, kept)
     others = [group for group in groups if group.state not in member_states]
-    running = [group.key for group in others if group.state in RUNNING]
-    versions = _read_versions(connection, clock, running) if running else {}
-    for group in others:
-        on_group_changed(group, Details(versions.get(group.key, {}), None))
+    if others:
+        _read_others(connection, clock, others, kept)
 
 
 def _read_members(
-    connection: Connection, clock: Mapping[str, datetime], groups: Sequence[Group], on_group_changed: OnGroupChanged
+    connection: Connection, clock: Mapping[str, datetime], groups: Sequence[Group], kept: KeptDetails
 ) -> None:
     wanted = {group.key: group for group in groups}
     keys = {
@@ -116,7 +129,7 @@ def _read_members(
     for row in _select_members().execute(connection, {**clock, **keys}):
         group = wanted.get((row.number, STATES[row.state]))
         if group is not None:
-            on_group_changed(group, _details(row))
+            kept.keep(group, _details(row))
 
 
 def _details(row: Row[Any]) -> Details:
@@ -131,7 +144,7 @@ def _details(row: Row[Any]) -> Details:
         failures=row.failure,
         builds=list(builds),
     )
-    return Details(Counter(row.version), members)
+    return Details(Counter(row.version), array("q", unpacked(row.node_hashes)), members)
 
 
 def _batches(groups: Sequence[Group]) -> Iterator[list[Group]]:
@@ -171,6 +184,7 @@ def _select_members() -> Statement:
         select(
             wanted.c.number,
             state_number(BOUND_CLOCK).label("state"),
+            node_hash(workers.c.node_id).label("node_hash"),
             *(value.label(name) for name, value in (texts | arrays).items()),
         )
         .join_from(wanted, workers, workers.c.id.between(first, first + constant(GROUP_SIZE - 1)))
@@ -182,38 +196,54 @@ def _select_members() -> Statement:
         select(
             each.c.number,
             each.c.state,
+            packed_integers(each.c.node_hash).label("node_hashes"),
             *(func.string_agg(func.coalesce(each.c[name], constant("")), constant(" ")).label(name) for name in texts),
             *(func.array_agg(each.c[name]).label(name) for name in arrays),
         ).group_by(each.c.number, each.c.state)
     )
 
 
-def _read_versions(
-    connection: Connection, clock: Mapping[str, datetime], keys: Sequence[Key]
-) -> dict[Key, dict[str, int]]:
-    """Return how many workers of each version are in each group, without reading one by one."""
-    versions: dict[Key, dict[str, int]] = {}
-    numbers = sorted({number for number, _ in keys})
-    rows: Iterable[Sequence[Any]] = _select_versions().execute(connection, {**clock, "numbers": numbers})
-    for number, its_state, version, count in rows:
-        versions.setdefault((number, its_state), {})[version] = count
-    return versions
+def _read_others(
+    connection: Connection, clock: Mapping[str, datetime], groups: Sequence[Group], kept: KeptDetails
+) -> None:
+    """Read the details of groups whose members are not read."""
+    versions: dict[Key, dict[str, int]] = {group.key: {} for group in groups}
+    node_hashes = {group.key: array("q") for group in groups}
+    numbers = sorted({group.number for group in groups})
+    for row in _select_versions().execute(connection, {**clock, "numbers": numbers}):
+        key = row.number, STATES[row.state]
+        if key in versions:
+            node_hashes[key].extend(unpacked(row.node_hashes))
+            if row.version is not None:
+                versions[key][row.version] = row.workers
+    for group in groups:
+        kept.keep(group, Details(versions[group.key], node_hashes[group.key], None))
 
 
 @cache
 def _select_versions() -> Statement:
+    """A row for each version of the running workers of a group, and one for all workers of another group."""
     worker = (
         select(
             group_number().label("number"),
-            state(BOUND_CLOCK).label("state"),
+            state_number(BOUND_CLOCK).label("state"),
             func.left(info_text("version"), LABEL_LENGTH).label("version"),
+            node_hash(workers.c.node_id).label("node_hash"),
         )
         .where(group_number() == any_(bindparam("numbers", None, ARRAY(BigInteger))))
         .subquery("worker")
     )
-    columns = (worker.c.number, worker.c.state, worker.c.version)
-    is_running = worker.c.state.in_([constant(each) for each in RUNNING])
-    return Statement(select(*columns, func.count()).where(is_running).group_by(*columns))
+    is_running = worker.c.state.in_([constant(STATES.index(each)) for each in RUNNING])
+    version = case((is_running, worker.c.version), else_=None)
+    return Statement(
+        select(
+            worker.c.number,
+            worker.c.state,
+            version.label("version"),
+            func.count().label("workers"),
+            packed_integers(worker.c.node_hash).label("node_hashes"),
+        ).group_by(worker.c.number, worker.c.state, version)
+    )
 
 
 def _unix_time(when: ColumnElement[Any]) -> ColumnElement[str]:

@@ -1,15 +1,15 @@
 """The groups of a fleet: what is new in each scrape, and a fingerprint of everything else."""
 
-import struct
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, DateTime, bindparam, case, func, select, text
 
 from amp_workers.metadata_db.fleet_key import Key, group_number
+from amp_workers.metadata_db.packed import UNIX_EPOCH, microseconds, packed_integers, packed_moments, unpacked
 from amp_workers.metadata_db.progress_ages import Ages, read_ages, usual_ages
 from amp_workers.metadata_db.schema import (
     BOUND_CLOCK,
@@ -27,11 +27,6 @@ from amp_workers.metadata_db.schema import (
 from amp_workers.metadata_db.statement import Statement
 
 RECENT_SECONDS = 3600.0
-
-_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-"""PostgreSQL's: `timestamptz_send` returns the microseconds since then, in 8 bytes."""
-
-_UNIX_EPOCH = (_EPOCH - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +72,7 @@ def _select_groups(member_states: frozenset[str]) -> Statement:
         workers.c.id,
         group_number().label("number"),
         state_number(BOUND_CLOCK).label("state"),
-        # PostgreSQL takes longer to write a moment as text than for all else here.
-        func.timestamptz_send(moment(workers.c.heartbeat_at)).label("heartbeat"),
+        moment(workers.c.heartbeat_at).label("heartbeat_at"),
         written_progress_at().label("progress_at"),
         stopped_at().label("stopped_at"),
         # Each hash is the seed of the next, and the id that of the first: neither two columns that are alike nor two
@@ -95,9 +89,9 @@ def _select_groups(member_states: frozenset[str]) -> Statement:
             worker.c.number,
             worker.c.state,
             func.count().label("workers"),
-            func.bit_xor(worker.c.hash).filter(worker.c.state != _number(State.FORGOTTEN)).label("hash"),
-            _joined(func.int8send(worker.c.id)).filter(is_member).label("ids"),
-            _joined(worker.c.heartbeat).filter(has_heartbeats).label("heartbeats"),
+            func.bit_xor(worker.c.hash).label("hash"),
+            packed_integers(worker.c.id).filter(is_member).label("ids"),
+            packed_moments(worker.c.heartbeat_at).filter(has_heartbeats).label("heartbeats"),
             func.string_agg(progress_at, text(r"E'\n'")).filter(is_member).label("progress_at"),
             func.count().filter(failed_at >= recently_after).label("failed_recently"),
         ).group_by(worker.c.number, worker.c.state)
@@ -112,38 +106,29 @@ def _hashed(seed: ColumnElement[int]) -> ColumnElement[int]:
 
 
 def _groups(rows: Sequence[Any], connection: Connection, clock: Mapping[str, datetime]) -> Iterator[Group]:
-    now = clock["now"]
+    now, now_microseconds = clock["now"], microseconds(clock["now"])
     usual = [usual_ages(row.progress_at or "", row.workers, now) for row in rows]
     unusual = {(row.number, STATES[row.state]) for row, ages in zip(rows, usual, strict=True) if ages is None}
     exact = read_ages(connection, clock, unusual) if unusual else {}
     for row, ages in zip(rows, usual, strict=True):
-        state, heartbeats = STATES[row.state], _unpacked(row.heartbeats)
+        state = STATES[row.state]
+        heartbeats: Sequence[int] = unpacked(row.heartbeats)
         progress_ages = exact[row.number, state] if ages is None else ages
         if row.ids is not None:
             # In one order each time. PostgreSQL returns the rows in that of the table, which changes with heartbeats.
-            order = sorted(range(row.workers), key=_unpacked(row.ids).__getitem__)
+            order = sorted(range(row.workers), key=unpacked(row.ids).__getitem__)
             heartbeats = [heartbeats[index] for index in order]
             progress_ages = [ages[index] for index in order] if ages else progress_ages
-        microseconds = (now - _EPOCH) // timedelta(microseconds=1)
         yield Group(
             number=row.number,
             state=state,
             workers=row.workers,
             fingerprint=f"{row.workers} {row.hash}",
-            ages=[(microseconds - each) / 1e6 for each in heartbeats] if state in EXPECTED else [],
-            heartbeats=[(each + _UNIX_EPOCH) / 1e6 for each in heartbeats] if row.ids is not None else [],
+            ages=[(now_microseconds - each) / 1e6 for each in heartbeats] if state in EXPECTED else [],
+            heartbeats=[(each + UNIX_EPOCH) / 1e6 for each in heartbeats] if row.ids is not None else [],
             progress_ages=progress_ages,
             failed_recently=row.failed_recently,
         )
-
-
-def _unpacked(integers: bytes | None) -> Sequence[int]:
-    """Return the 8-byte integers that PostgreSQL has sent."""
-    return () if integers is None else struct.unpack(f">{len(integers) // 8}q", integers)
-
-
-def _joined(values: ColumnElement[Any]) -> Any:
-    return func.string_agg(values, text("''"))
 
 
 def _is_in(its_state: ColumnElement[int], states: Collection[str]) -> ColumnElement[bool]:

@@ -78,12 +78,12 @@ def page(
         if reading.fleet is None:
             check_node_id(node_id)
             return answer("worker.html", reading, node_id=node_id, quoted=quote(node_id, safe=""), worker=None)
-        counted = reading.fleet.listing.jobs
-        has_jobs = counted is not None and node_id in counted.by_worker
+        listing = reading.fleet.listing
+        has_jobs = node_id in listing.jobs_by_node_id
         if node_id not in reading.fleet.by_node_id and not has_jobs:
             check_node_id(node_id)
             raise WorkerNotFound(f"no worker has the node id '{node_id}'")
-        jobs: Jobs = None if counted is None or reading.outage is not None else ()
+        jobs: Jobs = None if listing.jobs is None or reading.outage is not None else ()
         if has_jobs and reading.outage is None:
             jobs = None
             with suppress(MetadataDbError), worker_jobs_log.suppressing():

@@ -127,6 +127,57 @@ def test_jobs_are_published_on_amps_own_database(
     assert ("amp_jobs_last_fatal_timestamp_seconds", ()) in found
 
 
+@pytest.mark.parametrize("collect", ["all", "unhealthy", "none"])
+def test_jobs_follow_every_change_of_the_fleet_between_two_scrapes(
+    database: str, collect: str, scheduler: Scheduler, sql: Sql, insert_worker: Insert
+) -> None:
+    """The exporter keeps the node ids of a group as long as its fingerprint stays the same."""
+    exporter = client(database, collect)
+    for node_id in ("worker", "other"):
+        insert_worker(node_id)
+    insert_worker("long-gone", 200_000.0)
+    moving = scheduler.schedule("worker")
+
+    def stranded() -> dict[str, float]:
+        found = samples(exporter.get("/metrics").text)
+        return {state: jobs for state, jobs in values(found, "amp_jobs_stranded", "worker_state").items() if jobs}
+
+    assert stranded() == {}
+    scheduler.reschedule(moving, "new")
+    assert stranded() == {"missing": 1}
+    insert_worker("new")
+    assert stranded() == {}
+    sql("UPDATE workers SET heartbeat_at = now() - interval '10 min' WHERE node_id = 'new'")
+    assert stranded() == {"lost": 1}
+    sql("UPDATE workers SET heartbeat_at = now() - interval '3 days' WHERE node_id = 'new'")
+    assert stranded() == {"forgotten": 1}
+    sql("DELETE FROM workers WHERE node_id = 'new'")
+    assert stranded() == {"missing": 1}
+    sql("UPDATE workers SET node_id = 'new' WHERE node_id = 'long-gone'")
+    assert stranded() == {"forgotten": 1}
+    sql("UPDATE workers SET node_id = 'renamed' WHERE node_id = 'new'")
+    assert stranded() == {"missing": 1}
+    sql("UPDATE workers SET node_id = 'new' WHERE node_id = 'other'")
+    assert stranded() == {}
+
+
+def test_the_jobs_of_a_worker_follow_the_jobs_alone(
+    exporter: FlaskClient, scheduler: Scheduler, insert_worker: Insert
+) -> None:
+    for number in range(3):
+        insert_worker(f"w{number}")
+
+    def jobs() -> dict[str, float]:
+        return values(samples(exporter.get("/metrics").text), "amp_worker_jobs", "node_id")
+
+    first, second = scheduler.schedule("w0"), scheduler.schedule("w1")
+    assert jobs() == {"w0": 1, "w1": 1, "w2": 0}
+    scheduler.reschedule(first, "w1")
+    assert jobs() == {"w0": 0, "w1": 2, "w2": 0}
+    scheduler.update(second, "COMPLETED")
+    assert jobs() == {"w0": 0, "w1": 1, "w2": 0}
+
+
 def test_jobs_that_cannot_be_read_are_absent_and_cost_one_log_line(
     exporter: FlaskClient, scheduler: Scheduler, database: str, insert_worker: Insert, caplog: pytest.LogCaptureFixture
 ) -> None:

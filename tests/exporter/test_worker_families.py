@@ -12,8 +12,9 @@ def test_no_state_is_kept_of_removed_workers() -> None:
         build = ("v1", "unknown", "unknown", "unknown")
         moment = "1764000000.0"
         members = Members([f"worker-{number}"], moment, moment, "", "", "", [None], [build])
-        families.on_group_changed(group, Details({"v1": 1}, members))
+        families.keep(group, Details({"v1": 1}, [number], members))
         families.write(Fleet([group], None))
-        assert families.fingerprints() == {group.key: "fingerprint"}
+        assert [families.fingerprint((each, State.ACTIVE)) for each in range(3)].count("fingerprint") == 1
+        assert families.fingerprint(group.key) == "fingerprint"
     families.write(Fleet([], None))
-    assert families.fingerprints() == {}
+    assert families.fingerprint(group.key) is None

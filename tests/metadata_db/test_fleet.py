@@ -1,5 +1,5 @@
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -46,15 +46,27 @@ class Fleet:
     details: dict[Key, Details]
 
 
+class Kept:
+    """Keeps the fingerprints of an earlier read, and the details of this one."""
+
+    def __init__(self, known: Fleet | None) -> None:
+        self._fingerprints = {} if known is None else {group.key: group.fingerprint for group in known.groups}
+        self.details: dict[Key, Details] = {}
+
+    def fingerprint(self, key: Key) -> str | None:
+        return self._fingerprints.get(key)
+
+    def node_hashes(self, key: Key) -> Collection[int]:
+        return self.details[key].node_hashes
+
+    def keep(self, group: Group, details: Details) -> None:
+        self.details[group.key] = details
+
+
 def read(connection: Connection, members: frozenset[State] = ALL, known: Fleet | None = None) -> Fleet:
-    fingerprints = {} if known is None else {group.key: group.fingerprint for group in known.groups}
-    changed: dict[Key, Details] = {}
-
-    def on_group_changed(group: Group, details: Details) -> None:
-        changed[group.key] = details
-
-    fleet = read_fleet(connection, DEFAULT_THRESHOLDS, members, fingerprints, on_group_changed, JobsLog())
-    return Fleet(list(fleet.groups), changed)
+    kept = Kept(known)
+    fleet = read_fleet(connection, DEFAULT_THRESHOLDS, members, kept, JobsLog())
+    return Fleet(list(fleet.groups), kept.details)
 
 
 def members_of(fleet: Fleet, key: Key) -> Members:
