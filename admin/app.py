@@ -1,5 +1,7 @@
 """The Admin API as a Flask application."""
 
+from functools import partial
+
 from flask import Flask
 from prometheus_client import CollectorRegistry
 
@@ -13,7 +15,7 @@ from amp_workers.admin.openapi import description, openapi
 from amp_workers.admin.page.routes import page
 from amp_workers.admin.telemetry import telemetry
 from amp_workers.admin.workers import workers
-from amp_workers.metadata_db import Forgetter, JobsLog, MetadataDbUrl, Reader, Thresholds, check_schema
+from amp_workers.metadata_db import Forgetter, JobsLog, MetadataDbUrl, Reader, Thresholds
 from amp_workers.web import health, server_registry
 
 CONNECTIONS = 4
@@ -43,9 +45,7 @@ def create_app(
     app.url_map.converters.update(CONVERTERS)
     register_errors(app)
     register_http_headers(app)
-    app.register_blueprint(
-        health(lambda: reader.query(check_schema, QUERY_TIMEOUT_SECONDS), lambda: reader.replay_lag.warning)
-    )
+    app.register_blueprint(health(partial(reader.check, QUERY_TIMEOUT_SECONDS), lambda: reader.replay_lag.warning))
     jobs_log = JobsLog()
     app.register_blueprint(workers(reader, forgetter, thresholds, QUERY_TIMEOUT_SECONDS, jobs_log))
     app.register_blueprint(jobs(reader, thresholds, QUERY_TIMEOUT_SECONDS, jobs_log))

@@ -6,8 +6,7 @@ from flask import Blueprint, Response, request
 
 from amp_workers.admin.json_body import json_response
 from amp_workers.admin.parameters import no_parameters
-from amp_workers.metadata_db import FleetCounts, Jobs, JobsLog, Reader, Thresholds, count_fleet
-from amp_workers.web import SingleFlight
+from amp_workers.metadata_db import FleetCounts, Jobs, JobsLog, Reader, SingleFlight, Thresholds, count_fleet
 
 
 def fleet(reader: Reader, thresholds: Thresholds, timeout_seconds: float, jobs_log: JobsLog) -> Blueprint:

@@ -1,10 +1,14 @@
 """The addresses that a server listens on, as its flags have them."""
 
 import socket
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Self
 
 import click
+
+_BACKLOG = 1024
+"""Connections that may wait to be accepted."""
 
 
 @dataclass(frozen=True)
@@ -44,19 +48,29 @@ class ListenAddress:
         Raises:
             click.ClickException: another process listens there, or this process may not.
         """
-        from amp_workers.web.server.listen import AddressInUse, listen
-
         try:
-            return listen(self.host, self.port)
-        except AddressInUse as error:
-            raise click.ClickException(f"cannot listen on {self}: {error}. Choose another with {option}.") from error
+            return self._listen()
+        except OSError as error:
+            refusal = f"cannot listen on {self}: {error.strerror}. Choose another with {option}."
+            raise click.ClickException(refusal) from error
 
     def refusal(self) -> str | None:
         """Return why no server can listen there, or None."""
-        from amp_workers.web.server.listen import AddressInUse, listen
-
         try:
-            listen(self.host, self.port).close()
-        except AddressInUse as error:
-            return f"cannot listen on {self}: {error}"
+            self._listen().close()
+        except OSError as error:
+            return f"cannot listen on {self}: {error.strerror}"
         return None
+
+    def _listen(self) -> socket.socket:
+        flags = socket.AI_PASSIVE
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            self.host, self.port, type=socket.SOCK_STREAM, flags=flags
+        )[0]
+        with ExitStack() as on_failure:
+            listener = on_failure.enter_context(socket.socket(family, kind, protocol))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(_BACKLOG)
+            on_failure.pop_all()
+        return listener

@@ -9,7 +9,6 @@ import http.client
 import os
 import platform
 import resource
-import socket
 import ssl
 import statistics
 import subprocess
@@ -18,11 +17,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from itertools import cycle
-from multiprocessing import get_context
-from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import psutil
@@ -32,17 +28,13 @@ import trustme
 from amp_workers.metadata_db.embedded import EmbeddedPostgres
 from bench.scrape import fill
 from bench.servers import connect, postgres
+from bench.web_clients import PATIENT, idle_connections, scraping
 from tests.processes import eventually, free_port
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
-IDLE = 2_000
-"""Connections, all made within the 10 s after which the server closes those that send nothing."""
-
-HELD = 10_000
-"""TLS connections at once."""
-
-PATIENT = {"X-Prometheus-Scrape-Timeout-Seconds": "100"}
+IDLE = 10_000
+"""Connections at once."""
 
 
 class Server:
@@ -122,23 +114,19 @@ def resident(server: Server) -> float:
 def health_milliseconds(ampd: str, url: str, seconds: float) -> float:
     """The 99th percentile of `/-/healthy` while scrapes follow one another."""
     with served(ampd, "exporter", url) as server:
-        ends, taken = time.monotonic() + seconds, list[float]()
-
-        def scrape() -> None:
+        taken, ends = list[float](), time.monotonic() + seconds
+        with scraping(server.port, seconds):
             while time.monotonic() < ends:
-                get(server.connect(), "/metrics")
-
-        scraping = [threading.Thread(target=scrape) for _ in range(2)]
-        for each in scraping:
-            each.start()
-        while time.monotonic() < ends:
-            started = time.perf_counter()
-            get(server.connect(), "/-/healthy")
-            taken.append(1000 * (time.perf_counter() - started))
-            time.sleep(0.02)
-        for each in scraping:
-            each.join()
+                taken.append(milliseconds(server, "/-/healthy"))
+                time.sleep(0.02)
     return statistics.quantiles(taken, n=100)[98]
+
+
+def milliseconds(server: Server, path: str) -> float:
+    """The time of a request on a new connection."""
+    started = time.perf_counter()
+    get(server.connect(), path)
+    return 1000 * (time.perf_counter() - started)
 
 
 def transfer_milliseconds(ampd: str, url: str, tls: Path) -> tuple[float, float]:
@@ -181,60 +169,28 @@ def single(ampd: str, url: str, node_ids: list[str], seconds: float) -> tuple[fl
     return len(taken) / seconds, statistics.quantiles(taken, n=100)[98]
 
 
-def idle_kilobytes(ampd: str, url: str, tls: Path | None) -> float:
-    """What each of IDLE connections adds to a server's memory. With TLS, each has shaken hands."""
-    with served(ampd, "exporter", url, tls) as server, ExitStack() as stack:
+def idle(ampd: str, url: str, tls: Path | None) -> list[str]:
+    """What a server does while it holds IDLE connections: how many it has, its memory in MB, what each adds to it in
+    KB, and how many ms `/-/healthy` and the fleet page take a new client, in the median and at most."""
+    with served(ampd, "admin", url, tls) as server:
+        for _ in range(5):
+            get(server.connect(), "/")
         before = resident(server)
-
-        def connect(_: int) -> None:
-            connection = server.connect()
-            connection.connect()
-            stack.callback(connection.close)
-
-        with ThreadPoolExecutor(4) as clients:
-            list(clients.map(connect, range(IDLE)))
-        get(server.connect(), "/-/healthy")
-        return 1000 * (resident(server) - before) / IDLE
+        with idle_connections(server.port, IDLE, tls=tls is not None):
+            held, memory = established(server), resident(server)
+            taken = [[milliseconds(server, path) for _ in range(20)] for path in ("/-/healthy", "/")]
+            held = min(held, established(server))
+    times = [f"{statistics.median(each):.0f} / {max(each):.0f}" for each in taken]
+    return [f"{held:,}", f"{memory:.0f}", f"{1000 * (memory - before) / IDLE:.0f}", *times]
 
 
-def hold(port: int, number: int, ready: Event, end: Event) -> None:
-    """Shake hands on so many connections, without a check of the certificate, and keep them until the end."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    connections = [context.wrap_socket(socket.create_connection(("localhost", port))) for _ in range(number)]
-    ready.set()
-    end.wait()
-    for connection in connections:
-        connection.close()
+def established(server: Server) -> int:
+    """Count the connections of clients that a server has open."""
+    found = (each for process in server.family for each in process.net_connections("tcp"))
+    return sum(each.status == psutil.CONN_ESTABLISHED and each.laddr.port == server.port for each in found)
 
 
-def held(ampd: str, url: str, tls: Path) -> tuple[int, float, float]:
-    """How many of HELD connections with TLS a server has at once, its memory in MB, and how many ms a new client takes.
-
-    The server closes a connection that has sent no request for 10 s: on a slow machine, the first before the last.
-    """
-    context = get_context("spawn")
-    with served(ampd, "exporter", url, tls) as server:
-        files = sum(each.num_fds() for each in server.family)
-        end = context.Event()
-        ready = [context.Event() for _ in range(2)]
-        clients = [context.Process(target=hold, args=(server.port, HELD // 2, each, end)) for each in ready]
-        for client in clients:
-            client.start()
-        for each in ready:
-            each.wait(120)
-        found = sum(each.num_fds() for each in server.family) - files
-        started = time.perf_counter()
-        get(server.connect(), "/-/healthy")
-        milliseconds = 1000 * (time.perf_counter() - started)
-        megabytes = resident(server)
-        end.set()
-        for client in clients:
-            client.join()
-        return found, megabytes, milliseconds
-
-
-def rows(
+def measured(
     ampd: str, server: EmbeddedPostgres, connection: psycopg.Connection[tuple[object, ...]], seconds: float
 ) -> dict[str, str]:
     """Measure one `ampd`."""
@@ -252,14 +208,16 @@ def rows(
     found["`/-/healthy` during scrapes of 100,000 workers, p99, ms"] = f"{health:.0f}"
     with tempfile.TemporaryDirectory() as directory:
         tls = certificates(Path(directory))
-        milliseconds, size = transfer_milliseconds(ampd, server.url, tls)
-        idle = [idle_kilobytes(ampd, server.url, each) for each in (None, tls)]
-        number, megabytes, new_client = held(ampd, server.url, tls)
-    found["a scrape of 100,000 workers over TLS, first byte to last, ms"] = f"{milliseconds:.0f} ({size:.0f} MB)"
-    found["an idle connection, plain / TLS, KB"] = f"{idle[0]:.0f} / {idle[1]:.0f}"
-    found[f"{HELD:,} TLS connections: held at once"] = f"{number:,}"
-    found[f"{HELD:,} TLS connections: resident, MB"] = f"{megabytes:.0f}"
-    found[f"{HELD:,} TLS connections: a new client, ms"] = f"{new_client:.0f}"
+        taken, size = transfer_milliseconds(ampd, server.url, tls)
+        connection.execute("TRUNCATE workers")
+        fill(connection, 1_000)
+        connections = {kind: idle(ampd, server.url, each) for kind, each in (("plain", None), ("TLS", tls))}
+    found["a scrape of 100,000 workers over TLS, first byte to last, ms"] = f"{taken:.0f} ({size:.0f} MB)"
+    for kind, values in connections.items():
+        names = ("held", "resident, MB", "each, KB", "`/-/healthy`, median / slowest, ms", "the fleet page, ms")
+        found |= {
+            f"{IDLE:,} idle connections, {kind}: {name}": value for name, value in zip(names, values, strict=True)
+        }
     return found
 
 
@@ -272,10 +230,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0)
     arguments = parser.parse_args()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, HELD)), hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, IDLE)), hard))
     peers = dict(each.split("=", 1) for each in arguments.ampd) | {"now": str(Path(sys.executable).with_name("ampd"))}
     with postgres() as (server, _), connect(server) as connection:
-        found = {name: rows(ampd, server, connection, arguments.seconds) for name, ampd in peers.items()}
+        found = {name: measured(ampd, server, connection, arguments.seconds) for name, ampd in peers.items()}
     print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}\n")
     print(f"| what | {' | '.join(found)} |\n| --- |{' ---: |' * len(found)}")
     for what in found["now"]:

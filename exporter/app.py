@@ -1,6 +1,7 @@
 """The exporter as a Flask application."""
 
 import platform
+from functools import partial
 
 from flask import Flask, Response, request
 from prometheus_client import CollectorRegistry, Gauge
@@ -22,7 +23,6 @@ from amp_workers.metadata_db import (
     Reader,
     State,
     Thresholds,
-    check_schema,
     read_fleet,
 )
 from amp_workers.web import compress, health, server_registry
@@ -78,9 +78,7 @@ def create_app(
 
     scraper = Scraper(read, own)
     app = Flask("amp_workers.exporter", static_folder=None)
-    app.register_blueprint(
-        health(lambda: reader.query(check_schema, DEFAULT_TIMEOUT_SECONDS), lambda: reader.replay_lag.warning)
-    )
+    app.register_blueprint(health(partial(reader.check, DEFAULT_TIMEOUT_SECONDS), lambda: reader.replay_lag.warning))
     app.register_blueprint(landing(telemetry_path, version))
 
     @app.get(telemetry_path)

@@ -11,8 +11,7 @@ from prometheus_client.registry import Collector
 from amp_workers.exporter.families import QUERY_DURATION, SCRAPE_ERRORS
 from amp_workers.exporter.fleet_families import DownCollector, FleetCollector
 from amp_workers.exporter.worker_families import Texts, WorkerFamilies
-from amp_workers.metadata_db import REASONS, Fleet, KeptDetails, MetadataDbError
-from amp_workers.web import SingleFlight
+from amp_workers.metadata_db import REASONS, Fleet, KeptDetails, MetadataDbError, SingleFlight
 
 Read = Callable[[KeptDetails, float], tuple[Fleet, float | None]]
 """Reads the fleet, as `read_fleet` does, and the replay lag, within so many seconds; raises MetadataDbError."""

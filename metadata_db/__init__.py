@@ -53,6 +53,7 @@ from amp_workers.metadata_db.schema import (
 )
 from amp_workers.metadata_db.schema_compat import check_compatible
 from amp_workers.metadata_db.session import CONNECT_TIMEOUT_SECONDS
+from amp_workers.metadata_db.single_flight import SingleFlight
 from amp_workers.metadata_db.url import ENVIRONMENT, InvalidMetadataDbUrl, MetadataDbUrl, from_environment
 from amp_workers.metadata_db.worker_jobs import Job, count_jobs, list_jobs
 from amp_workers.metadata_db.workers import (
@@ -112,6 +113,7 @@ __all__ = [
     "Reader",
     "Registration",
     "Selection",
+    "SingleFlight",
     "State",
     "Thresholds",
     "UnfitSchema",

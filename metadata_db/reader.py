@@ -13,12 +13,15 @@ from sqlalchemy.exc import DBAPIError
 from amp_workers.metadata_db.engine import connect, deadline, pooled_engine, server_of, translate_errors
 from amp_workers.metadata_db.errors import MetadataDbError
 from amp_workers.metadata_db.schema_compat import check_compatible
+from amp_workers.metadata_db.single_flight import SingleFlight
 from amp_workers.metadata_db.standby import ReplayLag
 from amp_workers.metadata_db.url import MetadataDbUrl
+from amp_workers.metadata_db.workers import check_schema
 
 Result = TypeVar("Result")
 
 _CONFLICT_PAUSE_SECONDS = 0.05
+_READINESS_SECONDS = 1.0
 
 _log = logging.getLogger("amp_workers.metadata_db")
 
@@ -39,6 +42,7 @@ class Reader:
         self._lock = threading.Lock()
         self._trouble: str | None = None
         self.replay_lag = ReplayLag(f"{url}")
+        self._readiness = SingleFlight[None](_READINESS_SECONDS)
 
     def query(self, run: Callable[[Connection], Result], seconds: float) -> Result:
         """Return what `run` returns, within so many seconds.
@@ -56,6 +60,14 @@ class Reader:
             raise MetadataDbError(error.reason, f"{error}; {self.replay_lag.warning}") from error
         self._log_change(None, f"the metadata DB {self._server} is available again")
         return result
+
+    def check(self, seconds: float) -> None:
+        """Check that workers can be read. All calls within one second share a query, and its error.
+
+        Raises:
+            MetadataDbError: they cannot be read, or not in time.
+        """
+        self._readiness.run(lambda: self.query(check_schema, seconds))
 
     def _query(self, run: Callable[[Connection], Result], ends: float) -> Result:
         may_repeat = True

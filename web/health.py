@@ -4,22 +4,16 @@ from collections.abc import Callable
 
 from flask import Blueprint, Response
 
-from amp_workers.web.single_flight import SingleFlight
-
 HEALTHY, READY = "/-/healthy", "/-/ready"
 """Without authentication: a kubelet has no credentials."""
-
-_MAX_AGE_SECONDS = 1.0
 
 
 def health(check: Callable[[], None], warning: Callable[[], str | None] = lambda: None) -> Blueprint:
     """Return the two endpoints. `/-/healthy` returns 200 as long as the process serves.
 
-    check: raises an error where the process cannot do its work now; the application's own handler responds to it. It
-    runs once per second at most.
+    check: raises an error where the process cannot do its work now; the application's own handler responds to it.
     warning: returns what `/-/ready` adds for a process that is ready.
     """
-    readiness = SingleFlight[None](_MAX_AGE_SECONDS)
     blueprint = Blueprint("health", __name__)
 
     @blueprint.get(HEALTHY)
@@ -28,7 +22,7 @@ def health(check: Callable[[], None], warning: Callable[[], str | None] = lambda
 
     @blueprint.get(READY)
     def is_ready() -> Response:
-        readiness.run(check)
+        check()
         found = warning()
         return Response("ready\n" if found is None else f"ready; {found}\n", content_type="text/plain; charset=utf-8")
 

@@ -2,16 +2,15 @@
 
 import logging
 import stat
-import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 from amp_workers.web.auth.tokens import check_token, digests, read_tokens
-from amp_workers.web.config.watched import ReadFile, Watched
+from amp_workers.web.config.watched import ConfigError, ReadFile, Watched
 from amp_workers.web.config.web_config import WebConfig
-from amp_workers.web.errors import ConfigError
 
 _RELOAD_SECONDS = 1.0
 
@@ -22,54 +21,37 @@ class Policy:
     """Settings from files, which are read again when they change.
 
     exposed: whether other machines can reach the server. A changed file, perhaps a mistake, does not remove what
-    protects an exposed server; only a restart does.
+    protects an exposed server; only a restart does. tokens: their hashes. last_reload_success: a Unix time.
     """
+
+    exposed = False
+    config = WebConfig()
+    tokens: Sequence[bytes] = ()
 
     def __init__(
         self, web_config_file: Path | None = None, token_file: Path | None = None, token: str | None = None
     ) -> None:
         """token: one that needs no file. Raises ConfigError where a file, or the token, cannot be used."""
-        self.exposed = False
         self._web_config_file, self._token_file, self._token = web_config_file, token_file, token
-        self._tokens = Watched(self._read_tokens)
-        self._config = Watched(self._read_config)
+        self._watched = Watched(self._read_tokens), Watched(self._read_config)
         self.last_reload_success = time.time()
-        """A Unix time."""
-
-    @property
-    def config(self) -> WebConfig:
-        """The content of the web configuration file: one consistent value at each moment."""
-        return self._config.value
-
-    @property
-    def tokens(self) -> Sequence[bytes]:
-        """The hashes of the tokens."""
-        return self._tokens.value
 
     @property
     def last_reload_successful(self) -> bool:
-        return self._config.error is None and self._tokens.error is None
+        return all(each.error is None for each in self._watched)
 
     def reload(self) -> None:
         """Read the files again that changed."""
-        before = self.config
-        if any([self._config.reload(), self._tokens.reload()]):
+        if sum(each.reload() for each in self._watched):
             if self.last_reload_successful:
                 self.last_reload_success = time.time()
-            for protection in before.protections:
-                if protection not in self.config.protections:
-                    _log.warning("%s: %s no longer protects this server", self._web_config_file, protection)
             self._warn_of_readable_secrets()
 
-    def keep_reloading(self) -> None:
-        """Reload once a second, in a thread: a file system may hang."""
-
-        def reload() -> None:
-            while True:
-                time.sleep(_RELOAD_SECONDS)
-                self.reload()
-
-        threading.Thread(target=reload, name="reload", daemon=True).start()
+    def keep_reloading(self) -> NoReturn:
+        """Reload once a second. It needs a thread of its own: a file system may hang."""
+        while True:
+            time.sleep(_RELOAD_SECONDS)
+            self.reload()
 
     def warn_of_weaknesses(self, name: str) -> None:
         """Log what protects a server less than possible. name: the server's."""
@@ -95,26 +77,25 @@ class Policy:
                 if path is not None and path.stat().st_mode & stat.S_IROTH:
                     _log.warning("%s can be read by every account of this machine: chmod 600", path)
 
-    def _read_tokens(self, read_file: ReadFile) -> Sequence[bytes]:
+    def _read_tokens(self, read_file: ReadFile) -> None:
         fixed = [] if self._token is None else [check_token(self._token, "AMP_AUTH_TOKEN")]
-        return digests([*fixed, *(read_tokens(self._token_file, read_file) if self._token_file else ())])
+        self.tokens = digests([*fixed, *(read_tokens(self._token_file, read_file) if self._token_file else ())])
 
-    def _read_config(self, read_file: ReadFile) -> WebConfig:
+    def _read_config(self, read_file: ReadFile) -> None:
         if self._web_config_file is None:
-            return WebConfig()
+            return
         from amp_workers.web.config.reader import read_web_config  # loads PyYAML, 4 MB
 
         config = read_web_config(self._web_config_file, read_file)
-        if self.exposed:
-            self._check_change(self.config, config)
-        return config
-
-    def _check_change(self, before: WebConfig, now: WebConfig) -> None:
-        removed = ["TLS"] if before.tls is not None and now.tls is None else []
-        if before.authenticates and not (self.tokens or now.authenticates):
-            removed.append("all authentication")
-        if removed:
+        removed = [each for each in self.config.protections if each not in config.protections]
+        lost = ["TLS"] * ("TLS" in removed)
+        if self.config.authenticates and not (self.tokens or config.authenticates):
+            lost.append("all authentication")
+        if self.exposed and lost:
             raise ConfigError(
-                f"{self._web_config_file}: the change removes {' and '.join(removed)} from a server that other "
+                f"{self._web_config_file}: the change removes {' and '.join(lost)} from a server that other "
                 "machines can reach: restart it if that is intended"
             )
+        for protection in removed:
+            _log.warning("%s: %s no longer protects this server", self._web_config_file, protection)
+        self.config = config

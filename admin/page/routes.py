@@ -18,12 +18,12 @@ from amp_workers.metadata_db import (
     JobsLog,
     MetadataDbError,
     Reader,
+    SingleFlight,
     Thresholds,
     check_node_id,
     list_jobs,
     read_listing,
 )
-from amp_workers.web import SingleFlight
 
 _MOST_JOBS = 200
 

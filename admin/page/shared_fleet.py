@@ -14,9 +14,9 @@ from amp_workers.metadata_db import (
     STATES,
     Listing,
     MetadataDbError,
+    SingleFlight,
     Worker,
 )
-from amp_workers.web import SingleFlight
 
 REFRESH_SECONDS = 5.0
 """However many browsers are open, the metadata DB is read once in this interval."""

@@ -6,8 +6,6 @@ import click
 import pytest
 
 from amp_workers.ampd.listen_address import ListenAddress
-from amp_workers.web.server.listen import peer_address
-from tests.processes import free_port
 
 
 @pytest.mark.parametrize(
@@ -38,23 +36,3 @@ def test_an_address_in_use_is_named() -> None:
             address.listen("--flag")
     with address.listen("--flag") as listener:
         assert listener.getsockname() == (address.host, address.port)
-
-
-@pytest.mark.parametrize(
-    ("name", "address"),
-    [
-        (("192.0.2.1", 50_000), "192.0.2.1"),
-        (("2001:db8::1", 50_000, 0, 0), "2001:db8::1"),
-        (("::ffff:192.0.2.1", 50_000, 0, 0), "192.0.2.1"),
-    ],
-)
-def test_a_client_has_one_address_however_the_server_listens(name: tuple[str, int], address: str) -> None:
-    assert peer_address(name) == address
-
-
-def test_no_answer_waits_for_the_acknowledgement_of_its_head() -> None:
-    with ListenAddress("127.0.0.1", free_port()).listen("--flag") as listener:
-        client = socket.create_connection(listener.getsockname())
-        accepted, _ = listener.accept()
-        with client, accepted:
-            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0

@@ -18,8 +18,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from amp_workers.web.tls.client_certificate import Certificate, names, refusal, subject
-from amp_workers.web.tls.context import TlsSettings
+from amp_workers.web.tls.client_certificate import Certificate, check, names, subject
 from tests.processes import Processes, eventually, free_port, run, tool
 from tests.web.conftest import Authority
 from tests.web.servers import CLIENTS, NO_DATABASE, Served, write
@@ -139,15 +138,14 @@ def test_the_names_and_the_subject_of_a_certificate_are_read(tmp_path: Path) -> 
 
 
 def test_of_the_allowed_names_a_certificate_must_have_one(tmp_path: Path) -> None:
-    allowed = TlsSettings(client_allowed_sans=["2001:db8::1"])
+    allowed = ["2001:db8::1"]
     shown = as_python_reads_it(tmp_path / "client.pem", SUBJECT, *NAMES)
-    assert refusal(shown, allowed, resumed=True) is None
+    check(shown, allowed, resumed=True)
     other = as_python_reads_it(tmp_path / "client.pem", SUBJECT, NAMES[0])
-    assert "none of client_allowed_sans, but 'spiffe://example.org/prometheus'" in (
-        refusal(other, allowed, resumed=False) or ""
-    )
-    assert refusal(other, TlsSettings(), resumed=False) is None
-    assert refusal({}, allowed, resumed=False) is None, "OpenSSL lets in clients without a certificate, or does not"
+    with pytest.raises(ssl.SSLError, match=r"client_allowed_sans, but 'spiffe://example\.org/prometheus'"):
+        check(other, allowed, resumed=False)
+    check(other, [], resumed=False)
+    check({}, allowed, resumed=False)  # OpenSSL accepts clients without a certificate, or refuses them
 
 
 def test_a_connection_that_has_ended_makes_room(processes: Processes, tmp_path: Path, authority: Authority) -> None:

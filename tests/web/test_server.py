@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from amp_workers.web.server.connections import peer_address
 from tests.processes import Process, Processes, eventually, free_port, get
 
 DATABASE = "postgresql://u:hunter2@127.0.0.1:1/d"
@@ -131,3 +132,15 @@ def test_an_unavailable_database_is_logged_once(start: Start) -> None:
         assert b"the metadata DB cannot be reached" in connection.getresponse().read()
     assert server.output.count("the metadata DB cannot be reached") == 1
     assert "hunter2" not in server.output
+
+
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [
+        (("192.0.2.1", 50_000), "192.0.2.1"),
+        (("2001:db8::1", 50_000, 0, 0), "2001:db8::1"),
+        (("::ffff:192.0.2.1", 50_000, 0, 0), "192.0.2.1"),
+    ],
+)
+def test_a_client_has_one_address_however_the_server_listens(name: tuple[str, int], address: str) -> None:
+    assert peer_address(name) == address

@@ -140,7 +140,7 @@ def test_a_slow_reader_is_disconnected_and_delays_no_other_client() -> None:
         return Response("small")
 
     async def serve(listener: socket.socket) -> tuple[int, str]:
-        connections = Connections(Application(app, Policy(), threads=1), Policy(), [listener], response_seconds=3)
+        connections = Connections(Application(app, Policy(), threads=1), Policy(), [listener], 16, response_seconds=3)
         connections.accept()
         client = asyncio.to_thread(drip, listener.getsockname())
         found, answer = await asyncio.gather(client, asyncio.to_thread(ask, listener.getsockname()))

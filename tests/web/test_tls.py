@@ -107,14 +107,14 @@ def test_a_certificate_is_renewed_without_a_restart(processes: Processes, tmp_pa
 
 
 SLOW = """
-import os, signal, sys, time
+import sys, time
 from pathlib import Path
 
 from flask import Flask, request
 
+from amp_workers.ampd.listen_address import ListenAddress
+from amp_workers.ampd.server import run_server
 from amp_workers.web import Policy
-from amp_workers.web.server.listen import listen
-from amp_workers.web.server.process import serve
 
 
 def create(registry):
@@ -132,9 +132,8 @@ def create(registry):
     return app
 
 
-listeners = [listen("127.0.0.1", int(port)) for port in sys.argv[2:]]
-serve(create, listeners, Policy(Path(sys.argv[1])), name="slow", threads=4, stop_signals={signal.SIGTERM})
-os._exit(0)
+addresses = [ListenAddress("127.0.0.1", int(port)) for port in sys.argv[2:]]
+run_server(create, addresses, Policy(Path(sys.argv[1])), name="slow", threads=4)
 """
 """A server with endpoints of a test, on several ports. Python's start method of processes does not matter to it."""
 

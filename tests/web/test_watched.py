@@ -19,19 +19,22 @@ def file(tmp_path: Path) -> Path:
     return file
 
 
-def watched(file: Path, then: Callable[[], object] = lambda: None) -> Watched[int]:
-    """then: called after the file has been read."""
+class Number(Watched):
+    """A number in a file. then: called after the file has been read."""
 
-    def read(read_file: ReadFile) -> int:
-        text = read_file(file).decode()
-        then()
-        return int(text)
+    value = 0
 
-    return Watched(read)
+    def __init__(self, file: Path, then: Callable[[], object] = lambda: None) -> None:
+        def read(read_file: ReadFile) -> None:
+            text = read_file(file).decode()
+            then()
+            self.value = int(text)
+
+        super().__init__(read)
 
 
 def test_an_unexpected_error_keeps_the_old_value(file: Path, caplog: pytest.LogCaptureFixture) -> None:
-    numbers = watched(file)
+    numbers = Number(file)
     file.write_text("hunter2")
     with caplog.at_level(logging.INFO):
         for _ in range(3):
@@ -50,7 +53,7 @@ def test_an_unexpected_error_keeps_the_old_value(file: Path, caplog: pytest.LogC
 
 @pytest.mark.parametrize("ages", [0, 1], ids=["another file of the same age", "another age of the same file"])
 def test_a_change_that_leaves_the_size_is_seen(file: Path, ages: int) -> None:
-    numbers = watched(file)
+    numbers = Number(file)
     before = file.stat()
     if ages == 0:
         write(file, "2")
@@ -62,7 +65,7 @@ def test_a_change_that_leaves_the_size_is_seen(file: Path, ages: int) -> None:
 
 
 def test_a_change_while_a_file_is_read_is_seen(file: Path) -> None:
-    numbers = watched(file, lambda: file.write_text("22") if file.read_text() == "1" else None)
+    numbers = Number(file, lambda: file.write_text("22") if file.read_text() == "1" else None)
     assert numbers.value == 1
     assert numbers.reload()
     assert numbers.value == 22
@@ -73,15 +76,16 @@ def test_the_files_of_the_latest_value_are_watched(tmp_path: Path) -> None:
     first, second = tmp_path / "1", tmp_path / "2"
     first.write_text("2")
     second.write_text("x")
-    names = Watched(lambda read_file: read_file(tmp_path / read_file(first).decode()))
-    assert names.value == b"x"
+    found: list[bytes] = []
+    names = Watched(lambda read_file: found.append(read_file(tmp_path / read_file(first).decode())))
+    assert found == [b"x"]
     second.write_text("xy")
     assert names.reload()
-    assert names.value == b"xy"
+    assert found == [b"x", b"xy"]
 
 
 def test_the_same_mistake_after_a_good_file_is_logged_again(file: Path, caplog: pytest.LogCaptureFixture) -> None:
-    numbers = watched(file)
+    numbers = Number(file)
     kept = file.with_name("kept")
     for times in (1, 2):
         file.rename(kept)
@@ -96,4 +100,4 @@ def test_the_same_mistake_after_a_good_file_is_logged_again(file: Path, caplog: 
 def test_an_error_at_the_start_is_raised(file: Path) -> None:
     file.write_text("x")
     with pytest.raises(ValueError, match="x"):
-        watched(file)
+        Number(file)

@@ -6,6 +6,7 @@ from typing import Any
 
 from flask import Flask
 from werkzeug.test import Client, TestResponse
+from werkzeug.wrappers import Response
 
 from amp_workers.web import Policy
 from amp_workers.web.auth.authenticator import Peer
@@ -30,9 +31,13 @@ class Behind:
         peer = Peer(environ.get("REMOTE_ADDR", "127.0.0.1"), self._subject, self._accepted_under or self._policy.config)
         # The server does the same: schemathesis sends paths without a leading slash, and `./`.
         slashed = {"PATH_INFO": "/" + environ["PATH_INFO"].removeprefix("./").removeprefix("/")}
-        answer = asyncio.run(self._application.answer(environ | slashed, peer))
-        start_response(answer.status, answer.headers)
-        return answer.pieces
+        answer = asyncio.run(self._answer(environ | slashed, peer))
+        start_response(answer.status, answer.headers.to_wsgi_list())
+        return answer.iter_encoded()
+
+    async def _answer(self, environ: dict[str, Any], peer: Peer) -> Response:
+        async with self._application.response(environ, peer) as response:
+            return response
 
 
 def client(app: Flask, policy: Policy, subject: str | None = None, accepted_under: WebConfig | None = None) -> Client:

@@ -1,18 +1,15 @@
 """Authentication of requests: by a user's password, a bearer token or a client certificate."""
 
-from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from werkzeug.datastructures import Authorization, WWWAuthenticate
 from werkzeug.exceptions import TooManyRequests, Unauthorized
 
+from amp_workers.web.auth.passwords import Passwords
 from amp_workers.web.auth.tokens import admits
 from amp_workers.web.bulkhead import QueueFull
 from amp_workers.web.config.web_config import WebConfig
 from amp_workers.web.policy import Policy
-
-if TYPE_CHECKING:
-    from amp_workers.web.auth.passwords import Passwords
 
 _TOKEN_USER = "token"  # noqa: S105 - the name of a user
 """A browser sends a token as the password of this user: it has no other way to send one."""
@@ -36,7 +33,7 @@ class Authenticator:
     """Finds the sender of a request, by the policy of the moment."""
 
     def __init__(self, policy: Policy) -> None:
-        self._policy = policy
+        self._policy, self._passwords = policy, Passwords()
 
     def config(self, peer: Peer) -> WebConfig:
         """Return the configuration that applies to a connection: the latest one.
@@ -82,9 +79,3 @@ class Authenticator:
                 WWWAuthenticate(scheme, {"realm": "Amp workers"}) for scheme in ["bearer"] * bool(tokens) + ["basic"]
             ],
         )
-
-    @cached_property
-    def _passwords(self) -> "Passwords":
-        from amp_workers.web.auth.passwords import Passwords  # loads bcrypt, 3 MB
-
-        return Passwords()

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 
-import bcrypt
-
 from amp_workers.web.bulkhead import Bulkhead
 
 _MAX_WAITING = 64
@@ -22,7 +20,7 @@ class Passwords:
 
     def __init__(self) -> None:
         self._secret = secrets.token_bytes(32)
-        self._correct: dict[bytes, None] = {}
+        self._correct = set[bytes]()
         self._bulkhead = Bulkhead("password", 1, _MAX_WAITING)
 
     async def verify(self, users: Mapping[str, bytes], name: str, password: str, peer: str) -> bool:
@@ -39,31 +37,25 @@ class Passwords:
             highest_cost = max(map(_cost, users.values()))
             if not await self._bulkhead.run(peer, partial(verify, significant, hashed, highest_cost)):
                 return False
-        self._correct.pop(key, None)
-        self._correct[key] = None  # the latest comes last
-        if len(self._correct) > _REMEMBERED:
-            del self._correct[next(iter(self._correct))]
+            if len(self._correct) >= _REMEMBERED:
+                self._correct.clear()
+            self._correct.add(key)
         return True
 
 
 def verify(password: bytes, hashed: bytes | None, highest_cost: int) -> bool:
     """Compare a password with a hash, or with none. A wrong one takes as long as at the highest cost."""
-    if hashed is None:
-        _spend(password, highest_cost)
-        return False
+    import bcrypt  # 3 MB, which a server without users does not need
+
     with suppress(ValueError):  # of the library: for example a salt with last bits that no implementation writes
-        if bcrypt.checkpw(password, hashed):
+        if hashed is not None and bcrypt.checkpw(password, hashed):
             return True
     # Each cost takes twice as long as the one before: n, n, n + 1, … m - 1 take as long as m.
-    for cost in range(_cost(hashed), highest_cost):
-        _spend(password, cost)
+    for cost in [highest_cost] if hashed is None else range(_cost(hashed), highest_cost):
+        with suppress(ValueError):
+            bcrypt.hashpw(password, b"$2b$%02d$" % cost + b"." * 22)
     return False
 
 
 def _cost(hashed: bytes) -> int:
     return int(hashed.split(b"$")[2])
-
-
-def _spend(password: bytes, cost: int) -> None:
-    with suppress(ValueError):
-        bcrypt.hashpw(password, b"$2b$%02d$" % cost + b"." * 22)

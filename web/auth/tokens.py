@@ -6,8 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from amp_workers.web.config.watched import ReadFile
-from amp_workers.web.errors import ConfigError
+from amp_workers.web.config.watched import ConfigError, ReadFile
 
 SHORTEST = 16
 """Characters. A shorter token can be guessed."""

@@ -1,12 +1,12 @@
 """YAML as exporter-toolkit reads it: known keys only, each key once, every scalar a text."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import yaml
 
-from amp_workers.web.errors import ConfigError
+from amp_workers.web.config.watched import ConfigError
 
 Convert = Callable[[str], Any]
 """Converts a text. Raises ValueError, whose message follows the name of the key."""
@@ -25,7 +25,7 @@ _QUOTED = re.compile(r"""'[^']{2,}'|"[^"]{2,}\"""")
 def read_document(text: bytes, schema: Mapping[str, Schema]) -> dict[str, Any]:
     """Return the converted values of a document, without the keys whose value is null or "". Raises ConfigError."""
     try:
-        root = yaml.compose(text, yaml.BaseLoader)
+        document = _Loader(text).get_single_data()
     except RecursionError:
         raise ConfigError("the document is nested too deeply") from None
     except yaml.MarkedYAMLError as error:
@@ -34,7 +34,7 @@ def read_document(text: bytes, schema: Mapping[str, Schema]) -> dict[str, Any]:
         raise ConfigError(f"{_line(error.problem_mark)}: {problem}") from error
     except yaml.YAMLError as error:
         raise ConfigError("not YAML") from error
-    return {} if root is None else _read_mapping(root, schema, "")
+    return dict(_convert(document or {}, schema, ""))
 
 
 def one_of(values: Mapping[str, Any], refused: Mapping[str, str] | None = None) -> Convert:
@@ -59,46 +59,46 @@ def matching(pattern: str, problem: str) -> Convert:
     return convert
 
 
-def _read(node: yaml.Node, schema: Schema, name: str) -> Any:
+class _Loader(yaml.BaseLoader):
+    """Loads mappings, lists and texts. Null is an empty text."""
+
+    def construct_scalar(self, node: yaml.ScalarNode) -> str:
+        return "" if node.style is None and node.value in _NULLS else str(node.value)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = True) -> dict[Hashable, Any]:
+        found: dict[Hashable, Any] = {}
+        for key, value in node.value:
+            # A colon would end a user's name in the credentials of a request.
+            if not isinstance(key, yaml.ScalarNode) or not key.value.isprintable() or ":" in key.value:
+                raise ConfigError(f"{_line(key.start_mark)}: a key must be a printable text without a colon")
+            if key.value in found:
+                raise ConfigError(f"{_line(key.start_mark)}: {key.value} is defined twice")
+            found[key.value] = self.construct_object(value, deep)
+        return found
+
+
+def _convert(value: Any, schema: Schema, name: str) -> Any:
     if isinstance(schema, Mapping):
-        return _read_mapping(node, schema, name)
+        if not isinstance(value, dict):
+            raise ConfigError(f"{name or 'the document'} must be a mapping of keys to values")
+        found = {}
+        for key, each in value.items():
+            path, known = f"{name}.{key}" if name else key, schema.get(key, schema.get(ANY_KEY))
+            if known is None:
+                raise ConfigError(f"{path} is not a key of a web configuration file (known here: {', '.join(schema)})")
+            if each != "" or ANY_KEY in schema:
+                found[key] = _convert(each, known, path)
+        return found
     if isinstance(schema, Sequence):
-        is_list = isinstance(node, yaml.SequenceNode)
-        if not is_list or not all(isinstance(each, yaml.ScalarNode) and not _is_null(each) for each in node.value):
+        if not isinstance(value, list) or not all(isinstance(each, str) and each for each in value):
             raise ConfigError(f"{name} must be a list of texts")
-        return [_read(each, schema[0], name) for each in node.value]
-    if not isinstance(node, yaml.ScalarNode):
+        return [_convert(each, schema[0], name) for each in value]
+    if not isinstance(value, str):
         raise ConfigError(f"{name} must be a text")
     try:
-        return schema("" if _is_null(node) else node.value)
+        return schema(value)
     except ValueError as error:
         raise ConfigError(f"{name}: {error}") from error
-
-
-def _read_mapping(node: yaml.Node, schema: Mapping[str, Schema], name: str) -> dict[str, Any]:
-    if not isinstance(node, yaml.MappingNode):
-        raise ConfigError(f"{name or 'the document'} must be a mapping of keys to values")
-    keys, found = set[str](), dict[str, Any]()
-    for key_node, value in node.value:
-        key, line = key_node.value, _line(key_node.start_mark)
-        # A colon would end a user's name in the credentials of a request.
-        if not isinstance(key_node, yaml.ScalarNode) or not key.isprintable() or ":" in key:
-            raise ConfigError(f"{line}: a key must be a printable text without a colon")
-        path = f"{name}.{key}" if name else key
-        if key in keys:
-            raise ConfigError(f"{line}: {path} is defined twice")
-        keys.add(key)
-        known = schema.get(key) or schema.get(ANY_KEY)
-        if known is None:
-            raise ConfigError(f"{path} is not a key of a web configuration file (known here: {', '.join(schema)})")
-        if not _is_null(value) or ANY_KEY in schema:
-            found[key] = _read(value, known, path)
-    return found
-
-
-def _is_null(node: yaml.Node) -> bool:
-    is_plain = isinstance(node, yaml.ScalarNode) and node.style is None
-    return node.value == "" or (is_plain and node.value in _NULLS)
 
 
 def _line(mark: yaml.Mark | None) -> str:

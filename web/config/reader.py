@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from amp_workers.web.config.document import ANY_KEY, Schema, matching, one_of, read_document
-from amp_workers.web.config.watched import ReadFile
+from amp_workers.web.config.watched import ConfigError, ReadFile
 from amp_workers.web.config.web_config import WebConfig
-from amp_workers.web.errors import ConfigError
-from amp_workers.web.tls.context import Pem, Tls, TlsSettings, build_tls
+from amp_workers.web.tls.context import Pem, TlsSettings, server_context
 
 _HASH = re.compile(r"\$2[abxy]\$(\d\d)\$[./A-Za-z0-9]{53}", re.ASCII)
 _HIGHEST_COST = 15
@@ -102,26 +101,27 @@ def read_web_config(path: Path, read_file: ReadFile = Path.read_bytes) -> WebCon
         headers = document.get("http_server_config", {}).get("headers", {})
         section = document.get("tls_server_config")
         if not section:
-            return WebConfig(None, users, headers)
+            return WebConfig(users=users, headers=headers)
         directory = path.absolute().parent
+        settings = _read_tls(section, directory, read_file)
         key_file = directory / section["key_file"] if "key_file" in section else path
-        return WebConfig(_read_tls(section, directory, read_file), users, headers, key_file)
+        return WebConfig(server_context(settings), settings.client_allowed_sans, users, headers, key_file)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
 
 
-def _read_tls(section: Mapping[str, Any], directory: Path, read_file: ReadFile) -> Tls:
-    settings = TlsSettings(**{key: value for key, value in section.items() if key in _TLS_SETTINGS})
-    chain, key, client_ca = (_read_pem(section, each, directory, read_file) for each in ("cert", "key", "client_ca"))
-    if chain is None or key is None:
+def _read_tls(section: dict[str, Any], directory: Path, read_file: ReadFile) -> TlsSettings:
+    pems = {each: _read_pem(section, each, directory, read_file) for each in ("cert", "key", "client_ca")}
+    if pems["cert"] is None or pems["key"] is None:
         raise ConfigError("tls_server_config needs cert_file and key_file")
+    settings = TlsSettings(**{key: value for key, value in (section | pems).items() if key in _TLS_SETTINGS})
     is_tls13_only = settings.min_version is ssl.TLSVersion.TLSv1_3
     verifies = settings.client_auth_type is not ssl.CERT_NONE
     requires = "client_auth_type: RequireAndVerifyClientCert"
     for is_wrong, problem in (
-        (verifies != (client_ca is not None), f"client_ca_file and {requires} need each other"),
+        (verifies != (settings.client_ca is not None), f"client_ca_file and {requires} need each other"),
         (settings.client_allowed_sans and not verifies, f"client_allowed_sans needs {requires}"),
         (settings.max_version < settings.min_version, "max_version is older than min_version"),
         (settings.cipher_suites and is_tls13_only, "cipher_suites needs TLS 1.2, and min_version is TLS13"),
@@ -129,7 +129,7 @@ def _read_tls(section: Mapping[str, Any], directory: Path, read_file: ReadFile) 
     ):
         if is_wrong:
             raise ConfigError(f"tls_server_config.{problem}")
-    return build_tls(settings, chain, key, client_ca)
+    return settings
 
 
 def _read_pem(section: Mapping[str, Any], key: str, directory: Path, read_file: ReadFile) -> Pem | None:

@@ -4,27 +4,28 @@ import logging
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Generic, TypeVar
 
-from amp_workers.web.errors import ConfigError
-
-Value = TypeVar("Value")
+from amp_workers.errors import AmpError
 
 ReadFile = Callable[[Path], bytes]
 
 _log = logging.getLogger("amp_workers.web")
 
 
-class Watched(Generic[Value]):
-    """A value that is read from files. It stays until another one can be read.
+class ConfigError(AmpError):
+    """A file, or a token, that configures a server cannot be used. The message names it and never shows a secret."""
+
+
+class Watched:
+    """Files that settings are read from. The settings stay as they are until the files can be read again.
 
     error: why the files as they are now cannot be used; None where they can.
     """
 
-    def __init__(self, read: Callable[[ReadFile], Value]) -> None:
-        """Read for the first time. read: reads all files with the function that it gets."""
+    def __init__(self, read: Callable[[ReadFile], None]) -> None:
+        """Read for the first time. read: reads all files with the function that it gets, and then sets the settings."""
         self._read = read
-        self.value, self._signature = self._read_signed()
+        self._signature = self._read_signed()
         self.error: str | None = None
 
     def reload(self) -> bool:
@@ -33,35 +34,32 @@ class Watched(Generic[Value]):
         if self.error is None and all(_stat(path) == before for path, before in self._signature.items()):
             return False
         try:
-            value, signature = self._read_signed()
+            self._signature = self._read_signed()
         except Exception as error:  # noqa: BLE001 - it would end the thread that watches
-            self._keep(str(error) if isinstance(error, ConfigError) else f"{self._names}: {_place(error)}")
+            reason = str(error) if isinstance(error, ConfigError) else f"{self._names}: {_place(error)}"
+            if reason != self.error:
+                _log.warning("configuration not reloaded, the previous one stays in use", extra={"reason": reason})
+            self.error = reason
             return False
         # The end of a failure has the level of its start: a log of warnings shows both.
         level = logging.INFO if self.error is None else logging.WARNING
-        has_changed, self.value = value != self.value, value
-        self._signature, self.error = signature, None
-        if has_changed or level == logging.WARNING:
-            _log.log(level, "configuration reloaded", extra={"files": self._names})
+        _log.log(level, "configuration reloaded", extra={"files": self._names})
+        self.error = None
         return True
 
     @property
     def _names(self) -> str:
         return ", ".join(sorted(map(str, self._signature)))
 
-    def _keep(self, error: str) -> None:
-        if error != self.error:
-            _log.warning("configuration not reloaded, the previous one stays in use", extra={"reason": error})
-        self.error = error
-
-    def _read_signed(self) -> tuple[Value, dict[Path, object]]:
+    def _read_signed(self) -> dict[Path, object]:
         signature: dict[Path, object] = {}
 
         def read_file(path: Path) -> bytes:
             signature[path] = _stat(path)  # before the file is read: a later change will be seen
             return path.read_bytes()
 
-        return self._read(read_file), signature
+        self._read(read_file)
+        return signature
 
 
 def _place(error: Exception) -> str:

@@ -1,13 +1,13 @@
 """Runs a Flask application for requests: authentication first, then a thread of the right bulkhead."""
 
-import logging
-from contextlib import closing
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from flask import Flask
 from werkzeug.exceptions import HTTPException, ServiceUnavailable
-from werkzeug.wsgi import ClosingIterator
+from werkzeug.wrappers import Response
 
 from amp_workers.web.auth.authenticator import Authenticator, Peer
 from amp_workers.web.bulkhead import Bulkhead, QueueFull
@@ -21,25 +21,23 @@ _READINESS_THREADS = 2
 
 _MAX_WAITING = 128
 
-_log = logging.getLogger("amp_workers.web")
+_LARGE_RESPONSE, _MAX_UNSENT = 2**20, 256 * 2**20
+"""Bytes. Large responses are refused while so much is unsent, because clients read slowly."""
 
 
-class Answer(NamedTuple):
-    """The response of an application."""
+class _Response(Response):
+    default_mimetype = None
 
-    status: str
-    headers: list[tuple[str, str]]
-    pieces: list[bytes]
 
-    @property
-    def size(self) -> int:
-        return sum(map(len, self.pieces))
+_run = partial(_Response.from_app, buffered=True)
+"""Runs a WSGI application to its end: a client that reads slowly must not hold its thread."""
 
 
 class Application:
     """A Flask application behind authentication and admission control.
 
     A request that is admitted has the name of its sender in `REMOTE_USER`: see `Authenticator.authenticate`.
+    running: number of requests. draining: whether each response is the last one of its connection.
     """
 
     def __init__(self, app: Flask, policy: Policy, threads: int) -> None:
@@ -47,50 +45,48 @@ class Application:
         self._app, self._authenticator = app, Authenticator(policy)
         self._requests = Bulkhead("request", threads, _MAX_WAITING)
         self._readiness = Bulkhead("readiness", _READINESS_THREADS, _MAX_WAITING)
+        self._unsent, self.running, self.draining = 0, 0, False
 
-    async def answer(self, environ: Environ, peer: Peer) -> Answer:
-        """Respond to a request. Refusals, and errors of the application, are responses as well."""
+    @asynccontextmanager
+    async def response(self, environ: Environ, peer: Peer) -> AsyncIterator[Response]:
+        """Respond to a request, for a block that sends the response. Refusals are responses as well."""
+        self.running, large = self.running + 1, 0
         try:
-            answer = await self._run(environ, peer)
-        except HTTPException as refusal:
-            answer = self.refuse(environ, refusal)
-        except QueueFull:
-            answer = self.refuse(environ)
-        except Exception as error:  # noqa: BLE001 - while the body is generated, after Flask's own handlers
-            _log.error("request failed", exc_info=error)
-            answer = Answer("500 INTERNAL SERVER ERROR", [("Content-Type", "text/plain")], [b"see the log\n"])
-        configured = self._authenticator.config(peer).headers
-        set_by_app = [(name, value) for name, value in answer.headers if name not in configured]
-        return Answer(answer.status, [*set_by_app, *configured.items()], answer.pieces)
+            try:
+                response = await self._respond(environ, peer)
+                size = response.calculate_content_length() or 0
+                if size > _LARGE_RESPONSE and self._unsent and self._unsent + size > _MAX_UNSENT:
+                    raise QueueFull
+            except HTTPException as refusal:
+                response, size = self._refuse(environ, refusal), 0
+            large = size if size > _LARGE_RESPONSE else 0
+            self._unsent += large
+            response.headers.update(self._authenticator.config(peer).headers)
+            if self.draining:
+                response.headers["Connection"] = "close"
+            yield response
+        finally:
+            self._unsent -= large
+            self.running -= 1
 
-    def refuse(self, environ: Environ, refusal: HTTPException | None = None) -> Answer:
-        """Return a refusal in the application's format, by default that the server is overloaded. No endpoint runs."""
-        overloaded = "too many requests wait for the metadata DB, or for slow clients"
-        with self._app.request_context(environ):
-            self._app.preprocess_request()
-            error = refusal or ServiceUnavailable(overloaded, retry_after=1)
-            response = self._app.process_response(self._app.make_response(self._app.handle_user_exception(error)))
-        return _collect(response, environ)
-
-    async def _run(self, environ: Environ, peer: Peer) -> Answer:
-        path, run = environ["PATH_INFO"], partial(_collect, self._app, environ)
+    async def _respond(self, environ: Environ, peer: Peer) -> Response:
+        path, run = environ["PATH_INFO"], partial(_run, self._app, environ)
         if path == HEALTHY:
             return run()
         if path == READY:
-            answer = await self._readiness.run(peer.name, run)
-            if answer.status.startswith("503") and self._authenticator.is_required(peer):
+            response = await self._readiness.run(peer.name, run)
+            if response.status_code == 503 and self._authenticator.is_required(peer):
                 # The metadata DB's address, and what is wrong with it, is not for clients without authentication.
                 raise ServiceUnavailable("not ready: see the log")
-            return answer
+            return response
         user = await self._authenticator.authenticate(peer, environ.get("HTTP_AUTHORIZATION", ""))
         if user:
             environ["REMOTE_USER"] = user
         return await self._requests.run(peer.name, run)
 
-
-def _collect(application: Any, environ: Environ) -> Answer:
-    """Run a WSGI application to its end: a client that reads slowly must not hold its thread."""
-    started: list[Any] = []
-    body = application(environ, lambda *arguments: started.extend(arguments[:2]))
-    with closing(ClosingIterator(body)) as pieces:
-        return Answer(started[0], started[1], [*filter(None, pieces)])
+    def _refuse(self, environ: Environ, refusal: HTTPException) -> Response:
+        """Return a refusal in the application's format. No endpoint runs."""
+        with self._app.request_context(environ):
+            self._app.preprocess_request()
+            response = self._app.make_response(self._app.handle_user_exception(refusal))
+            return _run(self._app.process_response(response), environ)

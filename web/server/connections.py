@@ -2,12 +2,10 @@
 
 import asyncio
 import logging
-import resource
 import socket
 import ssl
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import count
 
 from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters, HTTP1ServerConnection
 from tornado.httputil import HTTPConnection, HTTPMessageDelegate, HTTPServerConnectionDelegate
@@ -16,11 +14,9 @@ from tornado.iostream import IOStream, SSLIOStream
 from amp_workers.web.auth.authenticator import Peer
 from amp_workers.web.policy import Policy
 from amp_workers.web.server.application import Application
-from amp_workers.web.server.exchange import Exchange, Exchanges
+from amp_workers.web.server.exchange import Exchange
 from amp_workers.web.server.handshake_log import HandshakeLog
-from amp_workers.web.server.listen import peer_address
-from amp_workers.web.tls.client_certificate import refusal, subject
-from amp_workers.web.tls.context import Tls
+from amp_workers.web.tls.client_certificate import check, subject
 
 _IDLE_SECONDS = 10.0
 """For a TLS handshake, for the head of a request, and between two requests."""
@@ -30,12 +26,8 @@ _BODY_SECONDS = 2.0
 
 _LIMITS = HTTP1ConnectionParameters(max_header_size=64 * 1024, header_timeout=_IDLE_SECONDS, body_timeout=_BODY_SECONDS)
 
-_MAX_CONNECTIONS = 16_384
-_OTHER_FILES = 256
-"""File descriptors for everything but connections."""
-
-_AT_ONCE = 16
-"""Connections per turn of the event loop: a storm of new ones does not stop those that exist."""
+_UNREAD_MS = 30_000
+"""The kernel ends a connection whose client has acknowledged nothing for so long."""
 
 _PAUSE_SECONDS = 1.0
 _LAST_REQUESTS_SECONDS = 0.05
@@ -55,95 +47,91 @@ class Connections(HTTPServerConnectionDelegate):
         application: Application,
         policy: Policy,
         listeners: Sequence[socket.socket],
+        max_connections: int,
         response_seconds: float = 120.0,
     ) -> None:
-        self._policy, self._listeners = policy, listeners
-        self._exchanges = Exchanges(application, response_seconds)
-        self._free = asyncio.Semaphore(_connection_limit())
-        self._open: set[HTTP1ServerConnection] = set()
+        """response_seconds: to send one response."""
+        self._application, self._policy, self._listeners = application, policy, listeners
+        self._max_connections, self._response_seconds = max_connections, response_seconds
+        self._open: set[HTTP1ServerConnection | asyncio.Task[None]] = set()
+        """Connections, and tasks of TLS handshakes."""
         self._handshake_log = HandshakeLog()
-        self._accepting: list[asyncio.Task[None]] = []
-        self._handshakes: set[asyncio.Task[None]] = set()
 
     def accept(self) -> None:
-        """Accept connections from now on."""
+        """Accept connections from now on, one of each listener per turn of the event loop."""
         for listener in self._listeners:
             listener.setblocking(False)
-            self._accepting.append(asyncio.create_task(self._accept(listener)))
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD_MS)  # connections inherit it
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
     async def drain(self, seconds: float) -> None:
-        """Accept no more connections, let running responses end within so many seconds, then close all connections."""
-        self._exchanges.draining = True
+        """Accept no more connections, and let running responses end within so many seconds."""
+        self._application.draining = True
         # Connections that wait in the kernel are accepted, and requests that it has received are answered.
         await asyncio.sleep(_LAST_REQUESTS_SECONDS)
-        for task in self._accepting:
-            task.cancel()
-        await asyncio.wait(self._accepting)
         for listener in self._listeners:
+            asyncio.get_running_loop().remove_reader(listener)
             listener.close()
+        self._listeners = ()
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while self._exchanges.running:
+                while self._application.running:
                     await asyncio.sleep(_LAST_REQUESTS_SECONDS)
         self._handshake_log.flush()
-        for task in self._handshakes:
-            task.cancel()
-        for connection in list(self._open):
-            connection.stream.close()
 
     def start_request(self, _: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
         assert isinstance(request_conn, HTTP1Connection)
-        assert isinstance(request_conn.context, Peer)
-        return Exchange(self._exchanges, request_conn, request_conn.context)
+        return Exchange(self._application, self._response_seconds, request_conn)
 
     def on_close(self, server_conn: object) -> None:
         assert isinstance(server_conn, HTTP1ServerConnection)
         self._open.remove(server_conn)
-        self._free.release()
 
-    async def _accept(self, listener: socket.socket) -> None:
-        for number in count(1):
-            await self._free.acquire()
-            try:
-                connection, name = await asyncio.get_running_loop().sock_accept(listener)
-            except OSError as error:
-                self._free.release()
-                if not isinstance(error, ConnectionAbortedError):  # no file descriptor, or no memory
-                    _log.warning("a connection could not be accepted: %s", error.strerror)
-                    await asyncio.sleep(_PAUSE_SECONDS)
-                continue
-            # The configuration of this moment: a reload replaces it for connections that are accepted from then on.
-            peer = Peer(peer_address(name), None, self._policy.config)
-            if peer.config.tls is None:
-                self._serve(IOStream(connection), peer)
-            else:
-                handshake = asyncio.create_task(self._shake_hands(connection, peer, peer.config.tls))
-                self._handshakes.add(handshake)
-                handshake.add_done_callback(self._handshakes.discard)
-            if number % _AT_ONCE == 0:
-                await asyncio.sleep(0)
+    def _pause(self, reason: str) -> None:
+        _log.warning("a connection could not be accepted: %s", reason)
+        for listener in self._listeners:
+            asyncio.get_running_loop().remove_reader(listener)
+        asyncio.get_running_loop().call_later(_PAUSE_SECONDS, self.accept)
+
+    def _accept(self, listener: socket.socket) -> None:
+        if len(self._open) >= self._max_connections:
+            self._pause("too many connections")
+            return
+        try:
+            connection, name = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as error:  # no file descriptor, or no memory
+            self._pause(f"{error.strerror}")
+            return
+        connection.setblocking(False)
+        # The configuration of this moment: a reload replaces it for connections that are accepted from then on.
+        peer = Peer(peer_address(name), None, self._policy.config)
+        if peer.config.tls is None:
+            self._serve(IOStream(connection), peer)
+        else:
+            handshake = asyncio.create_task(self._shake_hands(connection, peer, peer.config.tls))
+            self._open.add(handshake)
+            handshake.add_done_callback(self._open.remove)
 
     def _serve(self, stream: IOStream, peer: Peer) -> None:
         connection = HTTP1ServerConnection(stream, _LIMITS, peer)
         self._open.add(connection)
         connection.start_serving(self)
 
-    async def _shake_hands(self, connection: socket.socket, peer: Peer, tls: Tls) -> None:
+    async def _shake_hands(self, connection: socket.socket, peer: Peer, context: ssl.SSLContext) -> None:
         closing: socket.socket | SSLIOStream | None = connection
         try:
             async with asyncio.timeout(_IDLE_SECONDS):
                 # Until the first byte a connection has no TLS state, which takes 50 KB.
                 await _readable(connection)
-                encrypted = tls.context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+                encrypted = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
                 closing = stream = SSLIOStream(encrypted)
                 await stream.wait_for_handshake()
             certificate = encrypted.getpeercert() or {}
-            refused = refusal(certificate, tls.settings, resumed=bool(encrypted.session_reused))
-            if refused is None:
-                self._serve(stream, peer._replace(subject=subject(certificate) if certificate else None))
-                closing = None
-            else:
-                self._handshake_log.add(peer.address, refused)
+            check(certificate, peer.config.client_allowed_sans, resumed=bool(encrypted.session_reused))
+            self._serve(stream, peer._replace(subject=subject(certificate) if certificate else None))
+            closing = None
         except ssl.SSLError as error:
             self._handshake_log.add(peer.address, f"{error}")
         except (OSError, ValueError, AttributeError):
@@ -151,24 +139,17 @@ class Connections(HTTPServerConnectionDelegate):
         finally:
             if closing is not None:
                 closing.close()
-                self._free.release()
+
+
+def peer_address(name: tuple[str, *tuple[int, ...]]) -> str:
+    """Return the IP address of a peer's socket name. A socket for all addresses has IPv4 ones as `::ffff:192.0.2.1`."""
+    return name[0].removeprefix("::ffff:")
 
 
 async def _readable(connection: socket.socket) -> None:
     loop, readable = asyncio.get_running_loop(), asyncio.Event()
-    connection.setblocking(False)
     loop.add_reader(connection, readable.set)
     try:
         await readable.wait()
     finally:
         loop.remove_reader(connection)
-
-
-def _connection_limit() -> int:
-    """Raise the limit of open files as far as connections need it, and return how many connections fit into it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MAX_CONNECTIONS + _OTHER_FILES
-    limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < limit:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-    return max(32, limit - _OTHER_FILES)

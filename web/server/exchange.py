@@ -3,8 +3,7 @@
 import asyncio
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from email.utils import formatdate
 from io import BytesIO
 from urllib.parse import unquote_to_bytes
@@ -12,16 +11,14 @@ from urllib.parse import unquote_to_bytes
 from tornado.http1connection import HTTP1Connection, is_transfer_encoding_chunked
 from tornado.httputil import HTTPHeaders, HTTPInputError, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
 from tornado.iostream import StreamClosedError
+from werkzeug.wrappers import Response
 
 from amp_workers.web.auth.authenticator import Peer
-from amp_workers.web.server.application import Answer, Application, Environ
+from amp_workers.web.server.application import Application, Environ
 
 _BLOCK_BYTES = 256 * 1024
 """Written at a time. Between two blocks other connections have their turn: `/-/healthy` takes 156 ms at the 99th
 percentile without that, and 27 ms with it."""
-
-_LARGE_RESPONSE, _MAX_UNSENT = 2**20, 256 * 2**20
-"""Bytes. Large responses are refused while so much is unsent, because clients read slowly."""
 
 _LENGTH = re.compile("[0-9]{1,18}")
 
@@ -30,27 +27,14 @@ _MAX_BODY = 2**20
 a reset without that could destroy the response."""
 
 
-@dataclass
-class Exchanges:
-    """What all exchanges of a server share.
-
-    response_seconds: to send one response; a client that reads a little now and then is cut off after so long. unsent:
-    bytes of large responses. running: number of exchanges.
-    """
-
-    application: Application
-    response_seconds: float
-    unsent: int = 0
-    running: int = 0
-    draining: bool = False
-
-
 class Exchange(HTTPMessageDelegate):
     """Responds to one request, before its body is read."""
 
-    def __init__(self, shared: Exchanges, connection: HTTP1Connection, peer: Peer) -> None:
-        self._shared, self._connection, self._peer = shared, connection, peer
-        self._received = 0
+    def __init__(self, application: Application, seconds: float, connection: HTTP1Connection) -> None:
+        """seconds: to send the response; a client that reads a little now and then is cut off after so long."""
+        assert isinstance(connection.context, Peer)
+        self._application, self._seconds, self._connection = application, seconds, connection
+        self._peer, self._received = connection.context, 0
 
     async def headers_received(self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders) -> None:
         assert isinstance(start_line, RequestStartLine)
@@ -59,13 +43,12 @@ class Exchange(HTTPMessageDelegate):
             raise HTTPInputError("invalid Content-Length")
         headers.pop("Expect", None)
         self._connection.set_max_body_size(2**62)
-        self._shared.running += 1
         try:
-            await self._respond(start_line.method, _environ(start_line, headers, self._peer))
+            environ = _environ(start_line, headers, self._peer)
+            async with self._application.response(environ, self._peer) as response, asyncio.timeout(self._seconds):
+                await self._send(response, start_line.method)
         except (StreamClosedError, TimeoutError):
             self._connection.close()  # the client has gone, or reads too slowly
-        finally:
-            self._shared.running -= 1
 
     def data_received(self, chunk: bytes) -> None:
         self._received += len(chunk)
@@ -74,32 +57,18 @@ class Exchange(HTTPMessageDelegate):
 
     def finish(self) -> None:
         self._connection.finish()
-        if self._shared.draining:
-            self._connection.close()
 
-    async def _respond(self, method: str, environ: Environ) -> None:
-        answer = await self._shared.application.answer(environ, self._peer)
-        size = answer.size if answer.size > _LARGE_RESPONSE else 0
-        if size and self._shared.unsent and self._shared.unsent + size > _MAX_UNSENT:
-            answer, size = self._shared.application.refuse(environ), 0
-        self._shared.unsent += size
-        try:
-            async with asyncio.timeout(self._shared.response_seconds):
-                await self._send(answer, method)
-        finally:
-            self._shared.unsent -= size
-
-    async def _send(self, answer: Answer, method: str) -> None:
-        code, _, reason = answer.status.partition(" ")
+    async def _send(self, response: Response, method: str) -> None:
         headers = _LowerCaseHeaders({"Date": formatdate(usegmt=True)})
-        for name, value in answer.headers:
+        for name, value in response.headers:
             headers.add(name, value)
-        if method != "HEAD" and code not in {"204", "304"}:
-            headers["Content-Length"] = str(answer.size)
-        if self._shared.draining:
-            headers["Connection"] = "close"
-        blocks = _blocks(answer.pieces)
-        await self._connection.write_headers(ResponseStartLine("HTTP/1.1", int(code), reason), headers, next(blocks))
+        if method != "HEAD" and response.status_code not in {204, 304}:
+            headers["Content-Length"] = f"{response.calculate_content_length()}"
+        reason = response.status.partition(" ")[2]
+        start_line = ResponseStartLine("HTTP/1.1", response.status_code, reason)
+        pieces = response.iter_encoded()
+        blocks = (piece[at : at + _BLOCK_BYTES] for piece in pieces for at in range(0, len(piece), _BLOCK_BYTES))
+        await self._connection.write_headers(start_line, headers, next(blocks, None))
         for block in blocks:
             await self._connection.write(block)
             await asyncio.sleep(0)
@@ -110,18 +79,6 @@ class _LowerCaseHeaders(HTTPHeaders):
 
     def get_all(self) -> Iterable[tuple[str, str]]:
         return ((name.lower(), value) for name, value in super().get_all())
-
-
-def _blocks(pieces: Sequence[bytes]) -> Iterator[bytes]:
-    """Join and cut the pieces of a body to blocks of about the same size. The last may be empty."""
-    block = bytearray()
-    for piece in pieces:
-        for start in range(0, len(piece), _BLOCK_BYTES):
-            block += memoryview(piece)[start : start + _BLOCK_BYTES]
-            if len(block) >= _BLOCK_BYTES:
-                yield bytes(block)
-                block.clear()
-    yield bytes(block)
 
 
 _OF_A_BODY = {"content-length", "content-type", "transfer-encoding"}

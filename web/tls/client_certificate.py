@@ -6,8 +6,6 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from amp_workers.web.tls.context import TlsSettings
-
 Certificate = dict[str, Any]
 """As `SSLSocket.getpeercert` returns it; empty where the client has sent none."""
 
@@ -35,17 +33,18 @@ def names(certificate: Certificate) -> Sequence[str]:
     return [str(ipaddress.ip_address(name.strip())) if kind == "IP Address" else name for kind, name in found]
 
 
-def refusal(certificate: Certificate, settings: TlsSettings, *, resumed: bool) -> str | None:
-    """Return why a client is refused although OpenSSL accepts it; None if it is not refused.
+def check(certificate: Certificate, allowed: Sequence[str], *, resumed: bool) -> None:
+    """Raise ssl.SSLError where a client is refused although OpenSSL accepts it.
 
-    resumed: whether the client resumed a session, in which OpenSSL does not verify a certificate again.
+    allowed: `client_allowed_sans`. resumed: whether the client resumed a session, in which OpenSSL does not verify a
+    certificate again.
     """
-    allowed, found = settings.client_allowed_sans, names(certificate)
+    found = names(certificate)
     if certificate and allowed and set(allowed).isdisjoint(found):
-        return f"its certificate has none of client_allowed_sans, but {', '.join(map(repr, found)) or 'no name at all'}"
+        shown = ", ".join(map(repr, found)) or "no name at all"
+        raise ssl.SSLError(1, f"its certificate has none of client_allowed_sans, but {shown}")
     if certificate and resumed and ssl.cert_time_to_seconds(certificate["notAfter"]) < time.time():
-        return "its certificate has expired"
-    return None
+        raise ssl.SSLError(1, "its certificate has expired")
 
 
 def _escaped(value: str) -> str:

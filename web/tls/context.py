@@ -1,6 +1,5 @@
 """The TLS context of a server, checked before connections use it."""
 
-import hashlib
 import os
 import platform
 import re
@@ -9,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from amp_workers.web.errors import ConfigError
+from amp_workers.web.config.watched import ConfigError
 
 _PRIVATE_KEY = re.compile(rb"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?-----END \1-----", re.DOTALL)
 
@@ -24,12 +23,15 @@ class Pem:
 
 @dataclass(frozen=True)
 class TlsSettings:
-    """What `tls_server_config` contains beside certificates, in the notation of Python's `ssl`.
+    """What `tls_server_config` contains, in the notation of Python's `ssl`.
 
-    client_allowed_sans: subject alternative names, one of which a client's certificate must have; empty: any name.
-    cipher_suites: of TLS 1.2. An empty list means OpenSSL's default.
+    cert: a chain of certificates. client_ca: the clients' authorities. cipher_suites: of TLS 1.2. An empty list means
+    OpenSSL's default.
     """
 
+    cert: Pem
+    key: Pem
+    client_ca: Pem | None = None
     client_auth_type: ssl.VerifyMode = ssl.CERT_NONE
     client_allowed_sans: Sequence[str] = ()
     min_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
@@ -38,32 +40,21 @@ class TlsSettings:
     curve_preferences: Sequence[str] = ()
 
 
-@dataclass(frozen=True)
-class Tls:
-    """TLS of one state of the files. Two are equal where the files have the same content."""
-
-    settings: TlsSettings
-    digest: bytes = field(repr=False)
-    context: ssl.SSLContext = field(compare=False, repr=False)
-
-
-def build_tls(settings: TlsSettings, chain: Pem, key: Pem, client_ca: Pem | None) -> Tls:
-    """Return the TLS of a certificate chain, its key and the clients' authorities.
-
-    Raises ConfigError where OpenSSL cannot serve with them.
-    """
-    pems = [chain, key] if client_ca is None else [chain, key, client_ca]
+def server_context(settings: TlsSettings) -> ssl.SSLContext:
+    """Return the context of a server. Raises ConfigError where OpenSSL cannot serve with the settings."""
+    chain, key, client_ca = settings.cert, settings.key, settings.client_ca
+    pems = [pem for pem in (chain, key, client_ca) if pem is not None]
     for pem in pems:
         if pem is not key and b"-----BEGIN CERTIFICATE-----" not in pem.text:
             raise ConfigError(f"{pem.name}: contains no certificate in PEM form")
     try:
-        _try_handshake(_context(settings, chain, key), settings)
-        context = _context(settings, chain, key)
+        context = _context(settings)
+        _try_handshake(context, settings)
         if client_ca is not None:
             context.verify_mode = settings.client_auth_type
             context.load_verify_locations(cadata=client_ca.text.decode("ascii", "replace"))
             # OpenSSL verifies a certificate once in a session. Without tickets, no session outlives this context. See
-            # `client_certificate.refusal` for those that TLS 1.2 resumes until then.
+            # `client_certificate.check` for those that TLS 1.2 resumes until then.
             context.num_tickets = 0
             context.options |= ssl.OP_NO_TICKET
     except ssl.SSLError as error:
@@ -71,11 +62,11 @@ def build_tls(settings: TlsSettings, chain: Pem, key: Pem, client_ca: Pem | None
             raise ConfigError(f"{key.name}: this is not the key of the certificate in {chain.name}") from error
         names, reason = ", ".join(pem.name for pem in pems), error.reason or "damaged PEM text"
         raise ConfigError(f"{names}: OpenSSL cannot use them: {reason}") from error
-    return Tls(settings, hashlib.sha256(b"\0".join(pem.text for pem in pems)).digest(), context)
+    return context
 
 
-def _context(settings: TlsSettings, chain: Pem, key: Pem) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+def _context(settings: TlsSettings) -> ssl.SSLContext:
+    context, key = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), settings.key
     context.minimum_version, context.maximum_version = settings.min_version, settings.max_version
     context.set_alpn_protocols(["http/1.1"])
     context.options |= ssl.OP_NO_RENEGOTIATION
@@ -89,17 +80,16 @@ def _context(settings: TlsSettings, chain: Pem, key: Pem) -> ssl.SSLContext:
             message = f"curve_preferences: Python {platform.python_version()} cannot select {curve}; CurveP256 works"
             raise ConfigError(message) from error
 
-    def no_password() -> str:
-        raise ConfigError(f"{key.name}: the key is encrypted, and a server cannot ask for its password")
-
     # A key file may contain certificates as well, which must not be sent with the chain.
     key_block = _PRIVATE_KEY.search(key.text)
     if key_block is None:
         raise ConfigError(f"{key.name}: contains no private key in PEM form")
+    if b"ENCRYPTED" in key_block[0]:
+        raise ConfigError(f"{key.name}: the key is encrypted, and a server cannot ask for its password")
     # Python loads a certificate and its key from paths alone: here from a file in memory.
     with os.fdopen(os.memfd_create("tls"), "wb", buffering=0) as file:
-        file.write(key_block[0] + b"\n" + chain.text)
-        context.load_cert_chain(f"/proc/self/fd/{file.fileno()}", password=no_password)
+        file.write(key_block[0] + b"\n" + settings.cert.text)
+        context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
     return context
 
 

@@ -8,7 +8,7 @@ from importlib import import_module
 
 import pytest
 
-from amp_workers.web import SingleFlight
+from amp_workers.metadata_db import SingleFlight
 from tests.processes import eventually
 
 CALLERS = 10
@@ -46,7 +46,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(import_module("amp_workers.web.single_flight"), "time", clock)
+    monkeypatch.setattr(import_module("amp_workers.metadata_db.single_flight"), "time", clock)
     return clock
 
 
