@@ -30,8 +30,8 @@ def check_node_id(node_id: str) -> str:
         )
     if not _PATTERN.fullmatch(node_id):
         raise InvalidNodeId(
-            f"node id '{_shown(node_id)}' is not valid: it must begin with an ASCII letter and go on with ASCII "
-            "letters, digits, '_', '-' and '.' only"
+            f"node id '{_shown(node_id)}' is not valid: it must begin with an ASCII letter, followed by ASCII letters, "
+            "digits, '_', '-' and '.'"
         )
     return node_id
 
