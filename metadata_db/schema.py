@@ -266,7 +266,8 @@ def progress_at() -> ColumnElement[datetime]:
 
 def written_progress_at() -> ColumnElement[str]:
     """When a worker reported progress last, as it is written: maybe not a timestamp. Null where nothing is written."""
-    return case((_has_key("progress_at"), workers.c.info["progress_at"].astext), else_=None)
+    written: ColumnElement[str] = workers.c.info["progress_at"].astext
+    return written
 
 
 def info_hash(seed: ColumnElement[int]) -> ColumnElement[int]:
