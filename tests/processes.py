@@ -1,5 +1,6 @@
 """Runs commands of the project and of others as real processes that end with the test."""
 
+import atexit
 import contextlib
 import os
 import random
@@ -8,17 +9,21 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from http.client import HTTPException
 from pathlib import Path
 from typing import TypeVar
 
 import psutil
 import pytest
+
+from tests.fork_server import ForkedProcess, ForkServer, can_fork
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
@@ -106,12 +111,9 @@ def get(url: str, headers: Mapping[str, str] | None = None, timeout: float = 10.
 class Process:
     """A process of the project. Its output is kept in a file."""
 
-    def __init__(self, command: list[str], output: Path, environment: Mapping[str, str], cwd: Path) -> None:
+    def __init__(self, popen: subprocess.Popen[bytes] | ForkedProcess, output: Path) -> None:
+        self.popen = popen
         self._output = output
-        with output.open("wb") as file:
-            self.popen = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=dict(environment), cwd=cwd
-            )
 
     @property
     def pid(self) -> int:
@@ -160,24 +162,48 @@ class Process:
         self.popen.wait()
 
 
+def _execute(command: Sequence[str], output: int, environment: Mapping[str, str], cwd: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, cwd=cwd)
+
+
+@cache
+def _fork_server() -> ForkServer:
+    server = ForkServer(clean_environment())
+    atexit.register(server.end)
+    return server
+
+
 class Processes:
     """Starts processes with a clean environment, and ends them all."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, forks_ampd: bool = False) -> None:
+        """forks_ampd: whether `ampd` is started by a fork server where that is equivalent."""
         self._directory = directory
+        self._forks_ampd = forks_ampd
         self.started: list[Process] = []
 
     def start(self, *command: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Process:
-        environment = clean_environment() | dict(env or {})
-        output = self._directory / f"{len(self.started)}-{Path(command[0]).name}.log"
-        process = Process(list(command), output, environment, cwd or self._directory)
-        self.started.append(process)
-        return process
+        return self._start(_execute, command, cwd, env or {})
 
     def ampd(self, *arguments: str, database: str | None = None, env: Mapping[str, str] | None = None) -> Process:
         """Start `ampd`, with the URL of its database in its environment."""
-        url = {} if database is None else {"AMP_METADATA_DB_URL": database}
-        return self.start(str(BIN / "ampd"), *arguments, env=url | dict(env or {}))
+        command = (str(BIN / "ampd"), *arguments)
+        variables = ({} if database is None else {"AMP_METADATA_DB_URL": database}) | dict(env or {})
+        is_forked = self._forks_ampd and can_fork(command, variables)
+        return self._start(_fork_server().start if is_forked else _execute, command, None, variables)
+
+    def _start(
+        self,
+        start: Callable[[Sequence[str], int, Mapping[str, str], Path], subprocess.Popen[bytes] | ForkedProcess],
+        command: Sequence[str],
+        cwd: Path | None,
+        env: Mapping[str, str],
+    ) -> Process:
+        output = self._directory / f"{len(self.started)}-{Path(command[0]).name}.log"
+        with output.open("wb") as file:
+            popen = start(command, file.fileno(), clean_environment() | dict(env), cwd or self._directory)
+        self.started.append(Process(popen, output))
+        return self.started[-1]
 
     def end(self) -> None:
         for process in reversed(self.started):
@@ -212,6 +238,20 @@ def run(
     return subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=seconds, check=False, cwd=cwd
     )
+
+
+def run_ampctl(*arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run `ampctl` as `run` does, started by a fork server where that is equivalent."""
+    command, variables = (str(BIN / "ampctl"), *arguments), dict(env or {})
+    if not can_fork(command, variables):
+        return run("ampctl", *arguments, env=env)
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as error:
+        environment = clean_environment() | variables
+        started = _fork_server().start(command, output.fileno(), environment, Path.cwd(), error.fileno())
+        status = started.wait(60)
+        output.seek(0)
+        error.seek(0)
+        return subprocess.CompletedProcess(command, status, output.read(), error.read())
 
 
 def freeze(pid: int) -> None:

@@ -114,7 +114,7 @@ def deployed(
     directory: Path, open_directory: Path, interval: int = INTERVAL, node_ids: Sequence[str] = WORKERS
 ) -> Iterator[Deployment]:
     """Start a deployment and wait until it is at rest, up to a minute. Any account can enter `open_directory`."""
-    processes = Processes(directory)
+    processes = Processes(directory, forks_ampd=True)
     with own_postgres(open_directory / "alarm") as server, listening(Webhook(free_port())) as webhook:
         try:
             made = Deployment(directory, processes, server, webhook, interval, node_ids)

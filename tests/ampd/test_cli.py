@@ -16,18 +16,21 @@ from tests.processes import Processes, command_lines, eventually, get, run
 
 
 @pytest.mark.parametrize("command", ["", "solo", "migrate", "worker", "admin", "exporter"])
-def test_every_command_has_help_with_an_example(command: str) -> None:
-    done = run("ampd", *command.split(), "--help")
-    assert done.returncode == 0
-    assert "ampd" in done.stdout
-    assert "Example" in done.stdout or command == ""
+def test_every_command_has_help_with_an_example(forked: Processes, command: str) -> None:
+    done = forked.ampd(*command.split(), "--help")
+    assert done.wait() == 0
+    assert "ampd" in done.output
+    assert "Example" in done.output or command == ""
 
 
-def test_version() -> None:
+def test_version(forked: Processes) -> None:
     """The version is the one that a worker registers with."""
-    for program in ("ampd", "ampctl", *(f"ampd {command}" for command in COMMANDS)):
-        shown = run(*program.split(), "--version", env={"AMP_BUILD_VERSION": "v1.2.3-4-g8b065bde"})
-        assert shown.stdout == f"{program}, version v1.2.3-4-g8b065bde\n"
+    build = {"AMP_BUILD_VERSION": "v1.2.3-4-g8b065bde"}
+    for command in COMMANDS:
+        shown = forked.ampd(command, "--version", env=build)
+        assert (shown.wait(), shown.output) == (0, f"ampd {command}, version v1.2.3-4-g8b065bde\n")
+    for program in ("ampd", "ampctl"):
+        assert run(program, "--version", env=build).stdout == f"{program}, version v1.2.3-4-g8b065bde\n"
     assert re.fullmatch(r"ampd, version v\d+\.\d+\.\d+(-\d+-g[0-9a-f]{8})?(-dirty)?\n", run("ampd", "--version").stdout)
 
 
@@ -39,19 +42,19 @@ def test_an_unsupported_system_is_refused() -> None:
 
 
 @pytest.mark.parametrize("command", [["migrate"], ["worker", "--node-id=w"], ["admin"], ["exporter"]])
-def test_the_url_of_the_metadata_db_is_required(command: list[str]) -> None:
-    done = run("ampd", *command)
-    assert done.returncode == 2
-    assert "AMP_METADATA_DB_URL" in done.stderr
-    assert "AMP_CONFIG_METADATA_DB__URL" in done.stderr
+def test_the_url_of_the_metadata_db_is_required(forked: Processes, command: list[str]) -> None:
+    done = forked.ampd(*command)
+    assert done.wait() == 2
+    assert "AMP_METADATA_DB_URL" in done.output
+    assert "AMP_CONFIG_METADATA_DB__URL" in done.output
 
 
 @pytest.mark.parametrize("name", ["AMP_METADATA_DB_URL", "AMP_CONFIG_METADATA_DB__URL"])
-def test_an_invalid_url_is_refused_and_not_quoted(name: str) -> None:
-    done = run("ampd", "migrate", env={name: "postgresql://u:hunter2%zz@h/d"})
-    assert done.returncode == 2
-    assert "libpq cannot read it" in done.stderr
-    assert "hunter2" not in done.stderr
+def test_an_invalid_url_is_refused_and_not_quoted(forked: Processes, name: str) -> None:
+    done = forked.ampd("migrate", env={name: "postgresql://u:hunter2%zz@h/d"})
+    assert done.wait() == 2
+    assert "libpq cannot read it" in done.output
+    assert "hunter2" not in done.output
 
 
 @pytest.mark.parametrize(
@@ -76,11 +79,11 @@ def test_an_invalid_url_is_refused_and_not_quoted(name: str) -> None:
         ["exporter", "--collector.workers", "some"],
     ],
 )
-def test_an_invalid_option_is_wrong_usage(arguments: list[str]) -> None:
-    done = run("ampd", *arguments, env={"AMP_METADATA_DB_URL": "postgresql://127.0.0.1:1/d"})
-    assert done.returncode == 2
-    assert arguments[1] in done.stderr
-    assert "Traceback" not in done.stderr
+def test_an_invalid_option_is_wrong_usage(forked: Processes, arguments: list[str]) -> None:
+    done = forked.ampd(*arguments, database="postgresql://127.0.0.1:1/d")
+    assert done.wait() == 2
+    assert arguments[1] in done.output
+    assert "Traceback" not in done.output
 
 
 def test_migrate_prints_its_result_or_its_error(empty_database: str) -> None:
@@ -156,17 +159,17 @@ def test_json_has_the_fields_of_logfmt() -> None:
     }
 
 
-def test_log_options_take_precedence_over_the_environment(processes: Processes, database: str) -> None:
+def test_log_options_take_precedence_over_the_environment(forked: Processes, database: str) -> None:
     options = ("--node-id=w", "--log.level=debug", "--log.format=json", "--", "sh", "-c", "sleep 1.5")
-    worker = processes.ampd("worker", *options, database=database, env={"AMP_LOG": "error"})
+    worker = forked.ampd("worker", *options, database=database, env={"AMP_LOG": "error"})
     assert worker.wait() == 0
     lines = [json.loads(line) for line in worker.output.splitlines()]
     assert {line["level"] for line in lines} == {"debug", "info"}
     assert {line["node_id"] for line in lines} == {"w"}
 
 
-def test_each_line_of_a_worker_has_its_node_id(processes: Processes, database: str) -> None:
-    worker = processes.ampd("worker", "--node-id=w", "--", "sh", "-c", "exit 7", database=database)
+def test_each_line_of_a_worker_has_its_node_id(forked: Processes, database: str) -> None:
+    worker = forked.ampd("worker", "--node-id=w", "--", "sh", "-c", "exit 7", database=database)
     assert worker.wait() == 7
     lines = [line for line in worker.output.splitlines() if line.startswith("ts=")]
     assert all(" node_id=w" in line for line in lines), worker.output
@@ -179,20 +182,20 @@ def test_an_unknown_level_is_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> Non
         configure_logs()
 
 
-def test_a_known_level_is_used(processes: Processes, database: str, sql: Callable[..., list[Any]]) -> None:
-    quiet = processes.ampd("worker", "--node-id=quiet", database=database, env={"AMP_LOG": "error"})
-    loud = processes.ampd("worker", "--node-id=loud", database=database, env={"AMP_LOG": "debug"})
+def test_a_known_level_is_used(forked: Processes, database: str, sql: Callable[..., list[Any]]) -> None:
+    quiet = forked.ampd("worker", "--node-id=quiet", database=database, env={"AMP_LOG": "error"})
+    loud = forked.ampd("worker", "--node-id=loud", database=database, env={"AMP_LOG": "debug"})
     loud.says("'loud' sent a heartbeat", times=2)
     eventually(lambda: sql("SELECT node_id FROM workers WHERE node_id = 'quiet'"))  # it logs nothing about it
     assert (quiet.stop(), quiet.output) == (0, "")
 
 
-def test_a_variable_may_end_with_a_newline(processes: Processes, database: str, unused_port: int) -> None:
-    worker = processes.ampd("worker", env={"AMP_METADATA_DB_URL": f"{database}\n", "AMP_NODE_ID": "w\r\n"})
+def test_a_variable_may_end_with_a_newline(forked: Processes, database: str, unused_port: int) -> None:
+    worker = forked.ampd("worker", env={"AMP_METADATA_DB_URL": f"{database}\n", "AMP_NODE_ID": "w\r\n"})
     worker.says("registered as 'w'")
     listen = f"--web.listen-address=127.0.0.1:{unused_port}"
     token = "0123456789abcdef"
-    processes.ampd("admin", listen, database=database, env={"AMP_AUTH_TOKEN": f"{token}\n"})
+    forked.ampd("admin", listen, database=database, env={"AMP_AUTH_TOKEN": f"{token}\n"})
     bearer = {"Authorization": f"Bearer {token}"}
     eventually(lambda: get(f"http://127.0.0.1:{unused_port}/workers/w", bearer))
 
@@ -205,10 +208,10 @@ def test_a_variable_may_end_with_a_newline(processes: Processes, database: str, 
         ("admin", "AMP_AUTH_TOKEN", "0123456789abcdef"),
     ],
 )
-def test_a_byte_order_mark_in_a_variable_is_named(command: str, name: str, value: str) -> None:
-    done = run("ampd", command, env={"AMP_METADATA_DB_URL": "postgresql://127.0.0.1:1/d", name: f"\ufeff{value}"})
-    assert done.returncode in {1, 2}
-    assert "UTF-8 byte order mark" in " ".join(done.stderr.split())
+def test_a_byte_order_mark_in_a_variable_is_named(forked: Processes, command: str, name: str, value: str) -> None:
+    done = forked.ampd(command, env={"AMP_METADATA_DB_URL": "postgresql://127.0.0.1:1/d", name: f"\ufeff{value}"})
+    assert done.wait() in {1, 2}
+    assert "UTF-8 byte order mark" in " ".join(done.output.split())
 
 
 @pytest.mark.parametrize(
@@ -226,8 +229,8 @@ def test_a_level_may_be_combined_with_directives(value: str, level: str, ignored
     assert log_level({"AMP_LOG": value}) == (level, ignored)
 
 
-def test_ignored_directives_are_logged_once(processes: Processes, database: str) -> None:
-    worker = processes.ampd("worker", "--node-id=w", "--", "true", database=database, env={"AMP_LOG": "amp=debug,info"})
+def test_ignored_directives_are_logged_once(forked: Processes, database: str) -> None:
+    worker = forked.ampd("worker", "--node-id=w", "--", "true", database=database, env={"AMP_LOG": "amp=debug,info"})
     assert worker.wait() == 0
     assert worker.output.count('ignored="amp=debug"') == 1
     assert "registered as 'w'" in worker.output

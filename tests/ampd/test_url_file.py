@@ -25,27 +25,28 @@ def test_the_url_is_read_from_a_file(empty_database: str, tmp_path: Path) -> Non
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_environment_may_name_the_file(credential: Path) -> None:
-    done = run("ampd", "migrate", "--timeout=0", env={"AMP_METADATA_DB_URL_FILE": str(credential)})
-    assert done.returncode == 1
-    assert "postgresql://u@127.0.0.1:1/d: the metadata DB cannot be reached" in done.stderr
-    assert "hunter2" not in done.stderr
+def test_the_environment_may_name_the_file(forked: Processes, credential: Path) -> None:
+    done = forked.ampd("migrate", "--timeout=0", env={"AMP_METADATA_DB_URL_FILE": str(credential)})
+    assert done.wait() == 1
+    assert "postgresql://u@127.0.0.1:1/d: the metadata DB cannot be reached" in done.output
+    assert "hunter2" not in done.output
 
 
-def test_a_flag_with_the_url_takes_precedence_over_the_file(credential: Path) -> None:
+def test_a_flag_with_the_url_takes_precedence_over_the_file(forked: Processes, credential: Path) -> None:
     other = "postgresql://u@127.0.0.1:1/other"
-    done = run(
-        "ampd", "migrate", "--timeout=0", "--metadata-db-url", other, env={"AMP_METADATA_DB_URL_FILE": str(credential)}
+    done = forked.ampd(
+        "migrate", "--timeout=0", "--metadata-db-url", other, env={"AMP_METADATA_DB_URL_FILE": str(credential)}
     )
-    assert "/other: " in done.stderr
+    assert done.wait() == 1
+    assert "/other: " in done.output
 
 
 @pytest.mark.parametrize("name", ["AMP_METADATA_DB_URL", "AMP_CONFIG_METADATA_DB__URL"])
-def test_a_file_and_a_url_in_the_environment_are_wrong_usage(credential: Path, name: str) -> None:
-    done = run("ampd", "migrate", "--metadata-db-url-file", str(credential), env={name: AWAY})
-    assert done.returncode == 2
-    assert name in done.stderr
-    assert "hunter2" not in done.stderr
+def test_a_file_and_a_url_in_the_environment_are_wrong_usage(forked: Processes, credential: Path, name: str) -> None:
+    done = forked.ampd("migrate", "--metadata-db-url-file", str(credential), env={name: AWAY})
+    assert done.wait() == 2
+    assert name in done.output
+    assert "hunter2" not in done.output
 
 
 @pytest.mark.parametrize(
@@ -60,28 +61,30 @@ def test_a_file_and_a_url_in_the_environment_are_wrong_usage(credential: Path, n
         ("postgresql://u:hunter2@h/d".encode("utf-16"), "UTF-16 byte order mark"),
     ],
 )
-def test_an_unusable_file_is_wrong_usage_and_not_quoted(tmp_path: Path, content: bytes | None, says: str) -> None:
+def test_an_unusable_file_is_wrong_usage_and_not_quoted(
+    forked: Processes, tmp_path: Path, content: bytes | None, says: str
+) -> None:
     file = tmp_path / "url"
     if content is not None:
         file.write_bytes(content)
-    done = run("ampd", "migrate", "--metadata-db-url-file", str(file))
-    assert done.returncode == 2
-    assert says in done.stderr
-    assert (str(file) if content is not None else "--metadata-db-url-file") in done.stderr
-    assert "hunter2" not in done.stderr
+    done = forked.ampd("migrate", "--metadata-db-url-file", str(file))
+    assert done.wait() == 2
+    assert says in done.output
+    assert (str(file) if content is not None else "--metadata-db-url-file") in done.output
+    assert "hunter2" not in done.output
 
 
 @pytest.mark.parametrize(
     ("value", "says"),
     [(AWAY, "the value is a URL, not the path of a file"), ("host=127.0.0.1 password=hunter2", "cannot read the file")],
 )
-def test_a_url_in_place_of_a_file_is_not_shown(value: str, says: str) -> None:
-    done = run("ampd", "migrate", env={"AMP_METADATA_DB_URL_FILE": value})
-    assert done.returncode == 2
-    assert "AMP_METADATA_DB_URL_FILE" in done.stderr
-    assert says in " ".join(done.stderr.split())
-    assert "hunter2" not in done.stderr
-    assert "127.0.0.1" not in done.stderr
+def test_a_url_in_place_of_a_file_is_not_shown(forked: Processes, value: str, says: str) -> None:
+    done = forked.ampd("migrate", env={"AMP_METADATA_DB_URL_FILE": value})
+    assert done.wait() == 2
+    assert "AMP_METADATA_DB_URL_FILE" in done.output
+    assert says in " ".join(done.output.split())
+    assert "hunter2" not in done.output
+    assert "127.0.0.1" not in done.output
 
 
 def test_a_program_does_not_get_the_path_of_the_file(processes: Processes, database: str, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ FLEET = [
 @pytest.fixture(scope="session")
 def admin_url(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """`ampd admin` over the fleet."""
-    processes = Processes(tmp_path_factory.mktemp("fleet"))
+    processes = Processes(tmp_path_factory.mktemp("fleet"), forks_ampd=True)
     with fresh_database(postgres) as url:
         with psycopg.connect(url, autocommit=True) as connection:
             for node_id, state, hours, version in FLEET:

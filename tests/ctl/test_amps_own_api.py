@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.ctl.contract_api import ContractApi, serving
-from tests.processes import run
+from tests.processes import run_ampctl
 
 INFO = {"version": "v0.0.22", "commit_sha": "8b065bde", "commit_timestamp": "unknown", "build_date": "unknown"}
 
@@ -49,7 +49,7 @@ def amps_own_api() -> Iterator[ContractApi]:
 
 
 def ampctl(api: ContractApi, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return run("ampctl", "--admin-url", api.url, *arguments)
+    return run_ampctl("--admin-url", api.url, *arguments)
 
 
 def test_list_has_the_documented_lines(amps_own_api: ContractApi) -> None:

@@ -6,11 +6,11 @@ import subprocess
 import pytest
 
 from tests.ctl.contract_api import ContractApi
-from tests.processes import free_port, run
+from tests.processes import free_port, run_ampctl
 
 
 def check(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return run("ampctl", "--admin-url", url, "worker", "check", *arguments)
+    return run_ampctl("--admin-url", url, "worker", "check", *arguments)
 
 
 def test_all_pass(api_url: str) -> None:

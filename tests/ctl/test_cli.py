@@ -24,7 +24,7 @@ from amp_workers.ctl.node_ids import NODE_ID
 from amp_workers.metadata_db import InvalidNodeId, check_node_id
 from tests.ctl.contract_api import ContractApi, a_worker, serving
 from tests.node_ids import INVALID, VALID
-from tests.processes import free_port, run
+from tests.processes import free_port, run, run_ampctl
 
 
 def invoke(*arguments: str) -> Result:
@@ -35,21 +35,21 @@ def invoke(*arguments: str) -> Result:
 
 def test_an_unreachable_api_is_reported_with_its_url() -> None:
     url = f"http://127.0.0.1:{free_port()}"
-    done = run("ampctl", "--admin-url", url, "worker", "list")
+    done = run_ampctl("--admin-url", url, "worker", "list")
     assert done.returncode == 1
     assert done.stderr == f"Error: cannot reach the Admin API at {url}: Connection refused\n"
     assert done.stdout == ""
 
 
 def test_an_unknown_host_is_reported() -> None:
-    done = run("ampctl", "worker", "list", env={"AMP_ADMIN_URL": "http://no-such-host.invalid"})
+    done = run_ampctl("worker", "list", env={"AMP_ADMIN_URL": "http://no-such-host.invalid"})
     assert done.returncode == 1
     assert "cannot reach the Admin API at http://no-such-host.invalid: " in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_an_invalid_host_is_reported() -> None:
-    done = run("ampctl", "--admin-url", "http://amp..example", "worker", "list")
+    done = run_ampctl("--admin-url", "http://amp..example", "worker", "list")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "cannot reach the Admin API at http://amp..example: " in done.stderr
@@ -75,7 +75,7 @@ def test_a_server_without_http_is_reported(says: bytes, reported: str) -> None:
 
         threading.Thread(target=answer).start()
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
-        done = run("ampctl", "--admin-url", url, "worker", "list")
+        done = run_ampctl("--admin-url", url, "worker", "list")
     assert done.returncode == 1
     assert done.stderr == f"Error: cannot reach the Admin API at {url}: {reported}\n"
 
@@ -91,7 +91,7 @@ def something_else() -> Iterator[str]:
 
 
 def test_another_server_is_reported(something_else: str) -> None:
-    done = run("ampctl", "--admin-url", something_else, "worker", "list")
+    done = run_ampctl("--admin-url", something_else, "worker", "list")
     assert done.returncode == 1
     assert f"{something_else}/workers: HTTP 404 File not found: this is not a response of an Admin API" in done.stderr
 
@@ -222,22 +222,22 @@ def test_no_text_of_a_worker_controls_the_terminal(answering: Callable[[str], st
         (json.dumps(worker), ["check", "w", "--version", "v1"]),
         (json.dumps(worker), ["forget", "w", "--dry-run"]),
     ):
-        done = run("ampctl", "--admin-url", answering(text), "worker", *command)
+        done = run_ampctl("--admin-url", answering(text), "worker", *command)
         assert done.returncode == (1 if "check" in command else 0), done.stderr
         assert done.stdout.replace("\n", "").isprintable()
         assert "\\x1b" in done.stdout or "\\u001b" in done.stdout
-    done = run("ampctl", "--admin-url", answering(json.dumps({"info": {"version": odd}})), "version")
+    done = run_ampctl("--admin-url", answering(json.dumps({"info": {"version": odd}})), "version")
     assert (done.returncode, "\x1b" in done.stdout, "\\x1b" in done.stdout) == (0, False, True)
 
 
 def test_no_error_of_the_api_controls_the_terminal(contract_api: ContractApi) -> None:
     contract_api.says = 400, {"error_code": "X", "error_message": "a\x1b[31mRED\r\n"}
-    done = run("ampctl", "--admin-url", contract_api.url, "worker", "list")
+    done = run_ampctl("--admin-url", contract_api.url, "worker", "list")
     assert done.stderr == f"Error: {contract_api.url}/workers: a\\x1b[31mRED\\r\\n (X)\n"
 
 
 def test_an_api_may_have_a_path_prefix(contract_api: ContractApi) -> None:
-    done = run("ampctl", "--admin-url", f"{contract_api.url}/amp/", "worker", "list")
+    done = run_ampctl("--admin-url", f"{contract_api.url}/amp/", "worker", "list")
     assert contract_api.asked == ["GET /amp/workers"]
     assert f"{contract_api.url}/amp/workers: " in done.stderr
 
@@ -315,13 +315,13 @@ def test_it_imports_no_other_room() -> None:
 
 
 def test_the_versions_of_both_ends_are_shown(admin_url: str) -> None:
-    done = run("ampctl", "--admin-url", admin_url, "version")
+    done = run_ampctl("--admin-url", admin_url, "version")
     assert done.returncode == 0
     assert done.stdout == f"ampctl {version({})}\nAdmin API {version({})} ({admin_url})\n"
 
 
 def test_its_own_version_is_shown_while_the_api_is_unavailable() -> None:
-    done = run("ampctl", "--admin-url", f"http://127.0.0.1:{free_port()}", "version")
+    done = run_ampctl("--admin-url", f"http://127.0.0.1:{free_port()}", "version")
     assert done.returncode == 1
     assert done.stdout == f"ampctl {version({})}\n"
     assert "cannot reach the Admin API" in done.stderr
@@ -343,10 +343,10 @@ def test_a_mistyped_command_or_option_is_recognized(arguments: list[str], meant:
 
 
 def test_a_mistyped_node_id_is_recognized(api_url: str, patient: dict[str, str]) -> None:
-    done = run("ampctl", "--admin-url", api_url, "worker", "inspect", "epsilon-100", env=patient)
+    done = run_ampctl("--admin-url", api_url, "worker", "inspect", "epsilon-100", env=patient)
     assert done.returncode == 1
     assert done.stderr.endswith("(WORKER_NOT_FOUND). Did you mean 'epsilon-10'?\n")
-    unlike = run("ampctl", "--admin-url", api_url, "worker", "inspect", "x")
+    unlike = run_ampctl("--admin-url", api_url, "worker", "inspect", "x")
     assert unlike.stderr.endswith("(WORKER_NOT_FOUND)\n")
 
 
@@ -358,7 +358,7 @@ def test_an_unknown_node_id_is_reported_even_if_the_others_cannot_be_read() -> N
             return answer
 
     with serving(AwayThen([a_worker("worker-1")])) as api:
-        done = run("ampctl", "--admin-url", api.url, "worker", "inspect", "worker-2")
+        done = run_ampctl("--admin-url", api.url, "worker", "inspect", "worker-2")
     assert done.returncode == 1
     assert done.stderr.endswith("(WORKER_NOT_FOUND)\n")
 
@@ -383,6 +383,6 @@ def test_a_fleet_that_cannot_be_read_in_time_gives_no_suggestion() -> None:
             return super().answer(method, target, authorization)
 
     with serving(Slow(FLEET_OF_25_000)) as api:
-        done = run("ampctl", "--admin-url", api.url, "worker", "inspect", "w-25001")
+        done = run_ampctl("--admin-url", api.url, "worker", "inspect", "w-25001")
     assert done.stderr.endswith("(WORKER_NOT_FOUND)\n")
     assert len(api.asked) in {2, 3}  # the worker, and one or two of the three pages

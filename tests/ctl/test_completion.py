@@ -10,13 +10,13 @@ import pytest
 
 from tests.ctl.conftest import StartTerminal
 from tests.ctl.contract_api import ContractApi, a_worker, serving
-from tests.processes import free_port, run, tool
+from tests.processes import free_port, run, run_ampctl, tool
 
 
 def choices(url: str, line: str, env: Mapping[str, str]) -> list[str]:
     """Return bash's completions of a line."""
     asked = {"AMP_ADMIN_URL": url, "_AMPCTL_COMPLETE": "bash_complete", "COMP_WORDS": line}
-    done = run("ampctl", env=asked | dict(env))
+    done = run_ampctl(env=asked | dict(env))
     assert (done.returncode, done.stderr) == (0, "")
     return [item.partition(",")[2] for item in done.stdout.splitlines() if item.startswith("plain,")]
 
@@ -73,7 +73,7 @@ def test_an_unavailable_api_gives_no_completions_and_no_output(contract_api: Con
     contract_api.token = "Bearer another"
     env = {"AMP_AUTH_TOKEN": "s3cret"}
     env |= {"AMP_ADMIN_URL": urls.get(away, contract_api.url), "COMP_WORDS": "ampctl worker inspect b"}
-    done = run("ampctl", env=env | {"_AMPCTL_COMPLETE": "bash_complete"})
+    done = run_ampctl(env=env | {"_AMPCTL_COMPLETE": "bash_complete"})
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "", "")
 
 
@@ -163,7 +163,7 @@ def test_in_a_real_fish(contract_api: ContractApi, patient: dict[str, str], tmp_
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_each_script_is_printed_with_no_api_and_asks_ampctl(shell: str) -> None:
-    done = run("ampctl", "--admin-url", "nonsense", "completion", shell)
+    done = run_ampctl("--admin-url", "nonsense", "completion", shell)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"_AMPCTL_COMPLETE={shell}_complete" in done.stdout
     if shell == "bash":
@@ -189,4 +189,4 @@ def test_other_shells_get_node_ids_in_their_own_format(
     contract_api: ContractApi, patient: dict[str, str], shell: str, environment: dict[str, str], expected: str
 ) -> None:
     env = {"AMP_ADMIN_URL": contract_api.url, "_AMPCTL_COMPLETE": f"{shell}_complete"}
-    assert run("ampctl", env=patient | env | environment).stdout == expected
+    assert run_ampctl(env=patient | env | environment).stdout == expected

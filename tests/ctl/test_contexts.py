@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.ctl.contract_api import ContractApi
-from tests.processes import free_port, run
+from tests.processes import free_port, run, run_ampctl
 
 TOKEN = "s3cret-t0ken"
 
@@ -25,7 +25,7 @@ class Home:
         file.chmod(mode)
 
     def ampctl(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-        return run("ampctl", *arguments, env={"XDG_CONFIG_HOME": str(self.directory.parent), **env})
+        return run_ampctl(*arguments, env={"XDG_CONFIG_HOME": str(self.directory.parent), **env})
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from amp_workers.ctl.connection import Connection
 from amp_workers.ctl.errors import InvalidCredentials
 from tests.ctl.conftest import fleet
 from tests.ctl.contract_api import ContractApi, serving
-from tests.processes import free_port, run, tool
+from tests.processes import free_port, run, run_ampctl, tool
 
 TOKEN = "s3cret-t0ken"
 
@@ -22,24 +22,24 @@ TOKEN = "s3cret-t0ken"
 def test_a_token_is_sent_from_the_environment_or_the_option(contract_api: ContractApi) -> None:
     contract_api.token = f"Bearer {TOKEN}"
     url = contract_api.url
-    by_environment = run("ampctl", "worker", "list", env={"AMP_ADMIN_URL": url, "AMP_AUTH_TOKEN": TOKEN})
+    by_environment = run_ampctl("worker", "list", env={"AMP_ADMIN_URL": url, "AMP_AUTH_TOKEN": TOKEN})
     assert by_environment.returncode == 0, by_environment.stderr
-    by_option = run("ampctl", "--admin-url", url, "--auth-token", TOKEN, "worker", "inspect", "beta")
+    by_option = run_ampctl("--admin-url", url, "--auth-token", TOKEN, "worker", "inspect", "beta")
     assert by_option.returncode == 0, by_option.stderr
 
 
 def test_a_user_and_a_password_are_sent_as_basic_credentials(contract_api: ContractApi) -> None:
     contract_api.token = f"Basic {base64.b64encode('ops:pass:wörd'.encode()).decode()}"
-    done = run("ampctl", "--admin-url", contract_api.url, "worker", "list", env={"AMP_AUTH_TOKEN": "ops:pass:wörd"})
+    done = run_ampctl("--admin-url", contract_api.url, "worker", "list", env={"AMP_AUTH_TOKEN": "ops:pass:wörd"})
     assert done.returncode == 0, done.stderr
 
 
 def test_a_refusal_has_the_remedy_and_not_the_token(contract_api: ContractApi) -> None:
     contract_api.token = "Bearer another"
-    missing = run("ampctl", "--admin-url", contract_api.url, "worker", "list")
+    missing = run_ampctl("--admin-url", contract_api.url, "worker", "list")
     assert missing.returncode == 1
     assert "(UNAUTHORIZED); set AMP_AUTH_TOKEN" in missing.stderr
-    wrong = run("ampctl", "--admin-url", contract_api.url, "worker", "list", env={"AMP_AUTH_TOKEN": TOKEN})
+    wrong = run_ampctl("--admin-url", contract_api.url, "worker", "list", env={"AMP_AUTH_TOKEN": TOKEN})
     assert wrong.returncode == 1
     assert "(UNAUTHORIZED); the token was refused" in wrong.stderr
     assert TOKEN not in wrong.stderr
@@ -47,7 +47,7 @@ def test_a_refusal_has_the_remedy_and_not_the_token(contract_api: ContractApi) -
 
 @pytest.mark.parametrize("arguments", [["worker", "list"], ["worker", "check"], ["version"]])
 def test_no_token_goes_over_plain_http_to_another_machine(arguments: list[str]) -> None:
-    done = run("ampctl", "--admin-url", "http://amp.invalid:1610", *arguments, env={"AMP_AUTH_TOKEN": TOKEN})
+    done = run_ampctl("--admin-url", "http://amp.invalid:1610", *arguments, env={"AMP_AUTH_TOKEN": TOKEN})
     assert done.returncode == 2
     assert "is not sent over plain HTTP to amp.invalid" in done.stderr
     assert "use https://, or --insecure" in done.stderr
@@ -58,10 +58,10 @@ def test_a_token_goes_over_plain_http_with_insecure(contract_api: ContractApi) -
     # 0.0.0.0 is not a loopback address, and reaches this machine.
     contract_api.token = f"Bearer {TOKEN}"
     url = contract_api.url.replace("127.0.0.1", "0.0.0.0")  # noqa: S104 - not to listen
-    refused = run("ampctl", "--admin-url", url, "worker", "list", env={"AMP_AUTH_TOKEN": TOKEN})
+    refused = run_ampctl("--admin-url", url, "worker", "list", env={"AMP_AUTH_TOKEN": TOKEN})
     assert refused.returncode == 2
     assert contract_api.asked == []
-    allowed = run("ampctl", "--admin-url", url, "--insecure", "worker", "list", env={"AMP_AUTH_TOKEN": TOKEN})
+    allowed = run_ampctl("--admin-url", url, "--insecure", "worker", "list", env={"AMP_AUTH_TOKEN": TOKEN})
     assert allowed.returncode == 0, allowed.stderr
 
 
@@ -91,9 +91,9 @@ def test_an_invalid_token_is_reported_and_not_shown(token: str) -> None:
 def test_newlines_around_a_token_are_accepted(contract_api: ContractApi, newline: str, token: str) -> None:
     contract_api.token = f"Basic {base64.b64encode(token.encode()).decode()}" if ":" in token else f"Bearer {token}"
     given = f"{newline}{token}{newline}"
-    by_environment = run("ampctl", "--admin-url", contract_api.url, "worker", "list", env={"AMP_AUTH_TOKEN": given})
+    by_environment = run_ampctl("--admin-url", contract_api.url, "worker", "list", env={"AMP_AUTH_TOKEN": given})
     assert by_environment.returncode == 0, by_environment.stderr
-    by_option = run("ampctl", "--admin-url", contract_api.url, "--auth-token", given, "worker", "list")
+    by_option = run_ampctl("--admin-url", contract_api.url, "--auth-token", given, "worker", "list")
     assert by_option.returncode == 0, by_option.stderr
 
 
@@ -101,17 +101,17 @@ def test_newlines_around_a_token_are_accepted(contract_api: ContractApi, newline
 @pytest.mark.parametrize("token", [TOKEN, "ops:hunter2", f"\n{TOKEN}"])
 def test_a_byte_order_mark_is_named(token: str, locale: str) -> None:
     env = {"LC_ALL": locale, "PYTHONCOERCECLOCALE": "0", "AMP_AUTH_TOKEN": f"\ufeff{token}"}
-    done = run("ampctl", "worker", "list", env=env)
+    done = run_ampctl("worker", "list", env=env)
     assert done.returncode == 2
     assert "AMP_AUTH_TOKEN begins with a byte order mark (U+FEFF)" in done.stderr
-    option = run("ampctl", "--auth-token", f"\ufeff{token}", "worker", "list")
+    option = run_ampctl("--auth-token", f"\ufeff{token}", "worker", "list")
     assert "--auth-token begins with a byte order mark (U+FEFF)" in option.stderr
     assert token.strip() not in done.stderr + option.stderr
 
 
 def test_a_secret_in_the_url_is_refused_and_not_shown() -> None:
     for url in ("http://ops:hunter2@localhost:1", "http://:hunter2@localhost", "http://ops:hunter2/x@localhost:1"):
-        done = run("ampctl", "--admin-url", url, "worker", "list")
+        done = run_ampctl("--admin-url", url, "worker", "list")
         assert done.returncode == 2
         assert "set AMP_AUTH_TOKEN to user:password" in done.stderr
         assert "hunter2" not in done.stderr
@@ -122,7 +122,7 @@ def test_a_token_that_a_server_repeats_is_not_shown(contract_api: ContractApi) -
     for token in (TOKEN, "ops:hunter2"):
         sent = f"Basic {base64.b64encode(token.encode()).decode()}" if ":" in token else f"Bearer {token}"
         contract_api.says = 400, {"error_code": "X", "error_message": f"bad {token}: {sent}"}
-        done = run("ampctl", "--admin-url", contract_api.url, "worker", "list", env={"AMP_AUTH_TOKEN": token})
+        done = run_ampctl("--admin-url", contract_api.url, "worker", "list", env={"AMP_AUTH_TOKEN": token})
         assert "***" in done.stderr
         for secret in (token, "hunter2", base64.b64encode(token.encode()).decode()):
             assert secret not in done.stderr
@@ -138,7 +138,7 @@ def test_a_redirect_is_reported_and_not_followed(contract_api: ContractApi) -> N
     with http.server.HTTPServer(("127.0.0.1", 0), Redirect) as server:
         threading.Thread(target=server.serve_forever, args=(0.02,)).start()
         url = f"http://127.0.0.1:{server.server_address[1]}"
-        done = run("ampctl", "--admin-url", url, "worker", "list", env={"AMP_AUTH_TOKEN": TOKEN})
+        done = run_ampctl("--admin-url", url, "worker", "list", env={"AMP_AUTH_TOKEN": TOKEN})
         server.shutdown()
     assert done.returncode == 1
     assert f"redirects to {contract_api.url}/workers; if that is the Admin API, use its address" in done.stderr
@@ -217,7 +217,7 @@ def test_tls_with_an_authority_a_certificate_and_a_token(secure_api: ContractApi
         "AMP_CLIENT_CERT": certificates.client,
         "AMP_CLIENT_KEY": certificates.client_key,
     }
-    done = run("ampctl", "worker", "list", env=env)
+    done = run_ampctl("worker", "list", env=env)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("beta ")
 
@@ -240,7 +240,7 @@ def test_certificates_are_always_verified(
 @pytest.mark.parametrize("secure_api", [False], indirect=True)
 def test_a_certificate_for_another_name_is_refused(secure_api: ContractApi, certificates: Certificates) -> None:
     url = secure_api.url.replace("127.0.0.1", "localhost")
-    done = run("ampctl", "--admin-url", url, "--ca-file", certificates.authority, "worker", "list")
+    done = run_ampctl("--admin-url", url, "--ca-file", certificates.authority, "worker", "list")
     assert done.returncode == 1
     assert "Hostname mismatch" in done.stderr
     assert "names the authority" not in done.stderr
@@ -248,7 +248,7 @@ def test_a_certificate_for_another_name_is_refused(secure_api: ContractApi, cert
 
 @pytest.mark.parametrize("secure_api", [True], indirect=True)
 def test_a_missing_client_certificate_is_reported(secure_api: ContractApi, certificates: Certificates) -> None:
-    done = run("ampctl", "--admin-url", secure_api.url, "--ca-file", certificates.authority, "worker", "list")
+    done = run_ampctl("--admin-url", secure_api.url, "--ca-file", certificates.authority, "worker", "list")
     assert done.returncode == 1
     assert "cannot reach the Admin API" in done.stderr
     assert "if the server requires a client certificate, give --client-cert and --client-key" in done.stderr
@@ -267,15 +267,15 @@ def test_unusable_files_are_reported(certificates: Certificates, tmp_path: Path)
             f"cannot use --client-cert {certificates.client} with --client-key {certificates.server_key}: key values",
         ),
     ):
-        done = run("ampctl", "--admin-url", url, *options, "worker", "list")
+        done = run_ampctl("--admin-url", url, *options, "worker", "list")
         assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
         assert reported in done.stderr
-    alone = run("ampctl", "--admin-url", url, "--client-key", certificates.client_key, "worker", "list")
+    alone = run_ampctl("--admin-url", url, "--client-key", certificates.client_key, "worker", "list")
     assert alone.returncode == 2
     assert "--client-key needs --client-cert" in alone.stderr
 
 
 def test_https_to_a_plain_server_is_reported(contract_api: ContractApi) -> None:
-    done = run("ampctl", "--admin-url", contract_api.url.replace("http", "https"), "worker", "list")
+    done = run_ampctl("--admin-url", contract_api.url.replace("http", "https"), "worker", "list")
     assert done.returncode == 1
     assert "the server does not speak TLS; is the scheme http://?" in done.stderr

@@ -5,11 +5,11 @@ import json
 import pytest
 
 from tests.ctl.contract_api import ContractApi, a_worker
-from tests.processes import run
+from tests.processes import run_ampctl
 
 
 def test_it_shows_states_versions_and_thresholds(api_url: str) -> None:
-    done = run("ampctl", "--admin-url", api_url, "fleet")
+    done = run_ampctl("--admin-url", api_url, "fleet")
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[:8] == [
@@ -20,7 +20,7 @@ def test_it_shows_states_versions_and_thresholds(api_url: str) -> None:
     assert lines[8:11] == ["Running versions:", "      2  v1.10.0", "      1  v1.9.0"]
     assert "Jobs: unknown" in lines
     assert "Thresholds: stale after " in lines[-1]
-    assert json.loads(run("ampctl", "--admin-url", api_url, "fleet", "--json").stdout)["workers"]["lost"] == 1
+    assert json.loads(run_ampctl("--admin-url", api_url, "fleet", "--json").stdout)["workers"]["lost"] == 1
 
 
 def test_it_shows_jobs_where_they_are_known_and_states_that_it_does_not_know(contract_api: ContractApi) -> None:
@@ -30,7 +30,7 @@ def test_it_shows_jobs_where_they_are_known_and_states_that_it_does_not_know(con
         "stranded": {"lost": 2, "missing": 0},
         "oldest_not_picked_up_age_seconds": 75.5,
     }
-    output = run("ampctl", "--admin-url", contract_api.url, "fleet").stdout
+    output = run_ampctl("--admin-url", contract_api.url, "fleet").stdout
     assert "      1  of-tomorrow\\x1b[31m\n" in output
     assert "Unfinished jobs:\n     12  running\n      2  stranded: their worker is lost\n" in output
     assert "not picked up for 1m15s" in output
@@ -50,6 +50,6 @@ def test_it_shows_jobs_where_they_are_known_and_states_that_it_does_not_know(con
 )
 def test_an_answer_of_another_shape_is_an_error(contract_api: ContractApi, answer: object) -> None:
     contract_api.says = 200, answer
-    done = run("ampctl", "--admin-url", contract_api.url, "fleet")
+    done = run_ampctl("--admin-url", contract_api.url, "fleet")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "not a response of an Admin API" in done.stderr

@@ -8,7 +8,7 @@ import pytest
 
 from tests.ctl.conftest import StartTerminal, fleet
 from tests.ctl.contract_api import ContractApi, serving
-from tests.processes import run
+from tests.processes import run, run_ampctl
 
 TOKEN = {"AMP_AUTH_TOKEN": "s3cret"}
 
@@ -19,7 +19,7 @@ def authenticated(contract_api: ContractApi) -> None:
 
 
 def forget(api: ContractApi, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return run("ampctl", "--admin-url", api.url, "worker", "forget", *arguments, env=TOKEN | dict(env or {}))
+    return run_ampctl("--admin-url", api.url, "worker", "forget", *arguments, env=TOKEN | dict(env or {}))
 
 
 def deleted(api: ContractApi) -> list[str]:
@@ -121,11 +121,11 @@ def test_an_error_that_applies_to_all_workers_is_reported_once(
 
 
 def test_the_real_api_without_authentication_removes_nothing(admin_url: str) -> None:
-    done = run("ampctl", "--admin-url", admin_url, "worker", "forget", "gamma", "delta", "--yes")
+    done = run_ampctl("--admin-url", admin_url, "worker", "forget", "gamma", "delta", "--yes")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "(0 of 2 removed)" in done.stderr
-    assert run("ampctl", "--admin-url", admin_url, "worker", "inspect", "gamma").returncode == 0
+    assert run_ampctl("--admin-url", admin_url, "worker", "inspect", "gamma").returncode == 0
 
 
 @pytest.mark.parametrize(("answer", "gone"), [("y\n", True), ("n\n", False), ("\n", False)])

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from tests.ctl.contract_api import ContractApi
-from tests.processes import run
+from tests.processes import run_ampctl
 
 JOBS = [
     {"id": 17, "status": "RUNNING", "updated_at": "2025-01-15T17:20:15Z", "dataset": "edge/blocks"},
@@ -16,7 +16,7 @@ STRANDED = {"status": {"running": 3}, "stranded": {"lost": 2, "missing": 1}, "ol
 
 
 def ampctl(api: ContractApi, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return run("ampctl", "--admin-url", api.url, "worker", *arguments)
+    return run_ampctl("--admin-url", api.url, "worker", *arguments)
 
 
 def test_each_job_has_a_line_that_is_safe_for_a_terminal(contract_api: ContractApi) -> None:

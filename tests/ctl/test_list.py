@@ -17,7 +17,7 @@ from amp_workers.ctl.sort_keys import ORDERS
 from amp_workers.ctl.table import table
 from tests.ctl.conftest import FLEET, StartTerminal
 from tests.ctl.contract_api import ContractApi, a_worker, serving
-from tests.processes import run
+from tests.processes import run, run_ampctl
 
 WIDE = """\
 STATE      NODE ID     LAST SEEN  VERSION  UPTIME  JOBS  STATUS
@@ -32,13 +32,13 @@ stopped    zeta        1d6h       v1.9.0   -       -     -
 
 def listed(url: str, *arguments: str) -> list[str]:
     """Return the printed node ids."""
-    done = run("ampctl", "--admin-url", url, "worker", "list", *arguments)
+    done = run_ampctl("--admin-url", url, "worker", "list", *arguments)
     assert done.returncode == 0, done.stderr
     return [line.split(" ")[0] for line in done.stdout.splitlines()]
 
 
 def test_the_table_has_its_columns_aligned_and_no_colour_in_a_pipe(api_url: str) -> None:
-    assert run("ampctl", "--admin-url", api_url, "worker", "list", "--wide").stdout == WIDE
+    assert run_ampctl("--admin-url", api_url, "worker", "list", "--wide").stdout == WIDE
 
 
 def test_states_can_be_given_several_times_and_several_at_once(api_url: str) -> None:
@@ -93,13 +93,13 @@ def test_a_version_of_any_length_is_sorted() -> None:
 
 
 def test_a_limit_is_kept_and_reported(api_url: str) -> None:
-    done = run("ampctl", "--admin-url", api_url, "worker", "list", "--wide", "--limit", "2")
+    done = run_ampctl("--admin-url", api_url, "worker", "list", "--wide", "--limit", "2")
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["STATE", "stale", "forgotten"]
     assert done.stderr == "There are more workers: --limit is 2.\n"
-    by_age = run("ampctl", "--admin-url", api_url, "worker", "list", "--sort", "last-seen", "--limit", "1")
+    by_age = run_ampctl("--admin-url", api_url, "worker", "list", "--sort", "last-seen", "--limit", "1")
     assert by_age.stdout.startswith("delta ")
     assert by_age.stderr == "There are more workers: --limit is 1.\n"
-    all_of_them = run("ampctl", "--admin-url", api_url, "worker", "list", "--limit", "6")
+    all_of_them = run_ampctl("--admin-url", api_url, "worker", "list", "--limit", "6")
     assert (all_of_them.stdout.count("\n"), all_of_them.stderr) == (6, "")
 
 
@@ -152,7 +152,7 @@ def test_the_order_by_state_takes_several_pages_and_problems_end_at_the_first_he
 def test_pages_by_state_in_another_order_are_refused(contract_api: ContractApi) -> None:
     """A first page of healthy workers would hide the others."""
     contract_api.says = 200, {"workers": contract_api.workers[::-1], "next": "stale:beta"}
-    done = run("ampctl", "--admin-url", contract_api.url, "worker", "list", "--problems")
+    done = run_ampctl("--admin-url", contract_api.url, "worker", "list", "--problems")
     assert (done.returncode, "not a response of an Admin API" in done.stderr) == (1, True)
 
 
@@ -169,7 +169,7 @@ def test_ampctl_filters_if_the_api_does_not(contract_api: ContractApi) -> None:
 
 def test_json_is_the_apis_answer_and_a_filtered_one_has_its_shape(contract_api: ContractApi) -> None:
     def answer(*arguments: str) -> dict[str, object]:
-        done = run("ampctl", "--admin-url", contract_api.url, "worker", "list", *arguments)
+        done = run_ampctl("--admin-url", contract_api.url, "worker", "list", *arguments)
         found: dict[str, object] = json.loads(done.stdout)
         return found
 
@@ -180,7 +180,7 @@ def test_json_is_the_apis_answer_and_a_filtered_one_has_its_shape(contract_api: 
 
 def test_csv_has_all_fields_and_can_be_read_again(contract_api: ContractApi) -> None:
     contract_api.workers = [a_worker("a", version='v "1",\x1b[31m\n2'), a_worker("b", "lost", 70.5)]
-    done = run("ampctl", "--admin-url", contract_api.url, "worker", "list", "--output", "csv")
+    done = run_ampctl("--admin-url", contract_api.url, "worker", "list", "--output", "csv")
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert [(row["node_id"], row["state"], row["heartbeat_age_seconds"]) for row in rows] == [
         ("a", "active", "1.0"),
@@ -252,17 +252,17 @@ def test_an_output_that_is_closed_gets_nothing(contract_api: ContractApi, comman
 
 
 def test_inspect_shows_state_and_age_when_asked_to(api_url: str) -> None:
-    documented = run("ampctl", "--admin-url", api_url, "worker", "inspect", "epsilon-9").stdout
-    wide = run("ampctl", "--admin-url", api_url, "worker", "inspect", "epsilon-9", "--wide").stdout
+    documented = run_ampctl("--admin-url", api_url, "worker", "inspect", "epsilon-9").stdout
+    wide = run_ampctl("--admin-url", api_url, "worker", "inspect", "epsilon-9", "--wide").stdout
     assert wide.replace("State: active\nLast Seen: 1d1h\nUptime: 4d3h\n", "") == documented
     assert wide != documented
 
 
 def test_a_format_can_be_named_twice(contract_api: ContractApi) -> None:
-    twice = run("ampctl", "--admin-url", contract_api.url, "worker", "list", "--json", "-o", "json", "--json")
+    twice = run_ampctl("--admin-url", contract_api.url, "worker", "list", "--json", "-o", "json", "--json")
     assert (twice.returncode, twice.stderr) == (0, "")
     assert json.loads(twice.stdout) == {"workers": contract_api.workers}
-    two = run("ampctl", "--admin-url", contract_api.url, "worker", "inspect", "gamma", "--wide", "--json")
+    two = run_ampctl("--admin-url", contract_api.url, "worker", "inspect", "gamma", "--wide", "--json")
     assert (two.returncode, two.stdout) == (2, "")
     assert "either 'wide' or 'json'" in two.stderr
 
@@ -289,6 +289,6 @@ def test_a_format_can_be_named_twice(contract_api: ContractApi) -> None:
     ],
 )
 def test_wrong_usage_is_reported(arguments: list[str], reported: str) -> None:
-    done = run("ampctl", "worker", "list", *arguments)
+    done = run_ampctl("worker", "list", *arguments)
     assert done.returncode == 2
     assert reported in done.stderr

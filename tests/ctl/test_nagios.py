@@ -7,11 +7,11 @@ import pytest
 
 from amp_workers.ctl.ranges import InvalidRange, Range
 from tests.ctl.contract_api import ContractApi, a_worker
-from tests.processes import free_port, run
+from tests.processes import free_port, run, run_ampctl
 
 
 def check(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return run("ampctl", "--admin-url", url, "worker", "check", "--nagios", *arguments)
+    return run_ampctl("--admin-url", url, "worker", "check", "--nagios", *arguments)
 
 
 def test_the_first_line_has_the_result_and_performance_data(contract_api: ContractApi) -> None:
@@ -71,16 +71,16 @@ def test_the_ranges_are_of_the_number_of_failing_workers(
 def test_wrong_usage_is_unknown_and_not_critical(arguments: list[str]) -> None:
     done = check(f"http://127.0.0.1:{free_port()}", *arguments)
     assert (done.returncode, done.stdout.startswith("UNKNOWN: "), done.stdout.count("\n")) == (3, True, 1)
-    without = run("ampctl", "worker", "check", *[each for each in arguments if each != "--nagios"])
+    without = run_ampctl("worker", "check", *[each for each in arguments if each != "--nagios"])
     assert without.returncode == 2
 
 
 def test_wrong_usage_outside_of_check_is_unknown_as_well() -> None:
-    done = run("ampctl", "--admin-url", "localhost:1610", "worker", "check", "--nagios")
+    done = run_ampctl("--admin-url", "localhost:1610", "worker", "check", "--nagios")
     assert (done.returncode, done.stdout.startswith("UNKNOWN: ")) == (3, True)
-    token = run("ampctl", "--auth-token", "a b", "worker", "check", "--nagios")
+    token = run_ampctl("--auth-token", "a b", "worker", "check", "--nagios")
     assert (token.returncode, token.stdout.startswith("UNKNOWN: ")) == (3, True)
-    alone = run("ampctl", "worker", "check", "--warning", "1")
+    alone = run_ampctl("worker", "check", "--warning", "1")
     assert (alone.returncode, "--warning and --critical need --nagios" in alone.stderr) == (2, True)
 
 

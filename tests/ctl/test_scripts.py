@@ -5,16 +5,16 @@ import json
 import pytest
 
 from tests.ctl.contract_api import ContractApi, a_worker
-from tests.processes import run
+from tests.processes import run_ampctl
 
 
 def ampctl(api: ContractApi, *arguments: str, **env: str) -> tuple[int, str, str]:
-    done = run("ampctl", "--admin-url", api.url, *arguments, env=env)
+    done = run_ampctl("--admin-url", api.url, *arguments, env=env)
     return done.returncode, done.stdout, done.stderr
 
 
 def names(url: str, *arguments: str) -> list[str]:
-    done = run("ampctl", "--admin-url", url, "worker", "list", "-o", "name", *arguments)
+    done = run_ampctl("--admin-url", url, "worker", "list", "-o", "name", *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
@@ -88,7 +88,7 @@ def test_aliases(contract_api: ContractApi) -> None:
 
 @pytest.mark.parametrize("command", ["list", "ls", "inspect", "check", "forget"])
 def test_a_command_of_worker_without_worker_is_recognized(command: str) -> None:
-    done = run("ampctl", command)
+    done = run_ampctl(command)
     assert done.returncode == 2
     assert done.stderr.endswith(f"Did you mean: ampctl worker {command}\n")
 

@@ -10,7 +10,7 @@ from amp_workers.ctl.table import cells, summary, table
 from tests.admin.contract import DOCUMENT
 from tests.ctl.conftest import StartTerminal
 from tests.ctl.contract_api import ContractApi, a_worker
-from tests.processes import run
+from tests.processes import run, run_ampctl
 
 LONG = "extract-" + "very-long-" * 16 + "end"
 
@@ -33,7 +33,7 @@ def troubled(contract_api: ContractApi) -> ContractApi:
 
 
 def test_status_is_the_failure_or_the_progress(troubled: ContractApi) -> None:
-    done = run("ampctl", "--admin-url", troubled.url, "worker", "list", "--columns", "id,last-seen,jobs,status")
+    done = run_ampctl("--admin-url", troubled.url, "worker", "list", "--columns", "id,last-seen,jobs,status")
     rows = [re.split(r"  +", line) for line in done.stdout.splitlines()]
     assert rows == [
         ["NODE ID", "LAST SEEN", "JOBS", "STATUS"],
@@ -127,5 +127,5 @@ def test_states_and_fields_are_those_of_the_api() -> None:
     ],
 )
 def test_wrong_usage(arguments: list[str], message: str) -> None:
-    done = run("ampctl", "worker", "list", *arguments)
+    done = run_ampctl("worker", "list", *arguments)
     assert (done.returncode, message in done.stderr) == (2, True), done.stderr

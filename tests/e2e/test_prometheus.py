@@ -1,5 +1,6 @@
 """A real Prometheus scrapes a running exporter, and evaluates the queries of operators."""
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,7 +85,7 @@ def test_the_versions(ask: Ask) -> None:
 
 def test_a_killed_worker_does_not_stay_up(ask: Ask, workers: list[Process]) -> None:
     eventually(lambda: ask("sum(amp_workers{state='active'})") == {"": 2})
-    workers[0].popen.kill()
+    workers[0].signal(signal.SIGKILL)
     eventually(lambda: ask("sum(amp_workers{state='active'})") == {"": 1})
     silent = "max by (node_id) (amp_worker_heartbeat_age_seconds > 5)"
     eventually(lambda: set(ask(silent)) == {"live-1", "stale", "lost"})

@@ -94,7 +94,7 @@ class Answers:
 @pytest.fixture(scope="module")
 def answers(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Answers]:
     directory = tmp_path_factory.mktemp("queries")
-    processes = Processes(directory)
+    processes = Processes(directory, forks_ampd=True)
     with fresh_database(postgres) as url, psycopg.connect(url, autocommit=True) as connection:
         try:
             yield _run_the_fleet(processes, url, connection, directory)

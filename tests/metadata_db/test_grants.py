@@ -24,7 +24,7 @@ _numbers = count(1)
 def server(
     request: pytest.FixtureRequest, open_directory: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[SecurePostgres]:
-    processes = Processes(tmp_path_factory.mktemp("secure"))
+    processes = Processes(tmp_path_factory.mktemp("secure"), forks_ampd=True)
     directory = open_directory / f"secure-{request.param}"
     directory.mkdir()
     try:

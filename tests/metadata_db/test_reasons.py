@@ -144,7 +144,7 @@ def test_a_server_that_ends_the_session_without_a_message() -> None:
 
 @pytest.fixture(scope="module")
 def server(open_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecurePostgres]:
-    processes = Processes(tmp_path_factory.mktemp("reasons"))
+    processes = Processes(tmp_path_factory.mktemp("reasons"), forks_ampd=True)
     directory = open_directory / "reasons"
     directory.mkdir()
     try:

@@ -24,7 +24,7 @@ Clusters = tuple[Cluster, Cluster]
 @pytest.fixture(scope="module")
 def clusters(open_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clusters]:
     """A primary with a workers table, and a standby that follows it."""
-    processes = Processes(tmp_path_factory.mktemp("standby"))
+    processes = Processes(tmp_path_factory.mktemp("standby"), forks_ampd=True)
     primary, standby = (Cluster(open_directory / name, processes) for name in ("primary", "replica"))
     try:
         primary.initialise()

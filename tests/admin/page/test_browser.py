@@ -62,7 +62,7 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    processes = Processes(tmp_path_factory.mktemp("page"))
+    processes = Processes(tmp_path_factory.mktemp("page"), forks_ampd=True)
     with fresh_database(postgres) as database:
         made = Served(database, postgres, processes)
         made.sql(
