@@ -41,9 +41,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     A test with its own timeout takes minutes, a test marked as slow takes seconds.
     """
     seconds: dict[Path, float] = defaultdict(float)
+    seen = set()
     for item in items:
-        timeout, is_slow = item.get_closest_marker("timeout"), item.get_closest_marker("slow") is not None
-        seconds[item.path] = max(seconds[item.path] + 10 * is_slow, timeout.args[0] if timeout else 0)
+        if timeout := item.get_closest_marker("timeout"):
+            seconds[item.path] = max(seconds[item.path], timeout.args[0])
+        test = (item.path, item.name.partition("[")[0])  # the parameters of a test often share what takes the time
+        if item.get_closest_marker("slow") and test not in seen:
+            seconds[item.path] += 10
+            seen.add(test)
     items.sort(key=lambda item: -seconds[item.path])
 
 

@@ -84,6 +84,7 @@ def validate(case: Case[Any], application: Application, **headers: str) -> int:
 operations = schemathesis.openapi.from_dict(DOCUMENT)
 
 
+@pytest.mark.slow
 @operations.parametrize()
 @seed(1)
 @settings(FIXED, max_examples=50)
@@ -91,6 +92,7 @@ def test_a_client_without_authentication(case: Case[Any], open_application: Appl
     validate(case, open_application)
 
 
+@pytest.mark.slow
 @operations.parametrize()
 @seed(2)
 @settings(FIXED, max_examples=50)
@@ -127,7 +129,6 @@ ANYTHING = st.recursive(
 INFO = ANYTHING | st.dictionaries(st.sampled_from([*INFO_KEYS, "stopped_at"]), ANYTHING)
 
 
-@pytest.mark.slow
 @seed(4)
 @settings(FIXED, max_examples=150)
 @given(INFO)
@@ -173,6 +174,7 @@ VALUES = (
 )
 
 
+@pytest.mark.slow
 @seed(5)
 @settings(FIXED, max_examples=150)
 @given(

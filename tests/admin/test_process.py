@@ -93,6 +93,7 @@ def send(port: int, request: bytes) -> bytes:
     return answer.partition(b"\r\n")[0]
 
 
+@pytest.mark.slow
 def test_garbage_is_answered_and_leaves_nothing_behind(server: tuple[Process, int], insert_worker: Insert) -> None:
     insert_worker("w", 300)
     process, port = server

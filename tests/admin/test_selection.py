@@ -89,6 +89,7 @@ SELECTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fleet")
 def test_parameters_select(api: FlaskClient) -> None:
     assert {query: ids(api, query) for query in SELECTIONS} == SELECTIONS

@@ -23,6 +23,7 @@ def test_every_command_has_help_with_an_example(forked: Processes, command: str)
     assert "Example" in done.output or command == ""
 
 
+@pytest.mark.slow
 def test_version(forked: Processes) -> None:
     """The version is the one that a worker registers with."""
     build = {"AMP_BUILD_VERSION": "v1.2.3-4-g8b065bde"}
@@ -86,6 +87,7 @@ def test_an_invalid_option_is_wrong_usage(forked: Processes, arguments: list[str
     assert "Traceback" not in done.output
 
 
+@pytest.mark.slow
 def test_migrate_prints_its_result_or_its_error(empty_database: str) -> None:
     done = run("ampd", "migrate", env={"AMP_METADATA_DB_URL": empty_database})
     assert done.returncode == 0

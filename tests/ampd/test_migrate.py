@@ -8,6 +8,7 @@ from tests.processes import Processes, run
 from tests.relay import Relay, socket_of
 
 
+@pytest.mark.slow
 def test_it_retries_while_the_database_is_unavailable(
     processes: Processes, postgres: EmbeddedPostgres, empty_database: str
 ) -> None:
@@ -32,6 +33,7 @@ def test_it_does_not_wait_where_the_server_refuses(empty_database: str, what: st
     assert refused.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_it_waits_until_the_timeout() -> None:
     env = {"AMP_METADATA_DB_URL": "postgresql://127.0.0.1:1/d"}
     late = run("ampd", "migrate", "--timeout=2s", env=env)

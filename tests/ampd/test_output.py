@@ -106,6 +106,7 @@ def test_a_server_answers_and_stops(command: str, database: str) -> None:
         assert server.wait(PATIENCE_SECONDS) == 0
 
 
+@pytest.mark.slow
 def test_solo_stops(open_directory: Path) -> None:
     addresses = [f"127.0.0.1:{free_port()}" for _ in range(2)]
     arguments = [str(BIN / "ampd"), "solo", f"--data-dir={open_directory / 'unread'}"]

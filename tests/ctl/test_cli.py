@@ -205,6 +205,7 @@ def test_an_invalid_age_is_reported(answering: Callable[[str], str], age: str) -
     assert "not a response of an Admin API" in done.stderr
 
 
+@pytest.mark.slow
 def test_no_text_of_a_worker_controls_the_terminal(answering: Callable[[str], str]) -> None:
     odd = "a\x1b[31mRED\x07\r\n\u202e\ud800é"
     info = dict.fromkeys(("version", "commit_sha", "commit_timestamp", "build_date"), odd)

@@ -116,7 +116,6 @@ def pattern(expected: str) -> str:
     return re.sub(r"\d{4}\\-\d\d\\-\d\dT\d\d:\d\d:\d\dZ", lambda _: r"\S+Z", escaped)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("block", unmarked("console"))
 def test_a_command_prints_what_the_page_shows(fleet: Fleet, block: Block) -> None:
     _, *sessions = re.split(r"^\$ ", block.text, flags=re.M)
@@ -131,7 +130,6 @@ def test_a_command_prints_what_the_page_shows(fleet: Fleet, block: Block) -> Non
         eventually(prints)  # on a busy machine, a worker may be stale for a moment
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("block", unmarked("promql"))
 def test_a_query_is_answered(fleet: Fleet, block: Block) -> None:
     fleet.prometheus.query(block.text)

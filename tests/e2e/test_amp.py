@@ -42,6 +42,7 @@ def server(cluster: SecurePostgres) -> Iterator[SecurePostgres]:
         connection.execute("DROP DATABASE amp WITH (FORCE)")
 
 
+@pytest.mark.slow
 def test_the_page_runs_as_printed(server: SecurePostgres, processes: Processes, witnessed: Witnessed) -> None:
     """Only the listen addresses of the servers differ. README.md and docs/operations.md show a part of the page."""
     amp.register(server.of_superuser("amp"), amp.TODAYS, "indexer-node-1")
@@ -115,6 +116,7 @@ def dump(server: SecurePostgres) -> str:
     return re.sub(r"^\\(un)?restrict .*$", "", done.stdout, flags=re.M)  # these lines differ from dump to dump
 
 
+@pytest.mark.slow
 def test_an_old_schema_is_refused_until_amp_is_upgraded(
     empty_database: str, processes: Processes, witnessed: Witnessed
 ) -> None:

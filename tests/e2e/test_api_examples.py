@@ -6,12 +6,15 @@ import re
 import shlex
 from pathlib import Path
 
+import pytest
+
 from tests.admin.contract import DOCUMENT, assert_described, named
 from tests.processes import Processes, eventually, free_port, get, run, tool
 
 PRINTED = "http://localhost:1610"
 
 
+@pytest.mark.slow
 def test_each_line_gets_a_described_response(processes: Processes, tmp_path: Path) -> None:
     admin, exporter = (f"127.0.0.1:{free_port()}" for _ in range(2))
     addresses = ("--admin.listen-address", admin, "--exporter.listen-address", exporter)

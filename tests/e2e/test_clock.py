@@ -7,12 +7,15 @@ import signal
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from amp_workers.metadata_db import MetadataDbUrl
 from amp_workers.metadata_db.migrate import upgrade
 from tests.clusters import Clock, Cluster
 from tests.processes import BIN, Processes, eventually, free_port, get, run
 
 
+@pytest.mark.slow
 def test_the_databases_clock_is_stepped_backwards_and_forwards(processes: Processes, open_directory: Path) -> None:
     directory = open_directory / "clock"
     directory.mkdir()

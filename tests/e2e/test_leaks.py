@@ -260,6 +260,7 @@ def test_a_server_that_does_not_start_because_of_a_mistake_quotes_no_secret(tmp_
     assert found({"the output": (done.stdout + done.stderr).encode()}) == []
 
 
+@pytest.mark.slow
 def test_no_option_quotes_a_secret_that_belongs_into_a_file(tmp_path: Path) -> None:
     places = {}
     for url in urls(1).values():

@@ -15,6 +15,8 @@ from tests.clusters import own_postgres
 from tests.e2e.passwords import ask_for_password
 from tests.processes import Process, Processes, command_lines, eventually, free_port, get
 
+pytestmark = pytest.mark.slow
+
 PASSWORD = "hunter2-planted"
 
 

@@ -10,6 +10,8 @@ from tests.conftest import Insert
 from tests.processes import ROOT, Process, Processes, eventually, free_port, get, run, tool
 from tests.prometheus import Prometheus
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def workers(processes: Processes, database: str, insert_worker: Insert) -> list[Process]:
@@ -54,7 +56,6 @@ def ask(processes: Processes, exporter: int, tmp_path: Path) -> Ask:
     return query
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("workers")
 def test_the_workers_by_state(ask: Ask) -> None:
     expected = {"failed": 0, "lost": 1, "stale": 1, "stuck": 0, "active": 2, "stopped": 1, "forgotten": 1}
@@ -62,7 +63,6 @@ def test_the_workers_by_state(ask: Ask) -> None:
     eventually(lambda: ask("sum(amp_workers)") == {"": 6})
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("workers")
 def test_the_ages_of_heartbeats(ask: Ask) -> None:
     for query, node_ids in {

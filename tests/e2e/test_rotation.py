@@ -41,6 +41,7 @@ class Secret:
         (self._directory / "..data").unlink()
 
 
+@pytest.mark.slow
 def test_a_password_that_changes_needs_no_restart(
     processes: Processes, server: EmbeddedPostgres, tmp_path: Path
 ) -> None:

@@ -15,6 +15,8 @@ import pytest
 from tests.admin.witness import witness
 from tests.processes import Process, Processes, eventually, free_port, get, run
 
+pytestmark = pytest.mark.slow
+
 OPERATORS = {
     "PGPORT": "6432",
     "PGSERVICE": "nowhere",

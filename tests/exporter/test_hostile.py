@@ -30,6 +30,7 @@ def exporter() -> Client:
     return client(app, Policy())
 
 
+@pytest.mark.slow
 @seed(7)
 @settings(
     derandomize=True,

@@ -102,6 +102,7 @@ def no_autovacuum(sql: Sql) -> Iterator[None]:
     sql("SELECT pg_reload_conf()")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_autovacuum")
 def test_heartbeats_touch_no_index_and_the_table_does_not_grow(sql: Sql) -> None:
     """100,000 heartbeats of 500 workers leave the table as large as 1,000 do."""

@@ -213,6 +213,7 @@ print("it lives")
 """
 
 
+@pytest.mark.slow
 def test_a_forked_process_ends_no_session_of_its_parents(processes: Processes, database: str) -> None:
     program = processes.start("python", "-c", FORK, database)
     assert program.wait() == 0, program.output

@@ -218,6 +218,7 @@ def test_on_amps_own_database(server: SecurePostgres, processes: Processes) -> N
             assert connection.execute("SELECT FROM pg_roles WHERE rolname = 'nobodys'").fetchall() == []
 
 
+@pytest.mark.slow
 def test_on_amps_own_database_in_a_schema_of_its_own(server: SecurePostgres, processes: Processes) -> None:
     """Amp's own role finds the schema by its search path, and ours by the one that they get. Nothing else changes."""
     worker, reader = "amp_worker", "amp_reader"
@@ -266,6 +267,7 @@ def test_an_amp_database_without_its_table_gets_no_advice_to_migrate(server: Sec
         assert grant(server, name) == warned
 
 
+@pytest.mark.slow
 def test_a_right_that_is_missing_is_named_with_its_remedy(server: SecurePostgres, processes: Processes) -> None:
     """An upgrade of Amp may recreate a table."""
     with database(server) as name:
@@ -297,6 +299,7 @@ def test_connections_require_the_password_and_the_right_certificate(server: Secu
                 psycopg.connect(bad)
 
 
+@pytest.mark.slow
 def test_row_level_security_is_mentioned(server: SecurePostgres, processes: Processes) -> None:
     with database(server) as name:
         assert processes.ampd("migrate", database=server.of_superuser(name)).wait() == 0

@@ -421,6 +421,7 @@ def admin(processes: Processes, tmp_path: Path) -> Served:
     return Served(processes, "admin", *options, **environment)
 
 
+@pytest.mark.slow
 def test_the_api_refuses_in_its_own_error_format_and_reloads_its_files(admin: Served, tmp_path: Path) -> None:
     refused = admin.ask("/workers")
     assert refused.status == 401

@@ -315,6 +315,7 @@ def test_an_invalid_file_prevents_the_start_with_one_line(processes: Processes, 
     )
 
 
+@pytest.mark.slow
 def test_prometheus_scrapes_over_tls_with_a_password(
     processes: Processes, tmp_path: Path, authority: Authority, database: str
 ) -> None:

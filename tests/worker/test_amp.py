@@ -134,7 +134,6 @@ def test_processes_of_amps_that_are_refused_in_an_outage_end_nothing(start: Star
     stops(worker, amps)
 
 
-@pytest.mark.slow
 def test_a_process_of_amps_that_gets_the_lock_takes_over(start: Start, amps: str) -> None:
     worker = start()
     with amp.AmpsWorker(amps, amp.TODAYS, "w") as process, psycopg.connect(amps, autocommit=True) as connection:
@@ -149,7 +148,6 @@ def test_a_process_of_amps_that_gets_the_lock_takes_over(start: Start, amps: str
     assert version(amps) == amp.BUILD["version"]
 
 
-@pytest.mark.slow
 def test_through_a_pooler_another_registration_is_a_takeover(
     start: Start, amps: str, processes: Processes, postgres: EmbeddedPostgres, tmp_path: Path
 ) -> None:
@@ -160,7 +158,6 @@ def test_through_a_pooler_another_registration_is_a_takeover(
         assert worker.wait() == 3
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("age", [amp.TODAYS, None], ids=["with workers", "with jobs alone"])
 def test_amps_own_database_is_refused_unless_the_worker_is_to_join(
     processes: Processes, empty_database: str, age: int | None

@@ -61,6 +61,7 @@ def test_the_documented_example_runs_as_a_worker_until_it_is_stopped(example: Pr
     assert "Traceback" not in example.output
 
 
+@pytest.mark.slow
 def test_the_documented_example_stops_when_it_is_fenced_out(example: Process, sql: Sql) -> None:
     take_over(sql)
     assert example.wait() == 1

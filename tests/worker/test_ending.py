@@ -156,7 +156,6 @@ def start(processes: Processes, database: str) -> Callable[..., Process]:
     return start_worker
 
 
-@pytest.mark.slow
 def test_the_end_of_a_program_is_recorded(start: Callable[..., Process], sql: Sql, tmp_path: Path) -> None:
     (tmp_path / "data").touch()
     ends = {
@@ -202,7 +201,6 @@ def test_a_program_that_is_killed_long_after_it_reloaded_failed(start: Callable[
     assert sql(ENDINGS) == [("killed by SIGKILL", 137, True)]
 
 
-@pytest.mark.slow
 def test_a_program_that_dies_with_its_guard_failed(start: Callable[..., Process], sql: Sql) -> None:
     worker = start("w", "sh", "-c", DEAF)
     worker.says("ready")
@@ -211,7 +209,6 @@ def test_a_program_that_dies_with_its_guard_failed(start: Callable[..., Process]
     assert sql(ENDINGS) == [("killed by SIGKILL", 137, True)]
 
 
-@pytest.mark.slow
 def test_a_worker_that_was_fenced_out_records_no_failure(start: Callable[..., Process], sql: Sql) -> None:
     worker = start("w", "sh", "-c", "echo ready; exec sleep 60")
     worker.says("ready")

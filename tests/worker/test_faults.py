@@ -185,6 +185,7 @@ def test_an_abandoned_stop_is_not_logged_again(relay: Relay, database: str, capl
     assert caplog.text.count(line) == 1
 
 
+@pytest.mark.slow
 def test_a_stop_after_an_outage_is_recorded(processes: Processes, make_server: MakeServer) -> None:
     server = make_server()
     worker = processes.ampd("worker", "--node-id=w", database=server.url)

@@ -105,6 +105,7 @@ def test_a_node_id_that_is_held_is_refused_by_name(start: Callable[..., Process]
     assert first.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_node_id_is_free_again_after_kill(start: Callable[..., Process], sql: Sql) -> None:
     first = start("w")
     first.says("registered")
@@ -116,6 +117,7 @@ def test_a_node_id_is_free_again_after_kill(start: Callable[..., Process], sql: 
     assert sql("SELECT extract(epoch FROM registered_at - %s) FROM workers", last)[0][0] > 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("age", [60, -86_400], ids=["of a minute ago", "of the future"])
 def test_the_node_id_of_a_silent_worker_is_taken_over(
     start: Callable[..., Process], insert_worker: Insert, age: float
@@ -298,6 +300,7 @@ def test_a_worker_waits_for_a_database_that_is_unavailable_at_the_start(
         assert connection.execute("SELECT count(*) FROM workers").fetchone() == (1,)
 
 
+@pytest.mark.slow
 def test_a_stop_that_cannot_be_recorded_is_logged(start: Callable[..., Process], sql: Sql) -> None:
     worker = start("w")
     worker.says("registered")

@@ -78,7 +78,6 @@ def test_heartbeats_while_the_program_runs_and_exits_with_its_code(
     assert "Traceback" not in worker.output
 
 
-@pytest.mark.slow
 def test_the_exit_code_of_a_program_that_ends_at_once_is_not_lost(start: Start) -> None:
     workers = [start("sh", "-c", "exit 5", node_id=f"w-{number}") for number in range(8)]
     assert [worker.wait() for worker in workers] == [5] * 8
@@ -263,7 +262,6 @@ def test_an_alarm_that_was_set_before_the_worker_reaches_the_program(processes: 
     assert worker.stop() == 0
 
 
-@pytest.mark.slow
 def test_the_program_starts_with_the_signals_it_would_have_without_a_worker(start: Start, database: str) -> None:
     script = "import signal; print('mask', len(signal.pthread_sigmask(signal.SIG_BLOCK, [])))"
     # Only of valid signals: glibc's handling of its own signals depends on how a process is started.

@@ -257,6 +257,7 @@ def test_a_database_in_another_encoding_takes_what_it_can_store(postgres: Embedd
             assert connection.execute(REPORTED.encode()).fetchall() == [("block 7 of ??", True, None, None)]
 
 
+@pytest.mark.slow
 def test_progress_that_waits_for_a_restart_of_the_database_is_written_after_it(open_directory: Path) -> None:
     def reported() -> list[tuple[object, ...]]:
         with psycopg.connect(server.url) as connection:
@@ -386,7 +387,6 @@ def test_a_stuck_program_is_ended_if_the_option_is_set(start: Callable[..., Proc
     assert state(database) == "failed"
 
 
-@pytest.mark.slow
 def test_a_stuck_program_that_ignores_sigabrt_is_killed(start: Callable[..., Process], sql: Sql) -> None:
     hangs = HANGS.replace("echo aborted; exit 0", "")
     worker = start("--watchdog=1", "--on-stuck=kill", "--stop-timeout=1", "--", "sh", "-c", hangs)

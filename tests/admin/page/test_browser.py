@@ -211,6 +211,7 @@ def test_the_script_writes_ages_as_the_server_does(served: Served, opened: Opene
     served.sql("DELETE FROM workers WHERE node_id LIKE 'age-%%'")
 
 
+@pytest.mark.slow
 def test_filters_pages_and_deep_links(served: Served, opened: Opened) -> None:
     page = opened.page(served.url)
     page.locator("#search").fill("static-*")
@@ -370,6 +371,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
 def test_hostile_texts(served: Served, opened: Opened) -> None:
     for node_id, info in HOSTILE.items():
         served.insert(node_id, **info)

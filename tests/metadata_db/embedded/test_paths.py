@@ -61,6 +61,7 @@ def test_data_that_became_inaccessible_is_refused_and_kept(closed_home: Path) ->
     assert stat.S_IMODE(closed_home.stat().st_mode) == 0o700
 
 
+@pytest.mark.slow
 @as_root
 def test_programs_that_are_out_of_reach_are_copied(closed_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The virtual environment is below a closed home."""

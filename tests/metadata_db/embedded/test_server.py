@@ -95,6 +95,7 @@ def test_the_data_stays(make_server: Callable[[], EmbeddedPostgres]) -> None:
         assert connection.execute("SELECT one FROM kept").fetchone() == (1,)
 
 
+@pytest.mark.slow
 def test_it_listens_on_no_network(make_server: Callable[[], EmbeddedPostgres]) -> None:
     server = make_server()
     server.start(silent)
@@ -210,6 +211,7 @@ def test_stop_ends_a_server_that_is_frozen(make_server: Callable[[], EmbeddedPos
     assert not postmaster.is_running()
 
 
+@pytest.mark.slow
 def test_a_start_that_makes_no_progress_ends_with_the_reason(make_server: Callable[[], EmbeddedPostgres]) -> None:
     server = make_server()
     server.start(silent)
@@ -222,6 +224,7 @@ def test_a_start_that_makes_no_progress_ends_with_the_reason(make_server: Callab
         make_server().start(silent, patience=2)
 
 
+@pytest.mark.slow
 def test_nothing_of_the_environment_applies(make_server: Callable[[], EmbeddedPostgres]) -> None:
     server = make_server()
     server.start(silent)
