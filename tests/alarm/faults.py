@@ -124,12 +124,16 @@ def restart_worker(deployment: Deployment, node_id: str) -> None:
     deployment.workers[node_id].says("registered")
 
 
-def end_program(number: int) -> Callable[[Deployment], None]:
-    """Send a signal to a program, which ends its worker."""
+# No worker takes part in more than four restarts of a bench.detection: the fifth within 30 minutes is a restart loop.
+_EXITS, _KILLED, _CRASHES = WITH_PROGRAM
+
+
+def end_program(node_id: str, number: int) -> Callable[[Deployment], None]:
+    """Send a signal to a worker's program, which ends the worker."""
 
     def inject(deployment: Deployment) -> None:
-        deployment.program(WITH_PROGRAM[0]).send_signal(number)
-        deployment.workers[WITH_PROGRAM[0]].wait()
+        deployment.program(node_id).send_signal(number)
+        deployment.workers[node_id].wait()
 
     return inject
 
@@ -218,18 +222,18 @@ EXPORTER_FROZEN = Fault(
 )
 EXITS_WITH_1 = Fault(
     "program exits with 1",
-    end_program(signal.SIGUSR1),
-    start_workers(WITH_PROGRAM[:1]),
+    end_program(_EXITS, signal.SIGUSR1),
+    start_workers([_EXITS]),
     "AmpWorkerFailed",
-    node_id=WITH_PROGRAM[0],
+    node_id=_EXITS,
     target_seconds=20,
 )
 PROGRAM_KILLED = Fault(
     "program killed (SIGKILL), its worker not",
-    end_program(signal.SIGKILL),
-    start_workers(WITH_PROGRAM[:1]),
+    end_program(_KILLED, signal.SIGKILL),
+    start_workers([_KILLED]),
     "AmpWorkerFailed",
-    node_id=WITH_PROGRAM[0],
+    node_id=_KILLED,
     target_seconds=20,
 )
 HANGS = Fault(
@@ -291,9 +295,9 @@ def end_a_batch(deployment: Deployment) -> None:
 
 def crash_and_restart(deployment: Deployment) -> None:
     """Restart as systemd does after a crash, with the longest RestartSec= of the units."""
-    end_program(signal.SIGKILL)(deployment)
+    end_program(_CRASHES, signal.SIGKILL)(deployment)
     time.sleep(5)
-    start_workers(WITH_PROGRAM[:1])(deployment)
+    start_workers([_CRASHES])(deployment)
 
 
 PROGRAMS_QUIET = [
