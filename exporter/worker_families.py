@@ -3,9 +3,9 @@
 prometheus-client would make six objects a worker first: 0.39 s for 10,000 workers, where this takes 0.03 s. Both
 of its formats write a gauge alike, so that one text serves both.
 
-Only the families of the heartbeat, of progress and of jobs are new in a scrape. The text of the others is kept, by
-group, as long as the group's fingerprint stays the same. It is a cache and nothing else: without it, the next scrape
-is as right and takes longer.
+Only the families of the heartbeat and of progress are new in each scrape. The text of the others is kept, by group, as
+long as the group's fingerprint and the numbers of its workers' jobs stay the same. It is a cache and nothing else:
+without it, the next scrape is as right and takes longer.
 """
 
 from collections import Counter
@@ -39,7 +39,7 @@ Texts = Mapping[Family, Sequence[bytes]]
 """The series of each worker family, in pieces. A family of no series has none."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Kept:
     """What is kept of a group."""
 
@@ -50,6 +50,18 @@ class _Kept:
     """Of each worker, `{node_id="worker-01"} `."""
 
     texts: Mapping[Family, bytes]
+
+    job_counts: Sequence[int] = ()
+    """Of each worker, as in the last scrape with jobs."""
+
+    jobs_text: bytes = b""
+    """The series of these."""
+
+    def write_jobs(self, counts: Sequence[int]) -> bytes:
+        """Return the series of each worker's jobs: most workers keep theirs for longer than a scrape interval."""
+        if self.job_counts != counts:
+            self.job_counts, self.jobs_text = counts, _series(WORKER_JOBS, self.labels, _written(counts))
+        return self.jobs_text
 
 
 class WorkerFamilies:
@@ -96,7 +108,7 @@ class WorkerFamilies:
                 if values:
                     texts[family].append(_series(family, kept.labels, _written(values)))
             if counts is not None:
-                texts[WORKER_JOBS].append(_series(WORKER_JOBS, kept.labels, _written(counts)))
+                texts[WORKER_JOBS].append(kept.write_jobs(counts))
         return texts, versions
 
 
