@@ -22,9 +22,9 @@ test: $(VENV)/installed-for-tests
 	$(if $(POSTGRES),@$(BIN)/python tests/tools/fetch_postgres.py $(POSTGRES))
 	@PATH="$(CURDIR)/.tools/bin:$$PATH" TEST_POSTGRES="$(if $(POSTGRES),$(CURDIR)/.tools/postgresql-$(POSTGRES)/bin)" exec $(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder --ignore=tests/deploy/test_image.py $(PYTEST_ARGS)
 
-# For the edit loop: all tests but those that are marked as slow.
+# For the edit loop: all tests but those that are marked as slow. They seldom wait: three processes keep two cores busy.
 test-fast:
-	@$(MAKE) --no-print-directory test PYTEST_ARGS="-m 'not slow' $(PYTEST_ARGS)"
+	@$(MAKE) --no-print-directory test PYTEST_ARGS="-n 3 -m 'not slow' $(PYTEST_ARGS)"
 
 # The container image, built and run. Needs root, and Debian's packages buildah, podman, runc and debootstrap.
 test-image: $(VENV)/installed-for-tests

@@ -17,6 +17,8 @@ from amp_workers.build_info import version
 from deploy import ampctl_pyz, dist
 from tests.processes import ROOT, Processes, eventually, free_port, run
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = "amp_workers"
 STAMP = f"{PACKAGE}/build_stamp.json"
 

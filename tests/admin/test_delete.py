@@ -17,6 +17,8 @@ from tests.clusters import own_postgres
 from tests.conftest import Insert
 from tests.processes import eventually
 
+pytestmark = pytest.mark.slow
+
 Sql = Callable[..., list[Any]]
 
 # In the test's own database: Admin APIs of other tests may have sessions in other databases of this server.

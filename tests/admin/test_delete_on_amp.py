@@ -8,6 +8,8 @@ from tests.admin.test_api import error
 from tests.metadata_db import amp
 from tests.metadata_db.amp import TODAYS, TOO_OLD, WITH_ZONES
 
+pytestmark = pytest.mark.slow
+
 HOUR = 3600
 
 

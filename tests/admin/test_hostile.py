@@ -24,6 +24,8 @@ from tests.admin.contract import DOCUMENT
 from tests.conftest import fresh_database
 from tests.web.wsgi import Behind
 
+pytestmark = pytest.mark.slow
+
 Sql = Callable[..., list[Any]]
 
 FIXED = settings(
@@ -84,7 +86,6 @@ def validate(case: Case[Any], application: Application, **headers: str) -> int:
 operations = schemathesis.openapi.from_dict(DOCUMENT)
 
 
-@pytest.mark.slow
 @operations.parametrize()
 @seed(1)
 @settings(FIXED, max_examples=50)
@@ -92,7 +93,6 @@ def test_a_client_without_authentication(case: Case[Any], open_application: Appl
     validate(case, open_application)
 
 
-@pytest.mark.slow
 @operations.parametrize()
 @seed(2)
 @settings(FIXED, max_examples=50)
@@ -174,7 +174,6 @@ VALUES = (
 )
 
 
-@pytest.mark.slow
 @seed(5)
 @settings(FIXED, max_examples=150)
 @given(

@@ -11,6 +11,8 @@ from tests.admin.test_api import error
 from tests.metadata_db import amp
 from tests.metadata_db.amp_jobs import Scheduler
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def amps_database(empty_database: str) -> str:

@@ -13,6 +13,8 @@ from tests.admin.contract import assert_described
 from tests.conftest import Insert
 from tests.processes import Process, Processes, eventually, get
 
+pytestmark = pytest.mark.slow
+
 GARBAGE = [
     b"GET /workers/%00 HTTP/1.1\r\nHost: x\r\n\r\n",
     b"GET /workers/%ff%fe HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -93,7 +95,6 @@ def send(port: int, request: bytes) -> bytes:
     return answer.partition(b"\r\n")[0]
 
 
-@pytest.mark.slow
 def test_garbage_is_answered_and_leaves_nothing_behind(server: tuple[Process, int], insert_worker: Insert) -> None:
     insert_worker("w", 300)
     process, port = server

@@ -301,6 +301,7 @@ def test_an_etag_changes_with_everything_else(api: FlaskClient, sql: Sql) -> Non
         assert poller.poll() == 200, change
 
 
+@pytest.mark.slow
 def test_a_304_never_hides_a_state(make_api: Api, database: str, insert_worker: Insert, sql: Sql) -> None:
     """The ETags of workers that stop sending heartbeats one after the other."""
     for number in range(20):

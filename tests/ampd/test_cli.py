@@ -23,7 +23,6 @@ def test_every_command_has_help_with_an_example(forked: Processes, command: str)
     assert "Example" in done.output or command == ""
 
 
-@pytest.mark.slow
 def test_version(forked: Processes) -> None:
     """The version is the one that a worker registers with."""
     build = {"AMP_BUILD_VERSION": "v1.2.3-4-g8b065bde"}
@@ -87,7 +86,6 @@ def test_an_invalid_option_is_wrong_usage(forked: Processes, arguments: list[str
     assert "Traceback" not in done.output
 
 
-@pytest.mark.slow
 def test_migrate_prints_its_result_or_its_error(empty_database: str) -> None:
     done = run("ampd", "migrate", env={"AMP_METADATA_DB_URL": empty_database})
     assert done.returncode == 0
@@ -161,6 +159,7 @@ def test_json_has_the_fields_of_logfmt() -> None:
     }
 
 
+@pytest.mark.slow
 def test_log_options_take_precedence_over_the_environment(forked: Processes, database: str) -> None:
     options = ("--node-id=w", "--log.level=debug", "--log.format=json", "--", "sh", "-c", "sleep 1.5")
     worker = forked.ampd("worker", *options, database=database, env={"AMP_LOG": "error"})
@@ -184,6 +183,7 @@ def test_an_unknown_level_is_wrong_usage(monkeypatch: pytest.MonkeyPatch) -> Non
         configure_logs()
 
 
+@pytest.mark.slow
 def test_a_known_level_is_used(forked: Processes, database: str, sql: Callable[..., list[Any]]) -> None:
     quiet = forked.ampd("worker", "--node-id=quiet", database=database, env={"AMP_LOG": "error"})
     loud = forked.ampd("worker", "--node-id=loud", database=database, env={"AMP_LOG": "debug"})

@@ -17,6 +17,8 @@ import pytest
 
 from tests.processes import BIN, PATIENCE_SECONDS, ROOT, clean_environment, eventually, free_port, get
 
+pytestmark = pytest.mark.slow
+
 PIPE_BYTES = 4096
 
 
@@ -106,7 +108,6 @@ def test_a_server_answers_and_stops(command: str, database: str) -> None:
         assert server.wait(PATIENCE_SECONDS) == 0
 
 
-@pytest.mark.slow
 def test_solo_stops(open_directory: Path) -> None:
     addresses = [f"127.0.0.1:{free_port()}" for _ in range(2)]
     arguments = [str(BIN / "ampd"), "solo", f"--data-dir={open_directory / 'unread'}"]

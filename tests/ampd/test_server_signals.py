@@ -10,6 +10,8 @@ import pytest
 
 from tests.processes import BIN, PATIENCE_SECONDS, Process, Processes, clean_environment, eventually, free_port, get
 
+pytestmark = pytest.mark.slow
+
 NO_DATABASE = "postgresql://u@127.0.0.1:1/d"
 
 SERVERS = pytest.mark.parametrize("command", ["admin", "exporter"])

@@ -20,6 +20,7 @@ def test_it_stops_on_purpose(
     assert sql("SELECT info ? 'stopped_at' FROM workers") == [(True,)]
 
 
+@pytest.mark.slow
 def test_an_inherited_ignore_is_kept(processes: Processes, database: str, sql: Callable[..., list[Any]]) -> None:
     script = "trap '' HUP INT TERM; exec ampd worker --node-id=w"
     worker = processes.start("sh", "-c", script, env={"AMP_METADATA_DB_URL": database})

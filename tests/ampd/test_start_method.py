@@ -2,6 +2,8 @@
 
 import sys
 
+import pytest
+
 from tests.processes import Processes
 
 AMPD = """
@@ -14,6 +16,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_a_worker_runs_its_program_whatever_the_start_method(processes: Processes, empty_database: str) -> None:
     database = {"AMP_METADATA_DB_URL": empty_database}
     migrate = processes.start(sys.executable, "-c", AMPD, "migrate", env=database)

@@ -16,6 +16,8 @@ import pytest
 from amp_workers.ampd.systemd import ServiceManager
 from tests.processes import Process, Processes, eventually, free_port, freeze, get
 
+pytestmark = pytest.mark.slow
+
 WATCHDOG_SECONDS = 2.0
 
 _SO_TIMESTAMP = 29
@@ -109,7 +111,6 @@ def suspended(pid: int) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
-@pytest.mark.slow
 def test_a_worker_is_ready_after_registration_and_notifies_the_watchdog(
     processes: Processes, database: str, systemd: Systemd, sql: Callable[..., list[object]]
 ) -> None:
@@ -126,7 +127,6 @@ def test_a_worker_is_ready_after_registration_and_notifies_the_watchdog(
     assert systemd.senders == {worker.pid}
 
 
-@pytest.mark.slow
 def test_a_worker_whose_loop_hangs_does_not_notify_the_watchdog(
     processes: Processes, database: str, systemd: Systemd
 ) -> None:
@@ -142,7 +142,6 @@ def test_a_worker_whose_loop_hangs_does_not_notify_the_watchdog(
     systemd.hears("STATUS=sends heartbeats since 20")
 
 
-@pytest.mark.slow
 def test_a_worker_is_ready_while_the_metadata_db_is_unavailable(processes: Processes, systemd: Systemd) -> None:
     worker = processes.ampd("worker", "--node-id=w", database=UNREACHABLE, env=systemd.environment)
     systemd.hears(
@@ -217,7 +216,6 @@ def test_a_server_that_hangs_does_not_notify_the_watchdog(server: Process, syste
     systemd.hears("WATCHDOG=1")
 
 
-@pytest.mark.slow
 def test_a_manager_that_hangs_blocks_no_heartbeat(processes: Processes, database: str, open_directory: Path) -> None:
     """The manager's socket is full, and the worker continues."""
     full = Systemd(str(open_directory / f"full-{os.getpid()}"))

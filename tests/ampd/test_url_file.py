@@ -18,6 +18,7 @@ def credential(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_url_is_read_from_a_file(empty_database: str, tmp_path: Path) -> None:
     file = tmp_path / "url"
     file.write_text(f"\n{empty_database}\n")

@@ -377,6 +377,7 @@ def test_a_mistyped_node_id_is_recognized_at_the_end_of_a_large_fleet(patient: d
         assert len([each for each in api.asked if "?" in each]) == 6  # the pages, which are read once per command
 
 
+@pytest.mark.slow
 def test_a_fleet_that_cannot_be_read_in_time_gives_no_suggestion() -> None:
     class Slow(ContractApi):
         def answer(self, method: str, target: str, authorization: str | None) -> tuple[int, Any]:

@@ -12,6 +12,8 @@ from tests.ctl.conftest import StartTerminal
 from tests.ctl.contract_api import ContractApi, a_worker, serving
 from tests.processes import free_port, run, run_ampctl, tool
 
+pytestmark = pytest.mark.slow
+
 
 def choices(url: str, line: str, env: Mapping[str, str]) -> list[str]:
     """Return bash's completions of a line."""

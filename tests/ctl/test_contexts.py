@@ -51,6 +51,7 @@ def test_a_context_is_chosen_by_option_environment_or_use(prod: Home) -> None:
     assert prod.ampctl("context", "list").stdout.startswith("* prod  http://")
 
 
+@pytest.mark.slow
 def test_the_order_is_option_environment_context(prod: Home, contract_api: ContractApi) -> None:
     prod.ampctl("context", "use", "prod")
     elsewhere = f"http://127.0.0.1:{free_port()}"

@@ -7,6 +7,8 @@ import pytest
 from tests.ctl.contract_api import ContractApi, a_worker
 from tests.processes import run_ampctl
 
+pytestmark = pytest.mark.slow
+
 
 def ampctl(api: ContractApi, *arguments: str, **env: str) -> tuple[int, str, str]:
     done = run_ampctl("--admin-url", api.url, *arguments, env=env)

@@ -14,6 +14,8 @@ from tests.ctl.conftest import StartTerminal, fleet
 from tests.ctl.contract_api import ContractApi, a_worker, serving
 from tests.processes import Processes, eventually, free_port
 
+pytestmark = pytest.mark.slow
+
 WATCH = ("ampctl", "worker", "list", "--watch", "--interval", "0.2s")
 SELDOM = ("ampctl", "worker", "list", "--watch", "--interval", "1h")
 ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l"

@@ -96,6 +96,7 @@ def test_the_unit_holds_no_secret_and_its_command_is_ours(unit: str) -> None:
     assert "postgresql://" not in UNITS[unit].read_text()
 
 
+@pytest.mark.slow
 @each_unit
 def test_the_process_does_nothing_that_the_unit_forbids(
     unit: str, processes: Processes, database: str, tmp_path: Path

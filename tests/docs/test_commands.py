@@ -19,6 +19,8 @@ from tests.docs.pages import PAGES, RUNBOOKS, Block, blocks, name
 from tests.processes import ROOT, Processes, clean_environment, eventually, free_port, get, run, tool
 from tests.prometheus import Prometheus
 
+pytestmark = pytest.mark.slow
+
 RULES = ROOT / "grafana" / "rules" / "amp.yml"
 
 NOT_RUN = re.compile(r"not run: \S.+")
@@ -102,7 +104,6 @@ def psql_environment(url: str, programs: Path) -> dict[str, str]:
         return server | {"PATH": f"{programs}:{clean_environment()['PATH']}"}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("block", unmarked("sh"))
 def test_a_command_works(fleet: Fleet, block: Block) -> None:
     fleet.run(block.text)

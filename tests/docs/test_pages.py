@@ -14,6 +14,8 @@ import pytest
 from tests.docs.pages import blocks_run_by
 from tests.processes import ROOT, Process, Processes, eventually, free_port, get, run, tool
 
+pytestmark = pytest.mark.slow
+
 Sql = Callable[..., list[Any]]
 
 URL = "postgresql://amp:secret@db.example.org:5432/amp"
@@ -66,7 +68,6 @@ def test_the_readme_installs_a_fleet(pages: Pages, empty_database: str) -> None:
     eventually(is_shown)
 
 
-@pytest.mark.slow
 def test_workers_run_as_their_page_shows(pages: Pages, database: str, sql: Sql) -> None:
     """docs/workers.md: a worker without a program, with a program, and with a program that reports progress."""
     by_itself, around, with_watchdog, reports = blocks_run_by(__file__, "docs/workers.md")

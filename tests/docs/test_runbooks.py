@@ -16,6 +16,7 @@ SECTIONS = ["First 60 seconds", "Meaning", "Impact", "Diagnosis", "Mitigation"]
 RULES = ROOT / "grafana" / "rules" / "amp.yml"
 
 
+@pytest.mark.slow
 def test_workers_are_removed_as_the_pages_say(
     processes: Processes,
     database: str,

@@ -17,6 +17,8 @@ from tests.metadata_db import amp
 from tests.processes import BIN, ROOT, Processes, eventually, free_port, get, run
 from tests.secure_postgres import DEBIANS, SecurePostgres, secure_postgres
 
+pytestmark = pytest.mark.slow
+
 PAGE = (ROOT / "docs" / "amp.md").read_text()
 
 
@@ -42,7 +44,6 @@ def server(cluster: SecurePostgres) -> Iterator[SecurePostgres]:
         connection.execute("DROP DATABASE amp WITH (FORCE)")
 
 
-@pytest.mark.slow
 def test_the_page_runs_as_printed(server: SecurePostgres, processes: Processes, witnessed: Witnessed) -> None:
     """Only the listen addresses of the servers differ. README.md and docs/operations.md show a part of the page."""
     amp.register(server.of_superuser("amp"), amp.TODAYS, "indexer-node-1")
@@ -116,7 +117,6 @@ def dump(server: SecurePostgres) -> str:
     return re.sub(r"^\\(un)?restrict .*$", "", done.stdout, flags=re.M)  # these lines differ from dump to dump
 
 
-@pytest.mark.slow
 def test_an_old_schema_is_refused_until_amp_is_upgraded(
     empty_database: str, processes: Processes, witnessed: Witnessed
 ) -> None:

@@ -30,6 +30,8 @@ from tests.e2e.secrets import (
 from tests.processes import Process, Processes, command_lines, eventually, free_port, get, run
 from tests.relay import Relay, socket_of
 
+pytestmark = pytest.mark.slow
+
 ENVIRONMENT = {"AMP_AUTH_TOKEN": AUTH_TOKEN}
 """The environment of each process here: a process that does not need a secret must not show it either."""
 
@@ -145,7 +147,6 @@ class Fleet:
         return {f"the output of {name}": process.output.encode() for name, process in self.processes.items()}
 
 
-@pytest.mark.slow
 def test_no_secret_leaks_when_every_part_fails(processes: Processes, server: EmbeddedPostgres, tmp_path: Path) -> None:
     relay = Relay(socket_of(server))
     fleet = Fleet(processes, urls(relay.port), tmp_path / "metadata-db-url")
@@ -260,7 +261,6 @@ def test_a_server_that_does_not_start_because_of_a_mistake_quotes_no_secret(tmp_
     assert found({"the output": (done.stdout + done.stderr).encode()}) == []
 
 
-@pytest.mark.slow
 def test_no_option_quotes_a_secret_that_belongs_into_a_file(tmp_path: Path) -> None:
     places = {}
     for url in urls(1).values():
@@ -277,7 +277,6 @@ def test_no_option_quotes_a_secret_that_belongs_into_a_file(tmp_path: Path) -> N
     assert found(places) == []
 
 
-@pytest.mark.slow
 def test_a_server_that_reloads_mistakes_quotes_no_secret(processes: Processes, tmp_path: Path) -> None:
     """Mistakes in each part that has a secret: files, log, command lines and the certificate of the server."""
     file = tmp_path / "web.yml"

@@ -14,12 +14,13 @@ from tests.processes import Processes, eventually, run
 from tests.web.conftest import Authority
 from tests.web.servers import Served, write
 
+pytestmark = pytest.mark.slow
+
 Sql = Callable[..., list[Any]]
 
 OLD_TOKEN, NEW_TOKEN = "the-token-of-last-month", "the-token-of-this-month"
 
 
-@pytest.mark.slow
 def test_an_operator_lists_checks_and_cleans_up_a_fleet(
     processes: Processes, database: str, sql: Sql, insert_worker: Insert, tmp_path: Path
 ) -> None:

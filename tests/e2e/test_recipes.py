@@ -49,6 +49,7 @@ def pattern(expected: str) -> str:
     return escaped.replace("<time>", r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ").replace("<age>", r"\d+(\.\d+)?")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.heading)
 def test_the_recipe_runs_as_printed(recipe: Recipe, shell: dict[str, str]) -> None:
     for program in ("jq", "curl"):
@@ -103,6 +104,7 @@ def test_an_invalid_node_id_is_refused_by_ampctl(shell: dict[str, str], node_id:
     assert run("ampctl", "worker", "inspect", "--", node_id, env=shell).returncode == 2
 
 
+@pytest.mark.slow
 def test_an_empty_fleet_is_reported(processes: Processes, database: str, unused_port: int) -> None:
     processes.ampd("admin", "--web.listen-address", f"127.0.0.1:{unused_port}", database=database)
     eventually(lambda: get(f"http://127.0.0.1:{unused_port}/-/ready"))

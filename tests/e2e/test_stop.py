@@ -7,6 +7,8 @@ import pytest
 
 from tests.processes import Processes, eventually, free_port, get
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("command", ["worker", "admin", "exporter"])
 def test_a_process_that_was_frozen_stops_on_sigterm(processes: Processes, database: str, command: str) -> None:

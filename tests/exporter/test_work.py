@@ -13,6 +13,8 @@ from tests.exporter.test_metrics import ODD, client, samples, values
 from tests.metadata_db import amp
 from tests.metadata_db.amp_jobs import Scheduler
 
+pytestmark = pytest.mark.slow
+
 Sql = Callable[..., list[Any]]
 
 FUTURE = "2999-01-15T17:20:15Z"

@@ -69,6 +69,7 @@ def test_a_statement_past_its_deadline_is_cancelled_and_the_session_kept(connect
     assert connection.scalar(text("SELECT 1")) == 1
 
 
+@pytest.mark.slow
 def test_a_late_cancel_does_not_hit_the_next_statement(connection: Connection) -> None:
     """A statement that ends at the moment of its deadline."""
     for _ in range(40):
@@ -92,6 +93,7 @@ def test_a_session_with_a_silent_server_is_abandoned_after_the_deadline(connecti
     assert time.monotonic() - started < 10
 
 
+@pytest.mark.slow
 def test_a_port_that_never_answers_is_abandoned_after_the_connect_timeout(reader: MakeReader) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"postgresql://u:hunter2@127.0.0.1:{silent.getsockname()[1]}/d"
@@ -169,6 +171,7 @@ def _greet_and_hang(listener: socket.socket) -> None:
             client.recv(1024)  # the end of the connection: only the client ends it
 
 
+@pytest.mark.slow
 def test_a_session_that_connects_late_has_a_deadline_too() -> None:
     """libpq first tries another address, for as long as the deadline."""
     with socket.create_server(("127.0.0.1", 0)) as silent, socket.create_server(("127.0.0.1", 0)) as hanging:

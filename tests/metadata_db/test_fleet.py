@@ -26,6 +26,8 @@ from amp_workers.metadata_db.fleet_key import GROUP_SIZE
 from tests.conftest import Insert
 from tests.metadata_db.registering import enter
 
+pytestmark = pytest.mark.slow
+
 DAY = 86_400.0
 ALL = frozenset(State) - {State.FORGOTTEN}
 

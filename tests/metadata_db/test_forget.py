@@ -24,6 +24,7 @@ def relay(postgres: EmbeddedPostgres) -> Iterator[Relay]:
     made.close()
 
 
+@pytest.mark.slow
 def test_a_session_with_a_silent_server_is_abandoned(database: str, insert_worker: Insert, relay: Relay) -> None:
     insert_worker("w", 300)
     relay.freezes_at = b"DELETE FROM workers"

@@ -16,6 +16,8 @@ from tests.metadata_db import amp
 from tests.processes import BIN, Processes, eventually, free_port, get, run
 from tests.secure_postgres import DEBIANS, EMBEDDED, SecurePostgres, secure_postgres
 
+pytestmark = pytest.mark.slow
+
 PASSWORD = "hunter2 @:/?#%"
 _numbers = count(1)
 
@@ -142,7 +144,6 @@ def show(server: SecurePostgres, processes: Processes, reader: str, name: str) -
     eventually(lambda: 'amp_workers{state="active"} 1.0' in get(f"http://127.0.0.1:{exporter}/metrics"))
 
 
-@pytest.mark.slow
 def test_on_a_database_of_its_own(server: SecurePostgres, processes: Processes) -> None:
     worker, reader = "amp_worker", "amp_reader"
     with database(server) as name:
@@ -179,7 +180,6 @@ def test_on_a_database_of_its_own(server: SecurePostgres, processes: Processes) 
         assert second.stop(30) == 0
 
 
-@pytest.mark.slow
 def test_objects_that_a_superuser_migrated_become_the_owners(server: SecurePostgres, processes: Processes) -> None:
     """All objects, so that the owner can run the next migration."""
     with database(server) as name:
@@ -193,7 +193,6 @@ def test_objects_that_a_superuser_migrated_become_the_owners(server: SecurePostg
             assert set(owned) == {("workers", "amp_owner"), ("ampd_alembic_version", "amp_owner")}
 
 
-@pytest.mark.slow
 def test_on_amps_own_database(server: SecurePostgres, processes: Processes) -> None:
     """With names that the operator chooses, however unusual, and with no owner besides Amp's."""
     worker, reader = 'the "worker"', "o'reader"
@@ -218,7 +217,6 @@ def test_on_amps_own_database(server: SecurePostgres, processes: Processes) -> N
             assert connection.execute("SELECT FROM pg_roles WHERE rolname = 'nobodys'").fetchall() == []
 
 
-@pytest.mark.slow
 def test_on_amps_own_database_in_a_schema_of_its_own(server: SecurePostgres, processes: Processes) -> None:
     """Amp's own role finds the schema by its search path, and ours by the one that they get. Nothing else changes."""
     worker, reader = "amp_worker", "amp_reader"
@@ -267,7 +265,6 @@ def test_an_amp_database_without_its_table_gets_no_advice_to_migrate(server: Sec
         assert grant(server, name) == warned
 
 
-@pytest.mark.slow
 def test_a_right_that_is_missing_is_named_with_its_remedy(server: SecurePostgres, processes: Processes) -> None:
     """An upgrade of Amp may recreate a table."""
     with database(server) as name:
@@ -299,7 +296,6 @@ def test_connections_require_the_password_and_the_right_certificate(server: Secu
                 psycopg.connect(bad)
 
 
-@pytest.mark.slow
 def test_row_level_security_is_mentioned(server: SecurePostgres, processes: Processes) -> None:
     with database(server) as name:
         assert processes.ampd("migrate", database=server.of_superuser(name)).wait() == 0

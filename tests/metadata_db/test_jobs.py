@@ -22,6 +22,8 @@ from amp_workers.metadata_db import (
 from tests.metadata_db import amp
 from tests.metadata_db.amp_jobs import Scheduler
 
+pytestmark = pytest.mark.slow
+
 SILENT = {"active": 0.0, "stale": 20.0, "lost": 300.0, "forgotten": 200_000.0}
 
 

@@ -8,6 +8,8 @@ from amp_workers.metadata_db import MetadataDbError, MetadataDbUrl
 from amp_workers.metadata_db.migrate import Outcome, downgrade, upgrade
 from tests.processes import Processes
 
+pytestmark = pytest.mark.slow
+
 
 def columns(url: str) -> list[Any]:
     with psycopg.connect(url) as connection:

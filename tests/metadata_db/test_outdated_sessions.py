@@ -25,6 +25,8 @@ from tests.metadata_db.registering import enter
 from tests.metadata_db.test_fleet import read
 from tests.processes import Processes, eventually, free_port, get
 
+pytestmark = pytest.mark.slow
+
 Sql = Callable[..., list[Any]]
 
 OTHER_TYPE = "ALTER TABLE workers ALTER node_id TYPE varchar(300)"

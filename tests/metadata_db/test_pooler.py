@@ -29,6 +29,7 @@ def reader(url: str, statement_timeout: float = 10.0) -> Reader:
     return Reader(MetadataDbUrl.parse(url), "a reader", connections=1, statement_timeout=statement_timeout)
 
 
+@pytest.mark.slow
 def test_admin_and_exporter_serve(
     pooled: str, processes: Processes, insert_worker: Insert, witnessed: Witnessed
 ) -> None:
@@ -72,6 +73,7 @@ def test_no_write_is_possible(pooled: str) -> None:
     assert refused.value.reason == "refused"
 
 
+@pytest.mark.slow
 def test_a_statement_is_ended_by_the_server(pooled: str) -> None:
     reads = reader(pooled, statement_timeout=3.0)  # the limit of the next statements as well
     with pytest.raises(MetadataDbError, match="canceling statement due to statement timeout"):

@@ -33,6 +33,7 @@ def error_of(url: str) -> MetadataDbError:
     return error.value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sqlstate", "reason"),
     [
@@ -154,6 +155,7 @@ def server(open_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         processes.end()
 
 
+@pytest.mark.slow
 def test_what_postgresql_refuses(server: SecurePostgres) -> None:
     with psycopg.connect(server.of_superuser("postgres"), autocommit=True) as connection:
         connection.execute("CREATE DATABASE amp")

@@ -71,6 +71,7 @@ def test_readers_and_workers_are_refused(
         refused(url)
 
 
+@pytest.mark.slow
 def test_each_part_reports_it_and_recovers(restricted: str, sql: Sql, processes: Processes) -> None:
     admin, exporter = free_port(), free_port()
     worker = processes.ampd("worker", "--node-id=new", database=restricted)

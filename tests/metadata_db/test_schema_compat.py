@@ -24,6 +24,8 @@ from tests.pgbouncer import start_pgbouncer
 from tests.processes import Processes
 from tests.relay import Relay, socket_of
 
+pytestmark = pytest.mark.slow
+
 TOO_OLD = {
     amp.FIRST: r"upgrade Amp \(it lacks heartbeat_at, info, created_at, registered_at\)$",
     amp.WITH_INFO: r"upgrade Amp \(its heartbeat_at is of type timestamp without time zone\)$",

@@ -108,6 +108,7 @@ def test_settings_of_the_role(database: str, sql: Sql) -> None:
         sql("DROP ROLE hostile")
 
 
+@pytest.mark.slow
 def test_settings_of_the_url_and_the_environment(database: str, pooled: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # Only a superuser may set log_min_messages in the startup packet, and PgBouncer does not forward options.
     options = " ".join(f"-c {name}={value}" for name, value in HOSTILE.items())
@@ -127,6 +128,7 @@ def test_a_search_path_is_the_operators_choice(database: str, sql: Sql) -> None:
     live(database)
 
 
+@pytest.mark.slow
 def test_the_commands_run_whatever_the_environment_sets(database: str, processes: Processes, sql: Sql) -> None:
     environment = {
         "PGDATESTYLE": "SQL",

@@ -18,6 +18,8 @@ from amp_workers.metadata_db.migrate import upgrade
 from tests.clusters import Cluster
 from tests.processes import Processes, eventually, free_port, get
 
+pytestmark = pytest.mark.slow
+
 Clusters = tuple[Cluster, Cluster]
 
 
@@ -86,7 +88,6 @@ def test_a_standby_that_has_replayed_everything_has_no_lag(clusters: Clusters) -
     assert lag_of(reader_of(clusters[1])) == 0
 
 
-@pytest.mark.slow
 def test_a_lag_is_reported_everywhere_while_it_lasts(processes: Processes, clusters: Clusters) -> None:
     primary, standby = clusters
     ports = admin, exporter = free_port(), free_port()

@@ -144,6 +144,7 @@ def test_every_field_is_returned_as_it_was_written(
     assert worker["progress_at"] == "2025-01-15T17:20:15Z"
 
 
+@pytest.mark.slow
 def test_fields_that_do_not_apply_are_null(insert_worker: Insert, listed: Listed) -> None:
     insert_worker("w")
     worker = dict(listed()["w"])

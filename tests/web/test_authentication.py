@@ -337,6 +337,7 @@ def test_a_client_that_has_to_retry_gets_429(tmp_path: Path) -> None:
     asyncio.run(refused())
 
 
+@pytest.mark.slow
 def test_every_wrong_attempt_takes_the_same_time() -> None:
     users = {
         "cheap": bcrypt.hashpw(b"hunter2", bcrypt.gensalt(4)),
@@ -501,6 +502,7 @@ def test_a_server_that_is_open_to_the_network_logs_a_warning(
     assert warned is None or warned in warnings[0]
 
 
+@pytest.mark.slow
 def test_a_server_on_the_network_keeps_its_protection(
     processes: Processes, tmp_path: Path, authority: Authority
 ) -> None:

@@ -23,6 +23,8 @@ from tests.processes import Processes, eventually, free_port, run, tool
 from tests.web.conftest import Authority
 from tests.web.servers import CLIENTS, NO_DATABASE, Served, write
 
+pytestmark = pytest.mark.slow
+
 
 def allow(*names: str) -> str:
     return CLIENTS + "  client_allowed_sans:\n" + "".join(f'    - "{name}"\n' for name in names)
@@ -206,7 +208,6 @@ def test_a_large_answer_arrives_whole(
     assert body.endswith("\n")
 
 
-@pytest.mark.slow
 def test_a_silent_client_is_cut_off(clients: Clients, authority: Authority) -> None:
     trusting = ssl.create_default_context(cafile=authority.file)
     trusting.load_cert_chain(*authority.client("client", "10.0.0.1"))

@@ -138,6 +138,7 @@ def test_certificates_may_be_in_the_file_itself(tmp_path: Path, authority: Autho
     assert both.requires_certificates
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "message"),
     [

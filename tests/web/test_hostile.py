@@ -25,6 +25,8 @@ from tests.web.clients import MIB, connect, dripping, get, healthy, nothing_pile
 from tests.web.conftest import Authority
 from tests.web.servers import Served, write
 
+pytestmark = pytest.mark.slow
+
 TOKEN = "the-token-of-an-operator"
 
 
@@ -53,7 +55,6 @@ def read_answer(answers: BinaryIO) -> list[int]:
     return found
 
 
-@pytest.mark.slow
 def test_silent_and_slow_clients_are_disconnected(processes: Processes, tmp_path: Path, authority: Authority) -> None:
     authority.server()
     tls = write(tmp_path / "web.yml", "tls_server_config: {cert_file: server.pem, key_file: server.key}\n")
@@ -74,7 +75,6 @@ def test_silent_and_slow_clients_are_disconnected(processes: Processes, tmp_path
         assert healthy(secure)
 
 
-@pytest.mark.slow
 def test_more_tls_handshakes_than_file_descriptors_do_not_stop_the_server(
     processes: Processes, tmp_path: Path, authority: Authority
 ) -> None:
@@ -108,7 +108,6 @@ def test_a_database_that_never_answers_leaves_threads_for_health(processes: Proc
         assert any(slowest() < 2 for _ in repeat(None, 10))
 
 
-@pytest.mark.slow
 def test_a_burst_is_served(processes: Processes, database: str) -> None:
     served = Served(processes, "admin", database=database)
     with ThreadPoolExecutor(60) as many:
@@ -150,7 +149,6 @@ def test_an_unexpected_request_body_is_not_stored(served: Served) -> None:
             assert statuses(read_to_end(connection)) == [200]
 
 
-@pytest.mark.slow
 def test_ten_thousand_silent_connections(served: Served) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 10_000 if hard == resource.RLIM_INFINITY else min(10_000, hard - 512)
@@ -211,7 +209,6 @@ def test_no_line_of_the_metrics_comes_from_a_label(
     assert not re.search(r"^(evil_metric|HTTP)", answer.body, re.MULTILINE)
 
 
-@pytest.mark.slow
 def test_many_wrong_tokens(processes: Processes) -> None:
     served = Served(processes, "admin", AMP_AUTH_TOKEN=TOKEN)
     at_once = 50
@@ -259,7 +256,6 @@ def test_many_wrong_passwords(processes: Processes, tmp_path: Path) -> None:
             each.result()
 
 
-@pytest.mark.slow
 def test_unread_responses_leave_room_for_others(
     processes: Processes, database: str, sql: Callable[..., list[Any]]
 ) -> None:

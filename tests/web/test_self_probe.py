@@ -11,6 +11,8 @@ from tests.processes import Processes, eventually, frozen
 from tests.web.conftest import Authority
 from tests.web.servers import CLIENTS, TLS, Served, write
 
+pytestmark = pytest.mark.slow
+
 FILES = {
     "HTTP": "",
     "TLS": TLS,

@@ -22,6 +22,8 @@ from tests.web.clients import connect, dripping, get, healthy, nothing_piles_up,
 from tests.web.conftest import Authority
 from tests.web.servers import TLS, Served, write
 
+pytestmark = pytest.mark.slow
+
 GREETING = bytes.fromhex("1603010200010001fc0303")
 """The beginning of a TLS handshake of 512 bytes."""
 
@@ -41,7 +43,6 @@ def secure(processes: Processes, tmp_path: Path, authority: Authority) -> Served
     return Served(processes, "exporter", "--web.config.file", write(tmp_path / "web.yml", TLS))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("drips", [False, True], ids=["silent", "dripping"])
 def test_an_incomplete_body_and_an_incomplete_handshake_are_disconnected(
     processes: Processes, secure: Served, drips: bool
@@ -86,7 +87,6 @@ def test_many_failing_handshakes_are_a_few_log_lines(secure: Served) -> None:
     assert secure.process.stop() == 0
 
 
-@pytest.mark.slow
 def test_two_thousand_idle_connections_with_tls(secure: Served, authority: Authority) -> None:
     wanted = 2_000
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

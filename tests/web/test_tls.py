@@ -20,6 +20,8 @@ from tests.web.conftest import Authority
 from tests.web.servers import CLIENTS, HUNTER2, TLS, Served, shown_certificate, write
 from tests.web.test_config_file import HASH
 
+pytestmark = pytest.mark.slow
+
 TLS12 = ("--tlsv1.2", "--tls-max", "1.2")
 AES128 = "ECDHE-ECDSA-AES128-GCM-SHA256"
 
@@ -180,7 +182,6 @@ def is_refused(connection: HTTPSConnection) -> bool:
     return False
 
 
-@pytest.mark.slow
 def test_a_reload_cuts_no_running_response_and_no_connection(
     processes: Processes, tmp_path: Path, authority: Authority
 ) -> None:
@@ -315,7 +316,6 @@ def test_an_invalid_file_prevents_the_start_with_one_line(processes: Processes, 
     )
 
 
-@pytest.mark.slow
 def test_prometheus_scrapes_over_tls_with_a_password(
     processes: Processes, tmp_path: Path, authority: Authority, database: str
 ) -> None:

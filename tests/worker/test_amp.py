@@ -15,6 +15,8 @@ from tests.pgbouncer import start_pgbouncer
 from tests.processes import Process, Processes, eventually
 from tests.relay import Relay, socket_of
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = ["--", "sh", "-c", "echo program runs; exec sleep 600"]
 
 Start = Callable[..., Process]
@@ -75,7 +77,6 @@ def stops(worker: Process, url: str) -> None:
         assert connection.execute("SELECT info ? 'stopped_at' FROM workers").fetchall() == [(True,)]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("age", [amp.WITH_ZONES, amp.TODAYS])
 def test_two_workers_of_either_kind_never_share_a_node_id(empty_database: str, processes: Processes, age: int) -> None:
     amp.migrate(empty_database, age)
@@ -120,7 +121,6 @@ def test_a_process_of_amps_that_is_refused_while_the_worker_is_frozen_ends_nothi
     stops(worker, amps)
 
 
-@pytest.mark.slow
 def test_processes_of_amps_that_are_refused_in_an_outage_end_nothing(start: Start, amps: str, relay: Relay) -> None:
     """PostgreSQL has not noticed the outage: the old session holds the lock while the worker connects again."""
     worker = start(f"postgresql://postgres@127.0.0.1:{relay.port}/{name_of(amps)}")
@@ -184,7 +184,6 @@ def test_an_embedded_worker_joins_amps_fleet_if_it_is_to(amps: str) -> None:
         assert version(amps) != amp.BUILD["version"]
 
 
-@pytest.mark.slow
 def test_a_silent_worker_of_amps_under_a_superuser_is_warned_of_once(
     processes: Processes, amps: str, postgres: EmbeddedPostgres
 ) -> None:

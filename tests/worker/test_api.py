@@ -17,6 +17,8 @@ from amp_workers.worker import FencedOut, NodeIdTaken, Worker
 from tests.processes import ROOT, Process, Processes, eventually
 from tests.worker.rival import take_over
 
+pytestmark = pytest.mark.slow
+
 Sql = Callable[..., list[Any]]
 Start = Callable[[str], Process]
 
@@ -61,7 +63,6 @@ def test_the_documented_example_runs_as_a_worker_until_it_is_stopped(example: Pr
     assert "Traceback" not in example.output
 
 
-@pytest.mark.slow
 def test_the_documented_example_stops_when_it_is_fenced_out(example: Process, sql: Sql) -> None:
     take_over(sql)
     assert example.wait() == 1
@@ -202,7 +203,6 @@ def test_a_worker_keeps_the_programs_signal_handlers_and_mask(database: str) -> 
     assert state() == before
 
 
-@pytest.mark.slow
 def test_a_program_that_was_frozen_handles_its_signals_in_its_main_thread(start: Start) -> None:
     """The kernel may deliver a signal to any thread that does not block it: one process alone could pass by luck."""
     handle = "[signal.signal(number, lambda *_: sys.exit(7)) for number in (1, 10, 15)]\n"
@@ -219,7 +219,6 @@ def test_a_program_that_was_frozen_handles_its_signals_in_its_main_thread(start:
 WAIT = "while not os.path.exists('leave'): time.sleep(0.05)"
 
 
-@pytest.mark.slow
 def test_a_stop_that_cannot_be_recorded_is_logged_and_raises_nothing(start: Start, sql: Sql, tmp_path: Path) -> None:
     program = start(f"with worker:\n print('inside', flush=True)\n {WAIT}\nprint('after')")
     program.says("inside")
@@ -231,7 +230,6 @@ def test_a_stop_that_cannot_be_recorded_is_logged_and_raises_nothing(start: Star
     assert "could not be recorded" in program.output
 
 
-@pytest.mark.slow
 def test_a_program_that_is_killed_sends_no_more_heartbeats(start: Start, sql: Sql) -> None:
     program = start("with worker: print('inside', flush=True); time.sleep(60)")
     program.says("inside")

@@ -119,6 +119,5 @@ def test_a_worker_is_silent_after_five_seconds_of_watching() -> None:
     assert watch_for(registrations, 0.5) == [UNKNOWN] * 11 + [SILENCE]
 
 
-@pytest.mark.slow
 def test_a_pause_of_the_watching_process_does_not_count() -> None:
     assert watch_for([RUNNING] * 2, 3600) == [UNKNOWN] * 2

@@ -209,6 +209,7 @@ def test_a_program_that_dies_with_its_guard_failed(start: Callable[..., Process]
     assert sql(ENDINGS) == [("killed by SIGKILL", 137, True)]
 
 
+@pytest.mark.slow
 def test_a_worker_that_was_fenced_out_records_no_failure(start: Callable[..., Process], sql: Sql) -> None:
     worker = start("w", "sh", "-c", "echo ready; exec sleep 60")
     worker.says("ready")
@@ -218,6 +219,7 @@ def test_a_worker_that_was_fenced_out_records_no_failure(start: Callable[..., Pr
     assert "failed" not in worker.output
 
 
+@pytest.mark.slow
 def test_a_failure_in_an_outage_is_recorded_once_the_database_is_available(database: str, sql: Sql) -> None:
     heartbeat = Heartbeat(MetadataDbUrl.parse(database), "w", {})
     registered = threading.Event()

@@ -23,6 +23,8 @@ from tests.processes import Process, Processes, eventually
 from tests.relay import Relay, socket_of
 from tests.worker.history import keep_history
 
+pytestmark = pytest.mark.slow
+
 Sql = Callable[..., list[Any]]
 MakeServer = Callable[[], EmbeddedPostgres]
 
@@ -73,7 +75,6 @@ def is_logged_once(worker: Process) -> None:
     assert len(warnings) - len(late) == 1, worker.output
 
 
-@pytest.mark.slow
 def test_a_server_that_is_down_for_a_while(processes: Processes, make_server: MakeServer) -> None:
     server = make_server()
     worker = processes.ampd("worker", "--node-id=w", database=server.url)
@@ -86,7 +87,6 @@ def test_a_server_that_is_down_for_a_while(processes: Processes, make_server: Ma
     is_logged_once(worker)
 
 
-@pytest.mark.slow
 def test_a_failover_to_another_server_on_the_same_address(processes: Processes, make_server: MakeServer) -> None:
     """The second server has no session of the worker, no lock and, because its data is older, no registration."""
     first, second = make_server(), make_server()
@@ -108,7 +108,6 @@ def test_a_failover_to_another_server_on_the_same_address(processes: Processes, 
         relay.close()
 
 
-@pytest.mark.slow
 def test_a_database_that_is_read_only(processes: Processes, make_server: MakeServer) -> None:
     server = make_server()
     worker = processes.ampd("worker", "--node-id=w", database=server.url)
@@ -125,7 +124,6 @@ def test_a_database_that_is_read_only(processes: Processes, make_server: MakeSer
     is_logged_once(worker)
 
 
-@pytest.mark.slow
 def test_a_network_that_drops_packets_during_a_heartbeat(
     processes: Processes, database: str, relay: Relay, sql: Sql
 ) -> None:
@@ -140,7 +138,6 @@ def test_a_network_that_drops_packets_during_a_heartbeat(
     eventually(lambda: sql(sessions) == [(1,)])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("statement", [b"pg_attribute", b"pg_locks", b"INSERT INTO workers"])
 def test_a_network_that_drops_packets_before_the_first_heartbeat(
     processes: Processes, database: str, relay: Relay, statement: bytes
@@ -164,7 +161,6 @@ def test_a_stop_does_not_wait_for_connections_to_many_addresses(processes: Proce
             assert worker.stop(30) == 0
 
 
-@pytest.mark.slow
 def test_a_stop_while_the_network_drops_all_packets(processes: Processes, database: str, relay: Relay) -> None:
     worker = start_behind(relay, processes, database)
     relay.open.clear()
@@ -173,7 +169,6 @@ def test_a_stop_while_the_network_drops_all_packets(processes: Processes, databa
     assert worker.output.count("the stop of 'w' could not be recorded") == 1
 
 
-@pytest.mark.slow
 def test_an_abandoned_stop_is_not_logged_again(relay: Relay, database: str, caplog: pytest.LogCaptureFixture) -> None:
     """The program continues, and the worker's thread detects the abandoned stop later."""
     with Worker(node_id="w", metadata_db_url=behind(relay, database)):
@@ -185,7 +180,6 @@ def test_an_abandoned_stop_is_not_logged_again(relay: Relay, database: str, capl
     assert caplog.text.count(line) == 1
 
 
-@pytest.mark.slow
 def test_a_stop_after_an_outage_is_recorded(processes: Processes, make_server: MakeServer) -> None:
     server = make_server()
     worker = processes.ampd("worker", "--node-id=w", database=server.url)
@@ -216,7 +210,6 @@ def test_a_stop_during_an_outage_is_tried_once_more(database: str, sql: Sql) -> 
     assert sql("SELECT info ? 'stopped_at' FROM workers") == [(True,)]
 
 
-@pytest.mark.slow
 def test_the_workers_own_clock_changes_nothing(processes: Processes, database: str, sql: Sql, tmp_path: Path) -> None:
     """The clock jumps ahead by a day, and then to a day behind, while the worker runs."""
     keep_history(sql)

@@ -16,6 +16,8 @@ from tests.processes import Process, Processes, eventually, frozen
 from tests.worker.history import keep_history
 from tests.worker.rival import take_over
 
+pytestmark = pytest.mark.slow
+
 Sql = Callable[..., list[Any]]
 
 
@@ -52,7 +54,6 @@ def history(sql: Sql) -> list[datetime]:
     return [row[0] for row in sql("SELECT heartbeat_at FROM history ORDER BY id")]
 
 
-@pytest.mark.slow
 def test_heartbeats_are_sent_every_second_however_long_each_takes(start: Callable[..., Process], sql: Sql) -> None:
     keep_history(sql)
     sql("CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.4); RETURN NEW; END'")
@@ -71,7 +72,6 @@ def test_heartbeats_are_sent_every_second_however_long_each_takes(start: Callabl
     eventually(on_schedule, 60)
 
 
-@pytest.mark.slow
 def test_a_pause_is_followed_by_one_heartbeat_and_not_by_a_burst(start: Callable[..., Process], sql: Sql) -> None:
     keep_history(sql)
     worker = start("w")
@@ -105,7 +105,6 @@ def test_a_node_id_that_is_held_is_refused_by_name(start: Callable[..., Process]
     assert first.stop() == 0
 
 
-@pytest.mark.slow
 def test_a_node_id_is_free_again_after_kill(start: Callable[..., Process], sql: Sql) -> None:
     first = start("w")
     first.says("registered")
@@ -117,7 +116,6 @@ def test_a_node_id_is_free_again_after_kill(start: Callable[..., Process], sql: 
     assert sql("SELECT extract(epoch FROM registered_at - %s) FROM workers", last)[0][0] > 5
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("age", [60, -86_400], ids=["of a minute ago", "of the future"])
 def test_the_node_id_of_a_silent_worker_is_taken_over(
     start: Callable[..., Process], insert_worker: Insert, age: float
@@ -166,7 +164,6 @@ def test_another_registration_does_not_count_while_the_lock_is_held(
     assert worker.stop() == 0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("info", ["{}", '{"stopped_at": "2025-01-15T17:20:15Z"}'], ids=["running", "stopped"])
 def test_another_registration_after_a_lost_session_does_not_count_without_lock_or_heartbeat(
     start: Callable[..., Process], sql: Sql, info: str
@@ -215,7 +212,6 @@ CREATE FUNCTION clock_timestamp() RETURNS timestamptz LANGUAGE sql
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [40, -40], ids=["forward", "back"])
 def test_a_step_of_the_databases_clock_ends_no_live_workers_session(
     start: Callable[..., Process], sql: Sql, seconds: int
@@ -266,7 +262,6 @@ def test_an_ended_session_is_replaced(start: Callable[..., Process], sql: Sql) -
     assert worker.output.count("cannot send heartbeats") == 1
 
 
-@pytest.mark.slow
 def test_each_outage_is_logged_with_its_own_length(start: Callable[..., Process], sql: Sql) -> None:
     worker = start("w")
     worker.says("registered")
@@ -300,7 +295,6 @@ def test_a_worker_waits_for_a_database_that_is_unavailable_at_the_start(
         assert connection.execute("SELECT count(*) FROM workers").fetchone() == (1,)
 
 
-@pytest.mark.slow
 def test_a_stop_that_cannot_be_recorded_is_logged(start: Callable[..., Process], sql: Sql) -> None:
     worker = start("w")
     worker.says("registered")

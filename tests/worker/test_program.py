@@ -19,6 +19,8 @@ from amp_workers.metadata_db.migrate import upgrade
 from tests.processes import BIN, Process, Processes, clean_environment, command_lines, eventually, run
 from tests.worker.rival import take_over
 
+pytestmark = pytest.mark.slow
+
 Sql = Callable[..., list[Any]]
 Start = Callable[..., Process]
 
@@ -252,7 +254,6 @@ def test_the_stop_is_recorded_when_a_signal_ends_the_program(
     assert is_stopped()
 
 
-@pytest.mark.slow
 def test_an_alarm_that_was_set_before_the_worker_reaches_the_program(processes: Processes, database: str) -> None:
     """The kernel sends the alarm, like a terminal's signals, but to one process only."""
     alarm = "import os, signal, sys; signal.alarm(15); os.execv(sys.argv[1], sys.argv[1:])"
@@ -321,7 +322,6 @@ def test_a_suspended_program_receives_sigterm(start: Start, tmp_path: Path) -> N
     assert worker.stop() == 0
 
 
-@pytest.mark.slow
 def test_descendants_that_outlive_the_program_are_ended(
     start: Start, tmp_path: Path, is_stopped: Callable[[], bool]
 ) -> None:
@@ -348,7 +348,6 @@ def test_suspended_descendants_that_outlive_the_program_are_ended(start: Start) 
     assert "polite" in worker.output
 
 
-@pytest.mark.slow
 def test_a_signal_after_the_end_of_the_program_is_not_forwarded(start: Start, tmp_path: Path) -> None:
     deaf = f"trap '' TERM; echo $$ >pids; {FOREVER}"
     wait = "while [ ! -s pids ]; do sleep 0.05; done"
@@ -470,7 +469,6 @@ def test_a_worker_that_was_taken_over_stops_its_program(start: Start, sql: Sql) 
     assert "node id 'w' was taken over by another worker process" in worker.output
 
 
-@pytest.mark.slow
 def test_a_stop_that_cannot_be_recorded_does_not_change_the_exit_code(start: Start, sql: Sql) -> None:
     worker = start("sh", "-c", f"trap 'exit 9' TERM; echo ready; {FOREVER}")
     worker.says("ready")

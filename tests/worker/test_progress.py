@@ -35,6 +35,8 @@ from tests.conftest import fresh_database
 from tests.pgbouncer import start_pgbouncer
 from tests.processes import Process, Processes, eventually
 
+pytestmark = pytest.mark.slow
+
 Sql = Callable[..., list[Any]]
 
 REPORTED = (
@@ -257,7 +259,6 @@ def test_a_database_in_another_encoding_takes_what_it_can_store(postgres: Embedd
             assert connection.execute(REPORTED.encode()).fetchall() == [("block 7 of ??", True, None, None)]
 
 
-@pytest.mark.slow
 def test_progress_that_waits_for_a_restart_of_the_database_is_written_after_it(open_directory: Path) -> None:
     def reported() -> list[tuple[object, ...]]:
         with psycopg.connect(server.url) as connection:
@@ -363,7 +364,6 @@ def test_a_grandchild_may_report_with_sdnotify(start: Callable[..., Process], sq
     eventually(lambda: state(database) == "stuck")
 
 
-@pytest.mark.slow
 def test_a_program_that_hangs_before_its_first_report_is_stuck(
     start: Callable[..., Process], sql: Sql, database: str
 ) -> None:
@@ -394,7 +394,6 @@ def test_a_stuck_program_that_ignores_sigabrt_is_killed(start: Callable[..., Pro
     assert sql("SELECT info ->> 'failure', info ->> 'exit_code' FROM workers") == [("watchdog", "137")]
 
 
-@pytest.mark.slow
 def test_the_socket_of_a_worker_that_was_killed_is_removed_by_the_next(
     start: Callable[..., Process], open_directory: Path
 ) -> None:

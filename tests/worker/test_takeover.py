@@ -25,6 +25,8 @@ from tests.processes import Process, Processes, eventually, freeze
 from tests.relay import Relay, socket_of
 from tests.worker.history import keep_history, registrations, reigns
 
+pytestmark = pytest.mark.slow
+
 Sql = Callable[..., list[Any]]
 
 
@@ -49,7 +51,6 @@ def relays() -> Iterator[Callable[[str | tuple[str, int]], Relay]]:
         yield relay
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("asked_to_stop", [False, True])
 def test_a_frozen_worker_gives_way_and_reports_it_when_it_wakes(
     processes: Processes, database: str, sql: Sql, asked_to_stop: bool
@@ -78,7 +79,6 @@ def test_a_frozen_worker_gives_way_and_reports_it_when_it_wakes(
     assert second.stop() == 0
 
 
-@pytest.mark.slow
 def test_a_disconnected_worker_gives_way(
     processes: Processes, database: str, postgres: EmbeddedPostgres, sql: Sql, relays: Callable[[str], Relay]
 ) -> None:
@@ -97,7 +97,6 @@ def test_a_disconnected_worker_gives_way(
     assert reigns(sql, "w") == ["first", "second"]
 
 
-@pytest.mark.slow
 def test_a_worker_whose_network_returns_ends_its_own_old_session(
     processes: Processes, database: str, postgres: EmbeddedPostgres, sql: Sql, relays: Callable[[str], Relay]
 ) -> None:
@@ -132,7 +131,6 @@ def test_a_worker_ends_its_own_old_session_at_once(database: str, caplog: pytest
         old.invalidate()
 
 
-@pytest.mark.slow
 def test_a_session_that_may_not_be_ended_is_logged(processes: Processes, database: str, sql: Sql) -> None:
     sql("CREATE ROLE one LOGIN")
     sql("CREATE ROLE other LOGIN")
@@ -153,7 +151,6 @@ def test_a_session_that_may_not_be_ended_is_logged(processes: Processes, databas
         sql("DROP ROLE one, other")
 
 
-@pytest.mark.slow
 def test_a_worker_logs_and_waits_for_a_session_that_does_not_end(processes: Processes, database: str, sql: Sql) -> None:
     """The session's server process is frozen as well."""
     first = processes.ampd("worker", "--node-id=w", database=database)
@@ -171,7 +168,6 @@ def test_a_worker_logs_and_waits_for_a_session_that_does_not_end(processes: Proc
     second.says("registered as 'w'")
 
 
-@pytest.mark.slow
 def test_through_pgbouncer_the_fence_alone_holds(processes: Processes, database: str, sql: Sql, pgbouncer: int) -> None:
     keep_history(sql)
     url = f"postgresql://postgres@127.0.0.1:{pgbouncer}/{name_of(database)}"
@@ -265,7 +261,6 @@ class Rivals:
         return [(process, relay) for process, relay in self.started if process.popen.poll() is None]
 
 
-@pytest.mark.slow
 def test_no_two_processes_send_heartbeats_for_one_node_id(
     processes: Processes,
     postgres: EmbeddedPostgres,

@@ -21,6 +21,8 @@ from tests.admin.page.outage import Outage
 from tests.conftest import fresh_database
 from tests.processes import Process, Processes, eventually, free_port, get, tool
 
+pytestmark = pytest.mark.slow
+
 MILLISECONDS = 60_000
 """The timeout of each browser operation, for a busy machine."""
 
@@ -154,7 +156,6 @@ def insert_and_wait(served: Served, node_id: str) -> None:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.slow
 def test_a_fleet_that_changes_while_the_page_is_open(served: Served, opened: Opened, processes: Processes) -> None:
     def worker(node_id: str, *arguments: str) -> Process:
         return processes.ampd("worker", "--node-id", node_id, *arguments, database=served.database)
@@ -186,7 +187,6 @@ def test_a_fleet_that_changes_while_the_page_is_open(served: Served, opened: Ope
     assert sum(page.evaluate("window.shifts")) == 0
 
 
-@pytest.mark.slow
 def test_the_script_writes_ages_as_the_server_does(served: Served, opened: Opened) -> None:
     ages = {
         f"age-{number}": age for number, age in enumerate((0, 58, 3_598, 3_661, 86_398, 90_000, 864_000, -30, -7_300))
@@ -211,7 +211,6 @@ def test_the_script_writes_ages_as_the_server_does(served: Served, opened: Opene
     served.sql("DELETE FROM workers WHERE node_id LIKE 'age-%%'")
 
 
-@pytest.mark.slow
 def test_filters_pages_and_deep_links(served: Served, opened: Opened) -> None:
     page = opened.page(served.url)
     page.locator("#search").fill("static-*")
@@ -247,7 +246,6 @@ def test_the_page_can_be_used_with_the_keyboard_alone(served: Served, opened: Op
     assert page.url == f"{served.url}w/static-001"
 
 
-@pytest.mark.slow
 def test_a_refresh_keeps_scroll_position_focus_and_what_is_typed(served: Served, opened: Opened) -> None:
     page = opened.page(f"{served.url}?node_id=static-*,kept-*&sort=node_id", viewport={"width": 1280, "height": 600})
     row(page, "static-150").locator("a").focus()
@@ -265,7 +263,6 @@ def test_a_refresh_keeps_scroll_position_focus_and_what_is_typed(served: Served,
     assert sum(page.evaluate("window.shifts")) == 0
 
 
-@pytest.mark.slow
 def test_selected_text_pauses_the_page(served: Served, opened: Opened) -> None:
     page = opened.page(f"{served.url}?node_id=static-00?,selected")
     page.evaluate("getSelection().selectAllChildren(document.querySelector('a[title=static-003]'))")
@@ -321,7 +318,6 @@ def violations(page: Page) -> list[str]:
     return [f"{each['id']}: {[node['html'] for node in each['nodes']][:5]}" for each in found]
 
 
-@pytest.mark.slow
 def test_an_unavailable_api(served: Served, opened: Opened) -> None:
     page = opened.page(f"{served.url}?node_id=static-00?")
     assert served.process.stop() == 0
@@ -333,7 +329,6 @@ def test_an_unavailable_api(served: Served, opened: Opened) -> None:
     expect(page.locator("main")).not_to_have_class("outdated")
 
 
-@pytest.mark.slow
 def test_an_outage_of_the_metadata_db(served: Served, opened: Opened) -> None:
     page = opened.page(f"{served.url}?node_id=static-00?")
     light = page.locator("td.node_id a").first.evaluate("(link) => getComputedStyle(link).color")
@@ -351,7 +346,6 @@ def test_an_outage_of_the_metadata_db(served: Served, opened: Opened) -> None:
     assert sum(page.evaluate("window.shifts")) == 0
 
 
-@pytest.mark.slow
 def test_without_javascript(served: Served, opened: Opened) -> None:
     page = opened.page(f"{served.url}?node_id=static-00?,plain", java_script_enabled=False)
     expect(page.locator("tbody tr")).to_have_count(10)
@@ -371,7 +365,6 @@ HOSTILE = {
 }
 
 
-@pytest.mark.slow
 def test_hostile_texts(served: Served, opened: Opened) -> None:
     for node_id, info in HOSTILE.items():
         served.insert(node_id, **info)
@@ -392,7 +385,6 @@ def test_hostile_texts(served: Served, opened: Opened) -> None:
         page.go_back()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_violation(served: Served, opened: Opened, scheme: str) -> None:
     page = opened.page(f"{served.url}?sort=node_id&page=2", color_scheme=scheme)
@@ -402,7 +394,6 @@ def test_axe_finds_no_violation(served: Served, opened: Opened, scheme: str) -> 
     assert not violations(page)
 
 
-@pytest.mark.slow
 def test_a_browser_that_is_logged_out(served: Served, opened: Opened, tmp_path: Path) -> None:
     tokens = tmp_path / "tokens"
     tokens.write_text("the-first-token-of-an-operator\n")

@@ -18,6 +18,8 @@ from tests.conftest import Insert
 from tests.metadata_db import amp
 from tests.metadata_db.amp_jobs import Scheduler
 
+pytestmark = pytest.mark.slow
+
 Sql = Callable[..., list[Any]]
 
 PATIENT = Thresholds(stale_after=20, lost_after=200)

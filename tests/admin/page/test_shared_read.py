@@ -20,6 +20,8 @@ from tests.conftest import Insert
 from tests.processes import eventually
 from tests.relay import Relay, socket_of
 
+pytestmark = pytest.mark.slow
+
 Sql = Callable[..., list[Any]]
 
 
@@ -41,7 +43,6 @@ def through(relay: Relay, database: str) -> str:
     return f"postgresql://postgres@127.0.0.1:{relay.port}/{name}"
 
 
-@pytest.mark.slow
 def test_fifty_browsers_cost_one_read_in_each_interval(
     make_api: Api, database: str, insert_worker: Insert, relay: Relay
 ) -> None:
@@ -85,7 +86,6 @@ def is_unavailable(api: FlaskClient, path: str = "/") -> Element | None:
     return parse(answer.text) if answer.status_code == 503 else None
 
 
-@pytest.mark.slow
 def test_an_outage_shows_the_last_known_workers_with_their_time(
     api: FlaskClient, insert_worker: Insert, outage: Outage
 ) -> None:
@@ -116,7 +116,6 @@ def test_an_outage_shows_the_last_known_workers_with_their_time(
     assert "class" not in recovered.one("main").attributes
 
 
-@pytest.mark.slow
 def test_the_length_of_an_outage_grows(api: FlaskClient, outage: Outage) -> None:
     show(api)
     outage.begin()
@@ -146,7 +145,6 @@ def test_without_a_single_read_everything_is_unknown(api_without_database: Flask
     assert show(api_without_database, "/w/1").status_code == 400
 
 
-@pytest.mark.slow
 def test_a_metadata_db_that_does_not_answer_is_an_outage(
     make_api: Api, database: str, insert_worker: Insert, relay: Relay
 ) -> None:

@@ -21,6 +21,8 @@ from amp_workers.metadata_db.embedded import (
 )
 from tests.processes import eventually, freeze
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def make_server(open_directory: Path) -> Iterator[Callable[[], EmbeddedPostgres]]:
@@ -95,7 +97,6 @@ def test_the_data_stays(make_server: Callable[[], EmbeddedPostgres]) -> None:
         assert connection.execute("SELECT one FROM kept").fetchone() == (1,)
 
 
-@pytest.mark.slow
 def test_it_listens_on_no_network(make_server: Callable[[], EmbeddedPostgres]) -> None:
     server = make_server()
     server.start(silent)
@@ -103,7 +104,6 @@ def test_it_listens_on_no_network(make_server: Callable[[], EmbeddedPostgres]) -
     assert len(family(server)[0].net_connections("unix")) >= 1
 
 
-@pytest.mark.slow
 def test_a_start_waits_for_a_recovery_of_more_than_ten_seconds(make_server: Callable[[], EmbeddedPostgres]) -> None:
     """After SIGKILL of all processes, the startup process, which recovers the data, is suspended for as long."""
     crashed = make_server()
@@ -211,7 +211,6 @@ def test_stop_ends_a_server_that_is_frozen(make_server: Callable[[], EmbeddedPos
     assert not postmaster.is_running()
 
 
-@pytest.mark.slow
 def test_a_start_that_makes_no_progress_ends_with_the_reason(make_server: Callable[[], EmbeddedPostgres]) -> None:
     server = make_server()
     server.start(silent)
@@ -224,7 +223,6 @@ def test_a_start_that_makes_no_progress_ends_with_the_reason(make_server: Callab
         make_server().start(silent, patience=2)
 
 
-@pytest.mark.slow
 def test_nothing_of_the_environment_applies(make_server: Callable[[], EmbeddedPostgres]) -> None:
     server = make_server()
     server.start(silent)
