@@ -171,14 +171,14 @@ def single(ampd: str, url: str, node_ids: list[str], seconds: float) -> tuple[fl
 
 def idle(ampd: str, url: str, tls: Path | None) -> list[str]:
     """What a server does while it holds IDLE connections: how many it has, its memory in MB, what each adds to it in
-    KB, and how many ms `/-/healthy` and the fleet page take a new client, in the median and at most."""
+    KB, and how many ms `/-/healthy` and a list of 1,000 workers take a new client, in the median and at most."""
     with served(ampd, "admin", url, tls) as server:
         for _ in range(5):
-            get(server.connect(), "/")
+            get(server.connect(), "/workers")
         before = resident(server)
         with idle_connections(server.port, IDLE, tls=tls is not None):
             held, memory = established(server), resident(server)
-            taken = [[milliseconds(server, path) for _ in range(20)] for path in ("/-/healthy", "/")]
+            taken = [[milliseconds(server, path) for _ in range(20)] for path in ("/-/healthy", "/workers")]
             held = min(held, established(server))
     times = [f"{statistics.median(each):.0f} / {max(each):.0f}" for each in taken]
     return [f"{held:,}", f"{memory:.0f}", f"{1000 * (memory - before) / IDLE:.0f}", *times]
@@ -214,7 +214,13 @@ def measured(
         connections = {kind: idle(ampd, server.url, each) for kind, each in (("plain", None), ("TLS", tls))}
     found["a scrape of 100,000 workers over TLS, first byte to last, ms"] = f"{taken:.0f} ({size:.0f} MB)"
     for kind, values in connections.items():
-        names = ("held", "resident, MB", "each, KB", "`/-/healthy`, median / slowest, ms", "the fleet page, ms")
+        names = (
+            "held",
+            "resident, MB",
+            "each, KB",
+            "`/-/healthy`, median / slowest, ms",
+            "`GET /workers` of 1,000, ms",
+        )
         found |= {
             f"{IDLE:,} idle connections, {kind}: {name}": value for name, value in zip(names, values, strict=True)
         }

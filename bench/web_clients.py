@@ -1,6 +1,7 @@
 """Client processes of `bench.web`: they share no interpreter lock with each other, nor with what is measured."""
 
 import http.client
+import signal
 import socket
 import ssl
 import time
@@ -13,13 +14,15 @@ from multiprocessing.synchronize import Event, Semaphore
 PATIENT = {"X-Prometheus-Scrape-Timeout-Seconds": "100"}
 
 _CLIENTS = 3
-_REQUEST_SECONDS = 4.0
+_REQUEST_SECONDS = 7.0
 """The interval of requests on a connection while others are opened. Servers close idle ones after 10 s."""
 
 _REFRESH_SECONDS = 1.0
 """The age of the last response up to which a connection needs no further request, before all are left idle."""
 
 _BATCH = 200
+
+_OPEN_SECONDS = 30.0
 
 _REQUEST = b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -50,32 +53,28 @@ def scraping(port: int, seconds: float) -> Iterator[None]:
 
 @contextmanager
 def idle_connections(port: int, number: int, *, tls: bool) -> Iterator[None]:
-    """Hold so many connections. On entering, each has got a response within the last few seconds, and sends nothing
-    more."""
+    """Hold so many connections, or as many as the server lets clients open and keep within a minute. On entering, each
+    has got a response within the last few seconds, and sends nothing more."""
     context = get_context("fork")
-    opened, refreshed, refresh, end = context.Semaphore(0), context.Semaphore(0), context.Event(), context.Event()
+    opened, refreshed, refresh = context.Semaphore(0), context.Semaphore(0), context.Event()
     shares = [number // _CLIENTS + (client < number % _CLIENTS) for client in range(_CLIENTS)]
-    clients = [
-        context.Process(target=_hold, args=(port, share, tls, opened, refresh, refreshed, end)) for share in shares
-    ]
+    clients = [context.Process(target=_hold, args=(port, share, tls, opened, refresh, refreshed)) for share in shares]
     for client in clients:
         client.start()
     try:
         for _ in clients:
-            assert opened.acquire(timeout=300), "not all connections could be opened"
+            opened.acquire(timeout=_OPEN_SECONDS)
         refresh.set()
         for _ in clients:
-            assert refreshed.acquire(timeout=60), "not all connections got a response"
+            refreshed.acquire(timeout=_OPEN_SECONDS)
         yield
     finally:
-        end.set()
         for client in clients:
+            client.kill()
             client.join()
 
 
-def _hold(
-    port: int, number: int, tls: bool, opened: Semaphore, refresh: Event, refreshed: Semaphore, end: Event
-) -> None:
+def _hold(port: int, number: int, tls: bool, opened: Semaphore, refresh: Event, refreshed: Semaphore) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     connections: deque[tuple[float, socket.socket]] = deque()
@@ -87,7 +86,8 @@ def _hold(
 
     def request(older_than: float) -> None:
         """Send a request on these connections, and replace those that the server has closed."""
-        while connections and connections[0][0] < time.monotonic() - older_than:
+        before = time.monotonic() - older_than
+        while connections[0][0] < before:
             batch = [connections.popleft()[1] for _ in range(min(_BATCH, len(connections)))]
             for connection in batch:
                 with suppress(OSError):
@@ -111,6 +111,4 @@ def _hold(
         request(_REQUEST_SECONDS)
     request(_REFRESH_SECONDS)
     refreshed.release()
-    end.wait()
-    for _, connection in connections:
-        connection.close()
+    signal.pause()
