@@ -90,10 +90,13 @@ def _is_loopback(listener: socket.socket) -> bool:
 
 def _connection_limit() -> int:
     """Raise the limit of open files as far as connections need it, and return how many connections fit into it."""
+    wanted = _MAX_CONNECTIONS + _OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = max(soft, min(_MAX_CONNECTIONS + _OTHER_FILES, hard))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-    return max(32, min(_MAX_CONNECTIONS, limit - _OTHER_FILES))
+    # RLIM_INFINITY is -1. Linux has no infinite limit of open files, but a sandbox may report one.
+    limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    return max(32, limit - _OTHER_FILES)
 
 
 def _share_fairly() -> None:

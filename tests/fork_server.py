@@ -142,7 +142,7 @@ if __name__ == "__main__":
     for _module in _MODULES:
         import_module(f"amp_workers.{_module}")
     setproctitle("fork server of the tests")
-    assert len(os.listdir("/proc/self/task")) == 1, "a fork beside threads is not safe"  # noqa: PTH208
+    assert len(list(Path("/proc/self/task").iterdir())) == 1, "a fork beside threads is not safe"
     gc.freeze()  # a collection in a new process would copy the pages of all objects
     # A Ctrl-C in a terminal is for the tests, which end what they have started.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
