@@ -115,7 +115,8 @@ class WorkerFamilies:
 def _written(values: Sequence[float | None]) -> list[bytes]:
     """Return each number as text, and an empty text for None."""
     # Python itself takes eight times as long to write a float.
-    return orjson.dumps(values)[1:-1].replace(b"null", b"").split(b",")
+    text = orjson.dumps(values)[1:-1]
+    return (text.replace(b"null", b"") if b"null" in text else text).split(b",")
 
 
 def _labels(node_ids: Collection[str]) -> list[bytes]:
@@ -159,13 +160,14 @@ def _keep(group: Group, details: Details) -> _Kept:
 
 def _series(family: Family, labels: Sequence[bytes], values: Sequence[bytes]) -> bytes:
     """Return a series for each value. An empty value stands for a worker that has none."""
-    if b"" in values:
+    if not all(values):
         labels, values = list(compress(labels, values)), list(filter(None, values))
     if not values:
         return b""
-    pieces = [b"\n" + family.name.encode()] * (3 * len(labels))
-    pieces[1::3], pieces[2::3] = labels, values
-    return b"".join(pieces)[1:] + b"\n"
+    name = family.name.encode()
+    pieces = [b"\n" + name] * (3 * len(labels) + 1)
+    pieces[1::3], pieces[2::3], pieces[0], pieces[-1] = labels, values, name, b"\n"
+    return b"".join(pieces)
 
 
 def _info(labels: Sequence[bytes], builds: Sequence[tuple[str, ...]]) -> bytes:

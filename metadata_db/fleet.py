@@ -22,9 +22,11 @@ from amp_workers.metadata_db.schema import Thresholds, clock_at
 # it would show the heartbeats of before with the age of after. LOCK TABLE waits without taking a snapshot.
 _ONE_SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
-# PostgreSQL cannot know that many ids fall into few groups. It would sort all rows to group them, in one process.
+# PostgreSQL cannot know that many ids fall into few groups. It would sort all rows to group them, in one process. With
+# less memory, it would write the groups of a fleet that reports progress to disk.
 _LOCK_AND_PLAN = (
-    "LOCK TABLE workers IN ACCESS SHARE MODE; SET LOCAL enable_sort = off; SET LOCAL parallel_tuple_cost = 0"
+    "LOCK TABLE workers IN ACCESS SHARE MODE; SET LOCAL enable_sort = off; SET LOCAL parallel_tuple_cost = 0; "
+    "SET LOCAL work_mem = '64MB'"
 )
 
 

@@ -4,11 +4,13 @@ All workers may report progress between two scrapes, and PostgreSQL takes longer
 client may have written than Python takes for the form in which PostgreSQL writes it. PostgreSQL reads every other form.
 """
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
+import orjson
 from sqlalchemy import BigInteger, Connection, Double, any_, bindparam, cast, extract, func, select
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 
@@ -19,19 +21,48 @@ from amp_workers.metadata_db.statement import Statement
 Ages = list[float | None]
 """In the order of the workers; None for one that reported no progress. Empty where none did."""
 
-_WITHOUT_DIGITS = b"--T::.+:"
 _UTC = "+00:00"
+_MINUTE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?!24)[0-9]{2}:[0-9]{2}:")
+_WITHOUT_DIGITS = b"--T::.+:"
 _LENGTH = len("2026-01-15T17:20:15.123456")
 
 
-def usual_ages(written: str, count: int, now: datetime) -> Ages | None:
-    """Return the ages by `progress_at` of so many workers, as it is written, a line each.
+def usual_ages(written: str, order: Sequence[int], now: datetime) -> Ages | None:
+    """Return the ages by `progress_at` of workers, as it is written, a line each. order: in which they are returned.
 
-    None where one of them is not in the form of `2026-01-15T17:20:15.123456+00:00`, with a digit or more after the
-    point.
+    None where one of them is not in the form of `2026-01-15T17:20:15.123456+00:00`.
     """
-    if len(written) < count:
-        return []  # there are line feeds alone
+    if not written.strip("\n"):
+        return []
+    now = now.replace(tzinfo=None)
+    ages = _ages_within_a_minute(written, len(order), now) or _ages_on_any_day(written, len(order), now)
+    return None if ages is None else [ages[index] for index in order]
+
+
+def _ages_within_a_minute(written: str, count: int, now: datetime) -> Ages | None:
+    """Return the ages of workers that all reported progress in one minute, as they do where it is new in each scrape.
+
+    Then only the seconds differ. orjson reads them as numbers in half the time that datetime takes.
+    """
+    minute = _MINUTE.match(written)
+    if minute is None or not written.endswith(_UTC):
+        return None
+    # In microseconds: `15.123456` becomes `115.123456e6`, because a number in JSON does not begin with 0.
+    seconds = written[minute.end() : -len(_UTC)].replace(f"{_UTC}\n{minute[0]}", "e6,1")
+    try:
+        begins = datetime.fromisoformat(f"{minute[0]}00")
+        microseconds = orjson.loads(f"[1{seconds}e6]")
+    except ValueError:
+        return None
+    # Each line leaves at least one number, from a 1 to an e6. Only the two digits of a second may be between them.
+    if len(microseconds) != count or min(microseconds) < 100e6 or max(microseconds) >= 160e6:
+        return None
+    passed = (now - begins) / timedelta(microseconds=1) + 100e6
+    return [(passed - each) / 1e6 for each in microseconds]
+
+
+def _ages_on_any_day(written: str, count: int, now: datetime) -> Ages | None:
+    """Return the ages of workers of which each may have reported progress at any time, or none."""
     is_complete = "\n\n" not in written and not written.startswith("\n") and not written.endswith("\n")
     lines = [] if is_complete else written.split("\n")
     text = written if is_complete else "\n".join(filter(None, lines))
@@ -48,9 +79,8 @@ def usual_ages(written: str, count: int, now: datetime) -> Ages | None:
     )
     if not is_usual:
         return None
-    here = now.replace(tzinfo=None)
     try:
-        ages = [(here - moment).total_seconds() for moment in map(datetime.fromisoformat, moments)]
+        ages = [(now - moment).total_seconds() for moment in map(datetime.fromisoformat, moments)]
     except ValueError:
         return None
     each = iter(ages)
