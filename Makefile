@@ -20,7 +20,7 @@ test: $(VENV)/installed-for-tests
 	@tests/tools/fetch
 	@$(BIN)/python tests/tools/fetch_kubectl.py
 	$(if $(POSTGRES),@$(BIN)/python tests/tools/fetch_postgres.py $(POSTGRES))
-	@PATH="$(CURDIR)/.tools/bin:$$PATH" TEST_POSTGRES="$(if $(POSTGRES),$(CURDIR)/.tools/postgresql-$(POSTGRES)/bin)" exec $(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder --ignore=tests/deploy/test_image.py $(PYTEST_ARGS)
+	@PATH="$(CURDIR)/.tools/bin:$$PATH" TEST_POSTGRES="$(if $(POSTGRES),$(CURDIR)/.tools/postgresql-$(POSTGRES)/bin)" exec $(BIN)/python -m pytest -n 8 --dist loadfile --no-loadscope-reorder --ignore=tests/deploy/test_image.py $(PYTEST_ARGS)
 
 # For the edit loop: all tests but those that are marked as slow. They seldom wait: three processes keep two cores busy.
 test-fast:
