@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # For minutes, a package index may be slow or answer with an error.
 PIP_INSTALL := PIP_CONSTRAINT=constraints.txt PIP_RETRIES=10 PIP_DEFAULT_TIMEOUT=60 $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
 
-.PHONY: solo test test-fast test-image lint image compose dist ampctl.pyz clean
+.PHONY: solo test test-fast lint image compose dist ampctl.pyz clean
 
 # Options of `ampd solo`: make solo ARGS="--workers 5"
 solo: $(VENV)/installed
@@ -20,15 +20,11 @@ test: $(VENV)/installed-for-tests
 	@tests/tools/fetch
 	@$(BIN)/python tests/tools/fetch_kubectl.py
 	$(if $(POSTGRES),@$(BIN)/python tests/tools/fetch_postgres.py $(POSTGRES))
-	@PATH="$(CURDIR)/.tools/bin:$$PATH" TEST_POSTGRES="$(if $(POSTGRES),$(CURDIR)/.tools/postgresql-$(POSTGRES)/bin)" exec $(BIN)/python -m pytest -n 8 --dist loadfile --no-loadscope-reorder --ignore=tests/deploy/test_image.py $(PYTEST_ARGS)
+	@PATH="$(CURDIR)/.tools/bin:$$PATH" TEST_POSTGRES="$(if $(POSTGRES),$(CURDIR)/.tools/postgresql-$(POSTGRES)/bin)" exec $(BIN)/python -m pytest -n 8 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 # For the edit loop: all tests but those that are marked as slow. They seldom wait: three processes keep two cores busy.
 test-fast:
 	@$(MAKE) --no-print-directory test PYTEST_ARGS="-n 3 -m 'not slow' $(PYTEST_ARGS)"
-
-# The container image, built and run. Needs root, and Debian's packages buildah, podman, runc and debootstrap.
-test-image: $(VENV)/installed-for-tests
-	@exec $(BIN)/python -m pytest tests/deploy/test_image.py $(PYTEST_ARGS)
 
 lint: $(VENV)/installed-for-tests
 	$(BIN)/ruff check .

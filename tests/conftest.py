@@ -2,9 +2,7 @@
 
 import contextlib
 import os
-import shutil
 import signal
-import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -19,15 +17,13 @@ from amp_workers.metadata_db.embedded import EmbeddedPostgres, ignore_libpq_envi
 from amp_workers.metadata_db.migrate import upgrade
 from tests.admin.witness import witness
 from tests.clusters import own_postgres, remove
+from tests.memory import new_directory
 from tests.processes import Processes, eventually, free_port
 
 ignore_libpq_environment(os.environ)
 
 MIGRATED = "migrated"
 """The template database of the session's server. Tests with a workers table copy it."""
-
-_MEMORY = Path("/dev", "shm")
-"""A file system in memory."""
 
 _ROOM = 4 * 2**30
 """Bytes. The databases of all processes need less."""
@@ -63,11 +59,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def open_directory() -> Iterator[Path]:
     """A directory that another account can enter, which pytest's own is not. Its name is short.
 
-    It is in memory where there is room. A database has 300 files: to create and to remove them takes 0.15 s on a disk,
-    most of it in the kernel.
+    A database has 300 files: to create and to remove them takes 0.15 s on a disk.
     """
-    has_room = os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOM
-    directory = Path(tempfile.mkdtemp(prefix="amp-test-", dir=_MEMORY if has_room else None))
+    directory = new_directory("amp-test-", _ROOM)
     directory.chmod(0o755)
     yield directory
     remove(directory)

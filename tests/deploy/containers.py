@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,6 +18,7 @@ import psutil
 import pytest
 
 from tests.clusters import remove
+from tests.memory import new_directory
 from tests.processes import ROOT, eventually, tool
 
 _ENVIRONMENT = {
@@ -30,6 +30,9 @@ _ENVIRONMENT = {
 _ROOTFS = ROOT / ".tools" / "python-base.tar"
 _PACKAGES = "python3,python3-venv,ca-certificates"
 _CERTIFICATES = Path("etc/ssl/certs/ca-certificates.crt")
+
+_ROOM = 12 * 2**30
+"""Bytes, a multiple of what the base, the image and all containers take: the driver vfs copies each layer."""
 
 _TRIES = 3
 """A mirror or an index that fails once may respond 15 s later."""
@@ -140,8 +143,8 @@ def engine() -> Iterator[Engine]:
         reason = "only root can build the base image with debootstrap"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
     tool("debootstrap")
-    # This directory keeps the paths of the containers' sockets short.
-    directory = Path(tempfile.mkdtemp(prefix="amp-containers-"))
+    # The name keeps the paths of the containers' sockets short.
+    directory = new_directory("amp-containers-", _ROOM)
     made = Engine(directory)
     try:
         yield made
@@ -151,8 +154,9 @@ def engine() -> Iterator[Engine]:
 
 
 def _make_rootfs() -> None:
-    with tempfile.TemporaryDirectory(prefix="amp-rootfs-") as name:
-        root = Path(name) / "root"
+    directory = new_directory("amp-rootfs-", _ROOM)
+    try:
+        root = directory / "root"
         _checked("debootstrap", "--variant=minbase", f"--include={_PACKAGES}", "bookworm", str(root))
         (root / "usr/bin/python").symlink_to("python3")
         # The machine's own certificates: they may contain an authority that Debian does not have.
@@ -161,6 +165,8 @@ def _make_rootfs() -> None:
         unfinished = _ROOTFS.with_suffix(".unfinished")
         _checked("tar", "-C", str(root), "-cf", str(unfinished), ".")
         unfinished.rename(_ROOTFS)
+    finally:
+        remove(directory)
 
 
 def _retry(attempt: Callable[[], object]) -> None:

@@ -1,7 +1,4 @@
-"""The container image: built from the Dockerfile, and run as in compose.yaml, with PostgreSQL on the host.
-
-`make test-image` runs these tests separately, so that the other tests do not wait for a build.
-"""
+"""The container image: built from the Dockerfile, and run as in compose.yaml, with PostgreSQL on the host."""
 
 import json
 import os
@@ -20,7 +17,7 @@ from tests.clusters import Cluster
 from tests.deploy.containers import Container, Engine, engine
 from tests.processes import ROOT, Processes, eventually, free_port, get
 
-pytestmark = pytest.mark.timeout(900)  # the first test waits for the build
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # the first test waits for the build
 
 IMAGE = "localhost/amp-worker-management:latest"
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
