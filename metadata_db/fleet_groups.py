@@ -38,7 +38,7 @@ class Group:
     workers: int
 
     fingerprint: str
-    """Changes when anything but a heartbeat or progress does: node ids, registrations, info."""
+    """Changes when anything but a heartbeat or progress does: node ids, registrations, `info_hash`."""
 
     ages: Sequence[float]
     """The heartbeat ages in seconds; negative where the heartbeat lies in the future. In the order of `Members`, if

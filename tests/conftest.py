@@ -1,6 +1,7 @@
 """What tests share: a real PostgreSQL, a fresh database per test, and processes that end with the test."""
 
 import contextlib
+import gc
 import os
 import signal
 from collections import defaultdict
@@ -53,6 +54,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             seconds[item.path] += 10
             seen.add(test)
     items.sort(key=lambda item: -seconds[item.path])
+
+
+def pytest_collection_finish() -> None:
+    """Exempt what the tests have imported from garbage collection: a collection would look at all of it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

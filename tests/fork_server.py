@@ -5,6 +5,7 @@ The new process has its own pid, arguments, environment, directory, files and ti
 program. Tests of the start itself, and those of whole deployments, execute the programs instead.
 """
 
+import atexit
 import gc
 import json
 import os
@@ -14,6 +15,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from threading import Lock
@@ -138,7 +140,18 @@ def _become(wanted: Mapping[str, Any], output: int, error: int) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def _exit_early(code: Sequence[int]) -> None:
+    """Leave a process that has run its program: to destroy all modules would copy most of its memory first."""
+    if code:
+        with suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code[0])
+
+
 if __name__ == "__main__":
+    _exit_code: list[int] = []
+    atexit.register(_exit_early, _exit_code)  # before all others, and thus called after them
     for _module in _MODULES:
         import_module(f"amp_workers.{_module}")
     setproctitle("fork server of the tests")
@@ -147,4 +160,9 @@ if __name__ == "__main__":
     # A Ctrl-C in a terminal is for the tests, which end what they have started.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _serve(socket.socket(fileno=int(sys.argv[1])))
-    import_module(f"amp_workers.{'ctl' if Path(sys.argv[0]).name == 'ampctl' else 'ampd'}.cli").main()
+    try:
+        import_module(f"amp_workers.{'ctl' if Path(sys.argv[0]).name == 'ampctl' else 'ampd'}.cli").main()
+    except SystemExit as _ending:
+        if isinstance(_ending.code, int):
+            _exit_code.append(_ending.code)
+        raise

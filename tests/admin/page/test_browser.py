@@ -343,7 +343,8 @@ def test_an_outage_of_the_metadata_db(served: Served, opened: Opened) -> None:
     finally:
         served.outage.end()
     expect(page.locator("#reading")).to_contain_text("As of ")
-    assert sum(page.evaluate("window.shifts")) == 0
+    # From 9 to 10 seconds of an outage, the end of the sentence moves by a digit: 0.0002.
+    assert sum(page.evaluate("window.shifts")) < 0.001
 
 
 def test_without_javascript(served: Served, opened: Opened) -> None:
