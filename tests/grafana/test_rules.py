@@ -79,65 +79,59 @@ def test_nothing_fires(case: Case) -> None:
     assert not case.firing
 
 
+def assert_fires(
+    directory: Path, case: Case, at: str, alert: str, labels: dict[str, str], texts: dict[str, str]
+) -> None:
+    """Check one alert of a case, with all of its labels and annotations."""
+    runbook = {"runbook_url": f"http://localhost:3000/public/runbooks/index.html#{alert}"}
+    fired = {"exp_labels": {"job": "amp"} | labels, "exp_annotations": texts | runbook}
+    expectation = {"alertname": alert, "eval_time": at, "exp_alerts": [fired]}
+    assert run_promtool(directory, input_series(case.scrape, case.seconds), {"alert_rule_test": [expectation]}) == ""
+
+
 def test_an_alert_has_all_its_texts(tmp_path: Path) -> None:
-    case = Case("a worker is killed", killed)
-    expectation = {
-        "alertname": "AmpWorkerLost",
-        "eval_time": "150s",
-        "exp_alerts": [
-            {
-                "exp_labels": {"severity": "warning", "scope": "worker", "job": "amp", "node_id": "worker-01"},
-                "exp_annotations": {
-                    "summary": "Worker worker-01 of amp is lost",
-                    "description": "The last heartbeat of worker worker-01 of amp is 1m 30s away from now. It is "
-                    "unlikely to recover without intervention. The alert also resolves when the worker becomes "
-                    "forgotten, after 24 hours.",
-                    "dashboard_url": "http://localhost:3000/d/amp-worker?var-job=amp&var-node_id=worker-01",
-                    "runbook_url": "http://localhost:3000/public/runbooks/index.html#AmpWorkerLost",
-                },
-            }
-        ],
-    }
-    assert run_promtool(tmp_path, input_series(case.scrape, case.seconds), {"alert_rule_test": [expectation]}) == ""
+    assert_fires(
+        tmp_path,
+        Case("a worker is killed", killed),
+        "150s",
+        "AmpWorkerLost",
+        {"severity": "warning", "scope": "worker", "node_id": "worker-01"},
+        {
+            "summary": "Worker worker-01 of amp is lost",
+            "description": "The last heartbeat of worker worker-01 of amp is 1m 30s away from now. It is unlikely to "
+            "recover without intervention. The alert also resolves when the worker becomes forgotten, after 24 hours.",
+            "dashboard_url": "http://localhost:3000/d/amp-worker?var-job=amp&var-node_id=worker-01",
+        },
+    )
 
 
 def test_stranded_jobs_are_counted_and_the_worker_with_the_most_is_named(tmp_path: Path) -> None:
-    case = Case("jobs are stranded", with_jobs(stranded))
-    expectation = {
-        "alertname": "AmpJobsStranded",
-        "eval_time": "140s",
-        "exp_alerts": [
-            {
-                "exp_labels": {"severity": "critical", "scope": "jobs", "job": "amp"},
-                "exp_annotations": {
-                    "summary": "5 jobs of amp are stranded",
-                    "description": "5 jobs of amp belong to workers that are lost, failed, stopped, forgotten or "
-                    "missing. No other worker takes them over. The worker with the most is worker-91, with 3.",
-                    "dashboard_url": "http://localhost:3000/d/amp-fleet?var-job=amp",
-                    "runbook_url": "http://localhost:3000/public/runbooks/index.html#AmpJobsStranded",
-                },
-            }
-        ],
-    }
-    assert run_promtool(tmp_path, input_series(case.scrape, case.seconds), {"alert_rule_test": [expectation]}) == ""
+    assert_fires(
+        tmp_path,
+        Case("jobs are stranded", with_jobs(stranded)),
+        "140s",
+        "AmpJobsStranded",
+        {"severity": "critical", "scope": "jobs"},
+        {
+            "summary": "5 jobs of amp are stranded",
+            "description": "5 jobs of amp belong to workers that are lost, failed, stopped, forgotten or missing. No "
+            "other worker takes them over. The worker with the most is worker-91, with 3.",
+            "dashboard_url": "http://localhost:3000/d/amp-fleet?var-job=amp",
+        },
+    )
 
 
 def test_a_share_is_shown_in_percent(tmp_path: Path) -> None:
-    case = Case("half the fleet is killed", some_killed(5))
-    expectation = {
-        "alertname": "AmpFleetShareLost",
-        "eval_time": "100s",
-        "exp_alerts": [
-            {
-                "exp_labels": {"severity": "critical", "scope": "fleet", "job": "amp"},
-                "exp_annotations": {
-                    "summary": "50% of the workers of amp are down",
-                    "description": "50% of the workers of amp failed, or sent no heartbeat for 8 s, within the last "
-                    "hour. Workers that stopped on purpose do not count.",
-                    "dashboard_url": "http://localhost:3000/d/amp-fleet?var-job=amp",
-                    "runbook_url": "http://localhost:3000/public/runbooks/index.html#AmpFleetShareLost",
-                },
-            }
-        ],
-    }
-    assert run_promtool(tmp_path, input_series(case.scrape, case.seconds), {"alert_rule_test": [expectation]}) == ""
+    assert_fires(
+        tmp_path,
+        Case("half the fleet is killed", some_killed(5)),
+        "100s",
+        "AmpFleetShareLost",
+        {"severity": "critical", "scope": "fleet"},
+        {
+            "summary": "50% of the workers of amp are down",
+            "description": "50% of the workers of amp failed, or sent no heartbeat for 8 s, within the last hour. "
+            "Workers that stopped on purpose do not count.",
+            "dashboard_url": "http://localhost:3000/d/amp-fleet?var-job=amp",
+        },
+    )
