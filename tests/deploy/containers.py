@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -18,7 +19,7 @@ import psutil
 import pytest
 
 from tests.clusters import remove
-from tests.memory import new_directory
+from tests.memory import memory
 from tests.processes import ROOT, eventually, tool
 
 _ENVIRONMENT = {
@@ -143,8 +144,8 @@ def engine() -> Iterator[Engine]:
         reason = "only root can build the base image with debootstrap"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
     tool("debootstrap")
-    # The name keeps the paths of the containers' sockets short.
-    directory = new_directory("amp-containers-", _ROOM)
+    # This directory keeps the paths of the containers' sockets short.
+    directory = Path(tempfile.mkdtemp(prefix="amp-containers-", dir=memory(_ROOM)))
     made = Engine(directory)
     try:
         yield made
@@ -154,9 +155,8 @@ def engine() -> Iterator[Engine]:
 
 
 def _make_rootfs() -> None:
-    directory = new_directory("amp-rootfs-", _ROOM)
-    try:
-        root = directory / "root"
+    with tempfile.TemporaryDirectory(prefix="amp-rootfs-", dir=memory(_ROOM)) as name:
+        root = Path(name) / "root"
         _checked("debootstrap", "--variant=minbase", f"--include={_PACKAGES}", "bookworm", str(root))
         (root / "usr/bin/python").symlink_to("python3")
         # The machine's own certificates: they may contain an authority that Debian does not have.
@@ -165,8 +165,6 @@ def _make_rootfs() -> None:
         unfinished = _ROOTFS.with_suffix(".unfinished")
         _checked("tar", "-C", str(root), "-cf", str(unfinished), ".")
         unfinished.rename(_ROOTFS)
-    finally:
-        remove(directory)
 
 
 def _retry(attempt: Callable[[], object]) -> None:
