@@ -65,11 +65,19 @@ def pids_in(file: Path, number: int) -> list[int]:
     return eventually(look)
 
 
+COUNT_WORKERS = """
+import psycopg, sys
+[(number,)] = psycopg.connect(sys.argv[1]).execute("SELECT count(*) FROM workers WHERE node_id = 'w'")
+print(f"started beside {number} row")
+"""
+
+
 def test_heartbeats_while_the_program_runs_and_exits_with_its_code(
-    start: Start, sql: Sql, is_stopped: Callable[[], bool], tmp_path: Path
+    start: Start, sql: Sql, database: str, is_stopped: Callable[[], bool], tmp_path: Path
 ) -> None:
-    worker = start("sh", "-c", "echo started; until [ -e end ]; do sleep 0.05; done; exit 42")
-    worker.says("started")
+    script = '"$0" -c "$1" "$2"; until [ -e end ]; do sleep 0.05; done; exit 42'
+    worker = start("sh", "-c", script, sys.executable, COUNT_WORKERS, database)
+    worker.says("started beside 1 row")  # it has registered; the line of the log may be written later
     assert not is_stopped()
     eventually(lambda: sql("SELECT heartbeat_at > registered_at + interval '2 s' FROM workers") == [(True,)])
     (tmp_path / "end").touch()
