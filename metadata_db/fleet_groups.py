@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, DateTime, bindparam, case, fun
 
 from amp_workers.metadata_db.fleet_key import Key, group_number
 from amp_workers.metadata_db.packed import UNIX_EPOCH, microseconds, packed_integers, packed_moments, unpacked
-from amp_workers.metadata_db.progress_ages import Ages, read_ages, usual_ages
+from amp_workers.metadata_db.progress_ages import Ages, joined_moments, read_ages, usual_ages
 from amp_workers.metadata_db.schema import (
     BOUND_CLOCK,
     EXPECTED,
@@ -80,7 +80,6 @@ def _select_groups(member_states: frozenset[str]) -> Statement:
         _hashed(workers.c.id).label("hash"),
     ).subquery("worker")
     is_member = _is_in(worker.c.state, member_states)
-    progress_at = func.coalesce(worker.c.progress_at, constant(""))
     has_heartbeats = _is_in(worker.c.state, {*member_states, *EXPECTED})
     recently_after = bindparam("recently_after", None, DateTime(timezone=True))
     failed_at = case((worker.c.state == _number(State.FAILED), worker.c.stopped_at), else_=None)
@@ -92,7 +91,7 @@ def _select_groups(member_states: frozenset[str]) -> Statement:
             func.bit_xor(worker.c.hash).label("hash"),
             packed_integers(worker.c.id).filter(is_member).label("ids"),
             packed_moments(worker.c.heartbeat_at).filter(has_heartbeats).label("heartbeats"),
-            func.string_agg(progress_at, text(r"E'\n'")).filter(is_member).label("progress_at"),
+            joined_moments(worker.c.progress_at, is_member).label("progress_at"),
             func.count().filter(failed_at >= recently_after).label("failed_recently"),
         ).group_by(worker.c.number, worker.c.state)
     )

@@ -292,6 +292,10 @@ PROGRESS_AT = {
     "in their minute, no zone": "2025-06-01T12:00:15.5",
     "in their minute, a space": "2025-06-01T12:00:15.5 +00:00",
     "in their minute, many digits": "2025-06-01T12:00:15.12345678901234567890+00:00",
+    "in their minute, as two are joined": "2025-06-01T12:00:15e6,116+00:00",
+    "as the minutes of two are joined": "e6,1",
+    "the end of a moment alone": "+00:00",
+    "so short that the next line is in the first minute": "7+00:00\n7",
     "no fraction after the point": "2025-01-15T17:20:15.+00:00",
     "twenty-four hours": "2025-01-15T24:00:00.123456+00:00",
     "two lines": "2025-01-15T17:20:15.123456+00:00\n2025-01-15T17:20:15.123456+00:00",
@@ -305,14 +309,15 @@ PROGRESS_AT = {
 }
 
 
+@pytest.mark.parametrize("fleet", ["usual odd none usual", "odd usual none odd usual", "none odd odd usual none"])
 @pytest.mark.parametrize("odd", PROGRESS_AT.values(), ids=PROGRESS_AT.keys())
-def test_progress_ages_agree_with_the_admin_api(connection: Connection, insert_worker: Insert, odd: object) -> None:
+def test_progress_ages_agree_with_the_admin_api(
+    connection: Connection, insert_worker: Insert, odd: object, fleet: str
+) -> None:
     """For each worker, whatever was written into the row between the two reads."""
-    written = "2025-06-01T12:00:00.5+00:00"
-    insert_worker("w0", info=json.dumps({"progress_at": written}))
-    insert_worker("w1", info=json.dumps({"progress_at": odd}))
-    insert_worker("w2")
-    insert_worker("w3", info=json.dumps({"progress_at": written}))
+    infos = {"usual": {"progress_at": "2025-06-01T12:00:00.5+00:00"}, "odd": {"progress_at": odd}, "none": {}}
+    for number, kind in enumerate(fleet.split()):
+        insert_worker(f"w{number}", info=json.dumps(infos[kind]))
     (group,) = read(connection).groups
     now = datetime.fromtimestamp(group.heartbeats[0] + group.ages[0], UTC)
     shown = [worker["progress_at"] for worker in list_workers(connection, DEFAULT_THRESHOLDS)]
