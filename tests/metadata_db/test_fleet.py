@@ -293,6 +293,8 @@ PROGRESS_AT = {
     "in their minute, a space": "2025-06-01T12:00:15.5 +00:00",
     "in their minute, many digits": "2025-06-01T12:00:15.12345678901234567890+00:00",
     "in their minute, as two are joined": "2025-06-01T12:00:15e6,116+00:00",
+    "in their minute, a quote from one to the next": '2025-06-01T12:00:15e6,",115+00:00',
+    "in their minute, a list from one to the next": "2025-06-01T12:00:15e6,[2],115+00:00",
     "as the minutes of two are joined": "e6,1",
     "the end of a moment alone": "+00:00",
     "so short that the next line is in the first minute": "7+00:00\n7",
@@ -309,7 +311,9 @@ PROGRESS_AT = {
 }
 
 
-@pytest.mark.parametrize("fleet", ["usual odd none usual", "odd usual none odd usual", "none odd odd usual none"])
+@pytest.mark.parametrize(
+    "fleet", ["usual odd none usual", "odd usual none odd usual", "none odd usual odd none", "odd usual odd"]
+)
 @pytest.mark.parametrize("odd", PROGRESS_AT.values(), ids=PROGRESS_AT.keys())
 def test_progress_ages_agree_with_the_admin_api(
     connection: Connection, insert_worker: Insert, odd: object, fleet: str
