@@ -16,6 +16,7 @@ from amp_workers.metadata_db import (
     Thresholds,
     check_node_id,
     get_worker,
+    has_jobs,
     list_jobs,
 )
 
@@ -39,12 +40,13 @@ def jobs(reader: Reader, thresholds: Thresholds, timeout_seconds: float, jobs_lo
 
         def read(connection: Connection) -> list[Job] | None:
             found = None
-            with jobs_log.suppressing():
+            with jobs_log.suppressing("job_events"):
                 # One more than the limit shows whether another page follows.
                 most = None if limit is None else limit + 1
                 found = list_jobs(connection, node_id, statuses=statuses, after=after, limit=most)
-            if not found and get_worker(connection, node_id, thresholds) is None:
-                raise WorkerNotFound(f"no worker has the node id '{node_id}'")
+                exists = found or get_worker(connection, node_id, thresholds) or has_jobs(connection, node_id)
+                if not exists:
+                    raise WorkerNotFound(f"no worker has the node id '{node_id}'")
             return found
 
         found = reader.query(read, timeout_seconds)

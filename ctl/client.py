@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from amp_workers.ctl.connection import NOT_AN_ADMIN_API, Connection
 from amp_workers.ctl.errors import AmpsOwnApi, ApiError
-from amp_workers.ctl.fields import STATES, info_of, is_unhealthy, severity_of
+from amp_workers.ctl.fields import STATES, info_of, is_unhealthy, severity_of, state_of
 from amp_workers.ctl.globs import glob_matcher
 
 MOST_A_PAGE = 10_000
@@ -55,10 +55,12 @@ class AdminApi:
         wanted = {"state": ",".join(states), "node_id": ",".join(node_ids), "version": version}
         wanted["sort"] = None if order == "node_id" else order
         has_node_id, has_version = glob_matcher(node_ids), glob_matcher([] if version is None else [version])
+        # The healthy ones follow: only one more unhealthy worker shows that there are more than the limit.
+        enough = None if limit is None else limit + 1 if problems else limit
         found: dict[str, Worker] = {}
         token, tokens = after, {after}
         while True:
-            path = _workers_path(wanted | {"limit": _page_size(order, limit, len(found)), "after": token})
+            path = _workers_path(wanted | {"limit": _page_size(order, enough, len(found)), "after": token})
             page = self._connection.request("GET", path)
             workers, token = page.get("workers"), page.pop("next", None)
             if not isinstance(workers, list) or not all(_is_worker(each) for each in workers):
@@ -85,9 +87,9 @@ class AdminApi:
             chosen = list(found.values())
             if order == "heartbeat" or (token is None and (limit is None or len(chosen) <= limit)):
                 return page | {"workers": chosen}
-            if limit is not None and len(chosen) >= limit:
+            if limit is not None and enough is not None and len(chosen) >= enough:
                 last = chosen[limit - 1]
-                next_after = last["node_id"] if order == "node_id" else f"{last['state']}:{last['node_id']}"
+                next_after = last["node_id"] if order == "node_id" else f"{state_of(last)}:{last['node_id']}"
                 return page | {"workers": chosen[:limit], "next": next_after}
             if not isinstance(token, str) or token in tokens:  # or the loop would not end
                 raise self._unexpected(path)

@@ -6,7 +6,7 @@ from amp_workers.errors import AmpError
 
 _SECONDS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 
-_UNITS = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9}(?:\.\d{1,9})?)s)?", re.ASCII)
+_UNITS = re.compile(r"(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9}(?:\.\d{1,9})?)s)?", re.ASCII)
 _BARE = re.compile(r"\d{1,9}(?:\.\d{1,9})?", re.ASCII)
 
 

@@ -54,13 +54,13 @@ def uptime_seconds(worker: dict[str, Any]) -> float | None:
 
 
 def progress_age(worker: dict[str, Any]) -> float | None:
-    """Return the time from a worker's last progress to the API's answer; None where there is none."""
+    """Return the distance of a worker's last progress from the API's answer, in seconds; None where there is none."""
     age = age_of(worker)
     try:
         progress, heartbeat = _moment(str(worker.get("progress_at"))), _moment(worker["heartbeat_at"])
     except ValueError:
         return None
-    return None if age is None else max((heartbeat - progress).total_seconds() + age, 0.0)
+    return None if age is None else abs((heartbeat - progress).total_seconds() + age)
 
 
 def _moment(text: str) -> datetime:

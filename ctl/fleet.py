@@ -12,6 +12,9 @@ from amp_workers.ctl.render import is_coloured, shown
 
 _VERSIONS_SHOWN = 10
 
+_FATAL = "fatal"
+"""The status of a job that Amp does not try again."""
+
 
 @click.command("fleet")
 @output_options("text", "json")
@@ -58,14 +61,17 @@ def _jobs(jobs: dict[str, Any] | None) -> list[str]:
     """Return the jobs by status, and the stranded ones. Only Amp's own database has jobs."""
     if jobs is None:
         return ["Jobs: unknown"]
-    lines = [f"{number:>7}  {shown(status)}" for status, number in jobs["status"].items() if number]
+    unfinished = {status: number for status, number in jobs["status"].items() if number and status != _FATAL}
+    lines = [f"{number:>7}  {shown(status)}" for status, number in unfinished.items()]
     lines += [
         f"{number:>7}  stranded: their worker is {shown(state)}" for state, number in jobs["stranded"].items() if number
     ]
     age = jobs.get("oldest_not_picked_up_age_seconds")
     if isinstance(age, int | float):
         lines.append(f"         not picked up for {duration_text(age)}: the oldest scheduled job of an active worker")
-    return ["Unfinished jobs:", *lines] if lines else ["Unfinished jobs: none"]
+    lines = ["Unfinished jobs:", *lines] if lines else ["Unfinished jobs: none"]
+    fatal = jobs["status"].get(_FATAL)
+    return [*lines, f"Fatal jobs: {fatal}"] if fatal else lines
 
 
 def _age(age: float) -> str:

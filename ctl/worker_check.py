@@ -35,6 +35,9 @@ class _Check(NamedTuple):
     stranded: int | None
     """The number of stranded jobs; None where they do not count, or are unknown."""
 
+    has_unknown_jobs: bool
+    """Whether stranded jobs count, and are unknown although the workers' jobs are known."""
+
 
 @click.command("check")
 @click.argument("node_ids", type=NodeIdType(), nargs=-1, metavar="[NODE_ID]...")
@@ -106,8 +109,8 @@ def check_workers(
 
     \b
     Exit codes:
-      0  OK: all workers that count pass, and there are enough of them
-      1  FAILED: some fail, or there are too few
+      0  OK: all workers that count pass, there are enough of them, and no more jobs are stranded than allowed
+      1  FAILED: some fail, there are too few, or too many jobs are stranded
       2  wrong usage
       3  UNKNOWN: the API cannot be reached, or answered with an error
 
@@ -115,7 +118,7 @@ def check_workers(
     Exit codes with --nagios:
       0  OK
       1  WARNING: the number of failing workers is outside of --warning
-      2  CRITICAL: it is outside of --critical, or too few workers pass
+      2  CRITICAL: it is outside of --critical, too few workers pass, or too many jobs are stranded
       3  UNKNOWN: as above, and wrong usage
     """
     if (warning or critical) and not nagios:
@@ -175,11 +178,12 @@ def _check(
     for state in sorted(map(state_of, workers), key=severity_of):
         states[state] = states.get(state, 0) + 1
     # Where jobs are known, each worker has their number: otherwise a second request is useless.
-    are_known = not workers or any(each.get("jobs") is not None for each in workers)
+    are_known = any(each.get("jobs") is not None for each in workers)
     stranded = None
-    if max_stranded is not None or (not node_ids and are_known):
+    if max_stranded is not None or (not node_ids and (are_known or not workers)):
         stranded = _stranded(api, is_needed=max_stranded is not None)
-    return _Check(len(found), {node_id: why for node_id, why in reasons.items() if why}, states, stranded)
+    failures = {node_id: why for node_id, why in reasons.items() if why}
+    return _Check(len(found), failures, states, stranded, not node_ids and are_known and stranded is None)
 
 
 def _stranded(api: AdminApi, *, is_needed: bool) -> int | None:
@@ -246,7 +250,8 @@ def _explained(check: _Check, max_age: float | None, min_active: int, *, has_str
     if has_stranded:
         problems.append("1 job is stranded" if check.stranded == 1 else f"{check.stranded} jobs are stranded")
     oldest = duration_text(_DEFAULT_MAX_AGE if max_age is None else max_age)
-    return "; ".join(problems) or f"{_workers(check.counted)}, no heartbeat older than {oldest}"
+    unknown = "; stranded jobs are unknown" if check.has_unknown_jobs else ""
+    return ("; ".join(problems) or f"{_workers(check.counted)}, no heartbeat older than {oldest}") + unknown
 
 
 def _performance_data(check: _Check, warning: Range | None, critical: Range | None, max_stranded: int | None) -> str:

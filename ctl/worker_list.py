@@ -146,7 +146,7 @@ def list_workers(
     workers = answer["workers"][:limit]
     if output == "json":
         click.echo(json.dumps(answer | {"workers": workers}, indent=2))
-    elif workers or output == "csv":
+    elif workers or (output == "csv" and view.headings):
         click.echo(view.rendered(workers))
         if output == "wide" and terminal_columns() is not None:
             from amp_workers.ctl.table import summary

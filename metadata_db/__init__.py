@@ -55,7 +55,7 @@ from amp_workers.metadata_db.schema_compat import check_compatible
 from amp_workers.metadata_db.session import CONNECT_TIMEOUT_SECONDS
 from amp_workers.metadata_db.single_flight import SingleFlight
 from amp_workers.metadata_db.url import ENVIRONMENT, InvalidMetadataDbUrl, MetadataDbUrl, from_environment
-from amp_workers.metadata_db.worker_jobs import Job, count_jobs, list_jobs
+from amp_workers.metadata_db.worker_jobs import Job, count_jobs, has_jobs, list_jobs
 from amp_workers.metadata_db.workers import (
     EVERY_WORKER,
     ORDERS,
@@ -133,6 +133,7 @@ __all__ = [
     "end_lock_holder",
     "from_environment",
     "get_worker",
+    "has_jobs",
     "heartbeat",
     "list_jobs",
     "list_workers",

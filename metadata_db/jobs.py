@@ -98,20 +98,28 @@ class JobsLog:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._problem: str | None = None
+        self._problems: dict[str, str] = {}
         self._unknown_statuses: frozenset[str] = frozenset()
 
     @contextmanager
-    def suppressing(self) -> Iterator[None]:
-        """Log a `JobsUnknown` of the block, and end the block there."""
+    def suppressing(self, table: str = jobs_status.name) -> Iterator[None]:
+        """Log a `JobsUnknown` of the block, and end the block there.
+
+        table: which a read needs. One may be readable where another is not; a problem that both have is logged once.
+        """
         problem = None
         try:
             yield
         except JobsUnknown as error:
             problem = str(error)
         with self._lock:
-            was, self._problem = self._problem, problem
-        if problem is not None and was is None:
+            is_new = table not in self._problems and problem not in self._problems.values()
+            was = self._problems.pop(table, None)
+            if problem is not None:
+                self._problems[table] = problem
+            elif was is not None:
+                self._problems = {each: other for each, other in self._problems.items() if other != was}
+        if problem is not None and is_new:
             _log.warning("jobs are unknown: %s", problem, extra={"reason": problem})
         elif problem is None and was is not None:
             _log.warning("jobs are known again")

@@ -4,7 +4,7 @@ import time
 from collections.abc import Collection
 from typing import Any, TypedDict
 
-from sqlalchemy import Connection, Text, any_, bindparam, case, cast, func, literal, select, text
+from sqlalchemy import Connection, Text, any_, bindparam, case, cast, exists, func, literal, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from amp_workers.metadata_db.amp_database import amp_database
@@ -93,6 +93,19 @@ def list_jobs(
         )
         rows = connection.execute(query, {"node_id": node_id})
         return [{"id": row[0], "status": row[1], "updated_at": row[2], "dataset": row[3]} for row in rows]
+
+
+def has_jobs(connection: Connection, node_id: str) -> bool:
+    """Return whether a job names a worker, a finished one included. False where the database is not Amp's own.
+
+    Raises:
+        JobsUnknown: Amp's tables or the right to read them are missing, or there was no answer in time.
+    """
+    if amp_database(connection) is None:
+        return False
+    with bounded(connection, "jobs_status"):
+        named = select(exists().where(jobs_status.c.node_id == bindparam("node_id")))
+        return bool(connection.execute(named, {"node_id": node_id}).scalar())
 
 
 def _dataset(detail: Any) -> Any:

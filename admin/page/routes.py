@@ -45,9 +45,6 @@ def page(
         lambda: reader.query(lambda connection: read_listing(connection, thresholds, jobs_log), timeout_seconds)
     )
 
-    # The jobs of a worker need a right more than their number does. Each of the two logs its own problem once.
-    worker_jobs_log = JobsLog()
-
     @lru_cache(_MOST_WORKERS_WITH_JOBS)
     def jobs_flight(_node_id: str) -> SingleFlight[Jobs]:
         return SingleFlight[Jobs](REFRESH_SECONDS)
@@ -86,7 +83,7 @@ def page(
         jobs: Jobs = None if listing.jobs is None or reading.outage is not None else ()
         if has_jobs and reading.outage is None:
             jobs = None
-            with suppress(MetadataDbError), worker_jobs_log.suppressing():
+            with suppress(MetadataDbError), jobs_log.suppressing("job_events"):
                 jobs = jobs_flight(node_id).run(partial(read_jobs, node_id))
         worker = view.worker_view(node_id, reading, jobs)
         return answer("worker.html", reading, node_id=node_id, quoted=quote(node_id, safe=""), worker=worker)

@@ -76,6 +76,10 @@ def test_a_node_id_that_only_jobs_know_has_jobs(api: FlaskClient, scheduler: Sch
     assert [each["id"] for each in found["jobs"]] == [job]
     assert api.get("/workers/idle/jobs").json == {"jobs": []}
     assert error(api.get("/workers/unknown/jobs")) == (404, "WORKER_NOT_FOUND")
+    for query in ("?status=ERROR", f"?after={job}"):
+        assert api.get(f"/workers/gone/jobs{query}").json == {"jobs": []}
+    scheduler.update(job, "COMPLETED")
+    assert api.get("/workers/gone/jobs").json == {"jobs": []}
 
 
 @pytest.mark.parametrize(
@@ -118,10 +122,27 @@ def test_jobs_that_cannot_be_read_are_null_and_cost_one_log_line(
         assert listed is not None
         assert [each["jobs"] for each in listed["workers"]] == [None, None]
         assert api.get("/workers/busy/jobs").json == {"jobs": None}
+        assert api.get("/workers/unknown/jobs").json == {"jobs": None}
         fleet = api.get("/fleet").json
         assert fleet is not None
         assert (fleet["workers"]["active"], fleet["jobs"]) == (2, None)
     assert len([line for line in caplog.messages if "jobs are unknown" in line]) == 1
+
+
+def test_the_missing_right_to_read_events_is_logged_once(
+    make_api: Api, scheduler: Scheduler, amps_database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    scheduler.execute("DROP ROLE IF EXISTS no_events_reader")
+    scheduler.execute("CREATE ROLE no_events_reader LOGIN")
+    scheduler.execute("GRANT SELECT ON workers, jobs, jobs_status TO no_events_reader")
+    api = make_api(amps_database.replace("postgres@", "no_events_reader@"))
+    for _ in range(2):
+        assert api.get("/workers/busy/jobs").json == {"jobs": None}
+        listed = api.get("/workers").json
+        assert listed is not None
+        assert [each["jobs"] for each in listed["workers"]] == [0, 0]
+    (line,) = [line for line in caplog.messages if "jobs are" in line]
+    assert line.startswith("jobs are unknown: this role may not read Amp's table job_events")
 
 
 def test_a_database_that_is_not_amps_own_has_no_jobs(make_api: Api, database: str) -> None:

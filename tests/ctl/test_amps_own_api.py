@@ -61,6 +61,13 @@ def test_list_has_the_documented_lines(amps_own_api: ContractApi) -> None:
     assert ampctl(amps_own_api, "worker", "list", "--limit", "1").stdout.startswith("worker-01 (")
 
 
+def test_any_order_may_be_limited(amps_own_api: ContractApi) -> None:
+    for order in ("node-id", "state", "last-seen"):
+        done = ampctl(amps_own_api, "worker", "list", "--sort", order, "--limit", "1")
+        assert (done.returncode, done.stdout.count("\n")) == (0, 1), done.stderr
+        assert done.stderr == "There are more workers: --limit is 1.\n"
+
+
 def test_inspect_has_the_documented_lines(amps_own_api: ContractApi) -> None:
     done = ampctl(amps_own_api, "worker", "inspect", "worker-02")
     assert (done.returncode, done.stderr) == (0, "")

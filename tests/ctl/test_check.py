@@ -80,6 +80,14 @@ def test_an_age_is_printed_as_precisely_as_it_is_compared(contract_api: Contract
     assert f"last heartbeat 0.400s {'ago' if age > 0 else 'in the future'}\n" in done.stdout
 
 
+def test_the_most_distant_heartbeat_hides_no_other_failure(contract_api: ContractApi) -> None:
+    contract_api.workers[2]["heartbeat_age_seconds"] = -9.99e11
+    done = check(contract_api.url, "--nagios")
+    assert done.returncode == 2
+    assert "\nbeta: stale, last heartbeat " in done.stdout
+    assert "\nepsilon-10: active, last heartbeat 11562500d in the future\n" in done.stdout
+
+
 @pytest.mark.parametrize("age", [-7.0, 7.0])
 def test_a_heartbeat_from_the_future_is_as_bad_as_an_old_one(contract_api: ContractApi, age: float) -> None:
     contract_api.workers[2]["heartbeat_age_seconds"] = age

@@ -58,6 +58,7 @@ def test_a_duration_is_shown_in_its_two_largest_units(seconds: float, text: str)
         (5.2, 5, "5.200s"),
         (7, 5, "7s"),
         (86_405.25, 86_400, "1d5s"),
+        (2.5e11, 5, "2893518d12h"),
         (864_005.5, 864_000, "10d5s"),
         (864_000.5, 864_000, "10d0.500s"),
     ],

@@ -26,7 +26,7 @@ def test_it_shows_states_versions_and_thresholds(api_url: str) -> None:
 def test_it_shows_jobs_where_they_are_known_and_states_that_it_does_not_know(contract_api: ContractApi) -> None:
     contract_api.workers.append(a_worker("x", "of-tomorrow\x1b[31m"))
     contract_api.jobs = {
-        "status": {"scheduled": 0, "running": 12},
+        "status": {"scheduled": 0, "running": 12, "fatal": 431},
         "stranded": {"lost": 2, "missing": 0},
         "oldest_not_picked_up_age_seconds": 75.5,
     }
@@ -34,6 +34,9 @@ def test_it_shows_jobs_where_they_are_known_and_states_that_it_does_not_know(con
     assert "      1  of-tomorrow\\x1b[31m\n" in output
     assert "Unfinished jobs:\n     12  running\n      2  stranded: their worker is lost\n" in output
     assert "not picked up for 1m15s" in output
+    assert "\nFatal jobs: 431\n" in output
+    contract_api.jobs = {"status": {"running": 0, "fatal": 7}, "stranded": {}}
+    assert "\nUnfinished jobs: none\nFatal jobs: 7\n" in run_ampctl("--admin-url", contract_api.url, "fleet").stdout
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,15 @@ def test_unknown_jobs_pass_a_check_unless_their_number_is_limited(contract_api: 
     assert limited.stdout.startswith("UNKNOWN: ")
 
 
+def test_a_check_that_passes_says_where_only_stranded_jobs_are_unknown(contract_api: ContractApi) -> None:
+    contract_api.workers[0]["jobs"] = 3
+    done = ampctl(contract_api, "check", "--max-age", "15d")
+    assert (done.returncode, done.stdout) == (
+        0,
+        "OK: 4 workers, no heartbeat older than 15d; stranded jobs are unknown\n",
+    )
+
+
 def test_inspect_shows_the_end_of_a_worker_after_the_documented_lines(contract_api: ContractApi) -> None:
     worker = contract_api.workers[0]
     before = ampctl(contract_api, "inspect", worker["node_id"]).stdout

@@ -103,6 +103,24 @@ def test_a_limit_is_kept_and_reported(api_url: str) -> None:
     assert (all_of_them.stdout.count("\n"), all_of_them.stderr) == (6, "")
 
 
+def test_healthy_workers_after_the_last_problem_are_not_more_of_them(contract_api: ContractApi) -> None:
+    done = run_ampctl(
+        *("--admin-url", contract_api.url, "worker", "list", "--problems", "--sort", "state", "--limit", "2")
+    )
+    assert (done.stdout.count("\n"), done.stderr) == (2, "")
+    fewer = run_ampctl(
+        *("--admin-url", contract_api.url, "worker", "list", "--problems", "--sort", "state", "--limit", "1")
+    )
+    assert (fewer.stdout.count("\n"), fewer.stderr) == (1, "There are more workers: --limit is 1.\n")
+
+
+def test_csv_without_headings_of_no_workers_is_empty(contract_api: ContractApi) -> None:
+    contract_api.workers = []
+    arguments = ("--admin-url", contract_api.url, "worker", "list", "-o", "csv")
+    assert run_ampctl(*arguments, "--no-headers").stdout == ""
+    assert run_ampctl(*arguments).stdout.startswith("node_id,")
+
+
 def test_a_limit_larger_than_a_page_reads_several_pages() -> None:
     with serving(ContractApi([a_worker(f"w{number:05}") for number in range(10_003)])) as api:
         assert len(listed(api.url, "--limit", "10002")) == 10_002
@@ -114,7 +132,7 @@ def test_a_limit_larger_than_a_page_reads_several_pages() -> None:
     [
         ("--sort state --limit 2", "limit=2&sort=state", ["gamma", "beta"]),
         ("--sort last-seen --limit 2", "limit=3&sort=heartbeat", ["delta", "gamma"]),
-        ("--problems --sort state --limit 1", "limit=1&sort=state", ["gamma"]),
+        ("--problems --sort state --limit 1", "limit=2&sort=state", ["gamma"]),
         ("--problems --limit 1", "sort=state", ["beta"]),
         ("--sort state --reverse --limit 1", "", ["delta"]),
         ("--sort version --limit 1", "", ["epsilon-10"]),
