@@ -54,11 +54,17 @@ workers = Table(
 _EARLIEST = "timestamptz '0001-01-02 00:00:00+00'"
 _LATEST = "timestamptz '9999-12-30 00:00:00+00'"
 
-# jsonpath also reads a time of day without a date, which is no moment.
-_MOMENT = '.datetime() ? (@.type() starts with "timestamp" || @.type() == "date")'
+# jsonpath also reads a time of day without a date, which is no moment, and dates that are later than all timestamps.
+_MOMENT = '.datetime() ? (@.type() starts with "timestamp" || @.type() == "date" && @ < "294277-01-01".datetime())'
 
 # The form in which PostgreSQL writes a timestamp into jsonb: without a template, jsonpath tries one after the other.
 _MOMENT_OF_POSTGRESQL = r'.datetime("yyyy-mm-dd\\"T\\"HH24:MI:SS.USTZH:TZM")'
+
+# PostgreSQL reads this zone without a template from version 17 on.
+_MOMENTS_IN_ZULU = (
+    r'.datetime("yyyy-mm-dd\\"T\\"HH24:MI:SS.US\\"Z\\"")',
+    r'.datetime("yyyy-mm-dd\\"T\\"HH24:MI:SS\\"Z\\"")',
+)
 
 PROGRESS_LENGTH = 200
 """Characters of `progress` and `failure` that are read: any client may write `info`."""
@@ -346,8 +352,8 @@ def _info_moment(key: LiteralString) -> ColumnElement[datetime]:
 
 def _written_moment(key: LiteralString) -> ColumnElement[datetime]:
     """A field of `info` as a finite moment, which may be out of Python's range; null where it is no timestamp."""
-    written = func.coalesce(_info_value(key, _MOMENT_OF_POSTGRESQL), _info_value(key, _MOMENT))
-    return cast(written, DateTime(timezone=True))
+    paths = (_MOMENT_OF_POSTGRESQL, *_MOMENTS_IN_ZULU, _MOMENT)
+    return cast(func.coalesce(*(_info_value(key, path) for path in paths)), DateTime(timezone=True))
 
 
 def _info_number(key: LiteralString, condition: LiteralString) -> ColumnElement[Any]:

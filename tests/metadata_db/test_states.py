@@ -1,21 +1,39 @@
 """The state of a worker, its exit code, failure and progress, for any content of `info`."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from amp_workers.metadata_db import DEFAULT_THRESHOLDS, MetadataDbUrl, Reader, Worker, list_workers
+from amp_workers.exporter.families import WORKER_INFO
+from amp_workers.exporter.worker_families import WorkerFamilies
+from amp_workers.metadata_db import (
+    DEFAULT_THRESHOLDS,
+    JobsLog,
+    MetadataDbUrl,
+    Reader,
+    State,
+    Worker,
+    count_fleet,
+    get_worker,
+    list_workers,
+    read_fleet,
+)
 from tests.conftest import Insert
 
 Listed = Callable[[], dict[str, Worker]]
 
 
 @pytest.fixture
-def listed(database: str) -> Listed:
-    reader = Reader(MetadataDbUrl.parse(database), "test", connections=1, statement_timeout=5)
+def reader(database: str) -> Reader:
+    return Reader(MetadataDbUrl.parse(database), "test", connections=1, statement_timeout=5)
 
+
+@pytest.fixture
+def listed(reader: Reader) -> Listed:
     def read() -> dict[str, Worker]:
         workers = reader.query(lambda connection: list_workers(connection, DEFAULT_THRESHOLDS), 5)
         return {worker["node_id"]: worker for worker in workers}
@@ -115,12 +133,20 @@ INFOS = [
     '{"progress_at": "20250-01-15T17:20:15Z"}',
     '{"progress_at": "-infinity", "stopped_at": "12:00:00"}',
     '{"progress_at": "2025-02-30T00:00:00Z"}',
+    '{"progress_at": "500000-01-01", "watchdog_seconds": 5}',
+    '{"stopped_at": "500000-01-01"}',
+    '{"stopped_at": "5874897-12-31"}',
+    '{"stopped_at": "294276-12-31"}',
+    '{"stopped_at": "294276-12-31T23:59:59-15:00"}',
+    '{"stopped_at": "294277-01-01"}',
+    '{"stopped_at": "4714-11-24 BC"}',
+    '{"stopped_at": "4715-01-01 BC"}',
     '{"progress": "\\u202e\\n\\t<script>", "failure": {"a": 1}}',
 ]
 
 
 @pytest.mark.parametrize("info", INFOS)
-def test_a_hostile_row_hides_no_other(info: str, insert_worker: Insert, listed: Listed) -> None:
+def test_a_hostile_row_hides_no_other(info: str, insert_worker: Insert, reader: Reader, listed: Listed) -> None:
     insert_worker("well")
     insert_worker("hostile", info=info)
     insert_worker("failed", info='{"stopped_at": "2999-01-01T00:00:00Z", "failure": "exit code 7"}')
@@ -128,6 +154,23 @@ def test_a_hostile_row_hides_no_other(info: str, insert_worker: Insert, listed: 
     assert workers["well"]["state"] == "active"
     assert workers["failed"]["state"] == "failed"
     assert workers["hostile"]["exit_code"] is None
+    assert reader.query(lambda each: get_worker(each, "hostile", DEFAULT_THRESHOLDS), 5) is not None
+    counts = reader.query(lambda each: count_fleet(each, DEFAULT_THRESHOLDS, JobsLog()), 5)
+    families, jobs_log = WorkerFamilies(), JobsLog()
+    fleet = reader.query(lambda each: read_fleet(each, DEFAULT_THRESHOLDS, frozenset(State), families, jobs_log), 5)
+    states = Counter(group.state for group in fleet.groups for _ in range(group.workers))
+    assert states == +Counter(counts.states) == Counter(each["state"] for each in workers.values())
+    written, _ = families.write(fleet)
+    assert b"".join(written[WORKER_INFO]).count(b'{node_id="hostile",') == 1
+
+
+@pytest.mark.parametrize("fraction", ["", ".5", ".123456"])
+def test_progress_in_zulu_keeps_a_promise(fraction: str, insert_worker: Insert, listed: Listed) -> None:
+    """PostgreSQL before version 17 does not read it by itself."""
+    written = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}{fraction}Z"
+    insert_worker("w", info=json.dumps({"watchdog_seconds": 1_000_000, "progress_at": written}))
+    worker = listed()["w"]
+    assert (worker["state"], worker["progress_at"]) == ("active", f"{written[:19]}Z")
 
 
 def test_every_field_is_returned_as_it_was_written(
