@@ -51,7 +51,7 @@ class Group:
     """The seconds since each last reported progress, likewise."""
 
     failed_recently: int
-    """How many of them failed at most RECENT_SECONDS ago."""
+    """How many of them failed at most RECENT_SECONDS from now."""
 
     @property
     def key(self) -> Key:
@@ -61,7 +61,8 @@ class Group:
 def read_groups(connection: Connection, clock: Mapping[str, datetime], member_states: Collection[str]) -> list[Group]:
     """Return the groups of the fleet. clock: the parameters of BOUND_CLOCK, read in the same snapshot."""
     now = clock["now"]
-    recent = {"recently_after": now - timedelta(seconds=RECENT_SECONDS)}
+    distance = timedelta(seconds=RECENT_SECONDS)
+    recent = {"recently_after": now - distance, "recently_before": now + distance}
     rows = _select_groups(frozenset(member_states)).execute(connection, {**clock, **recent})
     return list(_groups(rows.all(), connection, clock))
 
@@ -81,7 +82,8 @@ def _select_groups(member_states: frozenset[str]) -> Statement:
     ).subquery("worker")
     is_member = _is_in(worker.c.state, member_states)
     has_heartbeats = _is_in(worker.c.state, {*member_states, *EXPECTED})
-    recently_after = bindparam("recently_after", None, DateTime(timezone=True))
+    # By distance: an end in the future would be recent for ever.
+    after, before = (bindparam(f"recently_{name}", None, DateTime(timezone=True)) for name in ("after", "before"))
     failed_at = case((worker.c.state == _number(State.FAILED), worker.c.stopped_at), else_=None)
     return Statement(
         select(
@@ -92,7 +94,7 @@ def _select_groups(member_states: frozenset[str]) -> Statement:
             packed_integers(worker.c.id).filter(is_member).label("ids"),
             packed_moments(worker.c.heartbeat_at).filter(has_heartbeats).label("heartbeats"),
             joined_moments(worker.c.progress_at, is_member).label("progress_at"),
-            func.count().filter(failed_at >= recently_after).label("failed_recently"),
+            func.count().filter(failed_at.between(after, before)).label("failed_recently"),
         ).group_by(worker.c.number, worker.c.state)
     )
 

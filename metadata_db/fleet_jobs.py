@@ -3,12 +3,25 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from itertools import chain, compress, repeat
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Text, any_, bindparam, cast, func, literal_column, not_, select, text
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    DateTime,
+    Text,
+    any_,
+    bindparam,
+    cast,
+    func,
+    literal_column,
+    not_,
+    select,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from amp_workers.metadata_db.amp_database import amp_database
@@ -113,7 +126,9 @@ def read_jobs_of(
     with bounded(connection, "jobs_status"):
         groups = read_groups()
         statuses = unfinished_statuses(connection)
-        rows = {row.status: row for row in _select_jobs().execute(connection, {"statuses": [*statuses, FATAL]})}
+        # Amp writes no later moment: a FATAL far in the future would be the last one for ever.
+        parameters = {"statuses": [*statuses, FATAL], "latest": now + timedelta(hours=1)}
+        rows = {row.status: row for row in _select_jobs().execute(connection, parameters)}
         nodes = {status: unpacked(row.node_hashes) for status, row in rows.items()}
         by_node = Counter(chain.from_iterable(nodes.values()))
         by_group = [list(map(by_node.get, node_hashes, repeat(0))) for _, node_hashes in groups]
@@ -192,6 +207,7 @@ def _select_workers() -> Statement:
 def _select_jobs() -> Statement:
     """A row for each of `statuses` that a job has."""
     status, updated_at = jobs_status.c.status, moment(jobs_status.c.updated_at)
+    latest = bindparam("latest", None, DateTime(timezone=True))
     is_fatal, is_scheduled = status == constant(FATAL), status == constant(SCHEDULED)
     return Statement(
         select(
@@ -199,7 +215,7 @@ def _select_jobs() -> Statement:
             func.count().label("jobs"),
             packed_integers(node_hash(jobs_status.c.node_id)).filter(not_(is_fatal)).label("node_hashes"),
             packed_moments(updated_at).filter(is_scheduled).label("since"),
-            epoch(func.max(updated_at).filter(is_fatal)).label("last"),
+            epoch(func.max(updated_at).filter(is_fatal, updated_at <= latest)).label("last"),
         )
         .where(status == any_(bindparam("statuses", None, ARRAY(Text))))
         .group_by(status)

@@ -285,7 +285,7 @@ ALERTS = (
         Scope.JOBS,
         f"group by (job) (\n  min_over_time({record.JOBS_IN_ERROR}[{promql(JOBS_ERROR_FOR)}]) > 0\n"
         f"  and {record.JOBS_IN_ERROR} offset {promql(JOBS_ERROR_FOR)} > 0\n"
-        f"  or time() - {record.LAST_FATAL} <= {FATAL_WITHIN.seconds}\n)",
+        f"  or abs(time() - {record.LAST_FATAL}) <= {FATAL_WITHIN.seconds}\n)",
         above=0,
         summary="Jobs of {job} fail",
         description=f"For {promql(JOBS_ERROR_FOR)}, every scrape has found a job of {{job}} in ERROR, or a job became "

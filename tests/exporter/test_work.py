@@ -54,12 +54,13 @@ def test_a_failed_worker_has_its_reason_and_its_exit_code(exporter: FlaskClient,
 def test_a_failure_is_recent_for_an_hour(exporter: FlaskClient, sql: Sql, insert_worker: Insert) -> None:
     insert_worker("old", info=info(failure="exit code 7"))
     insert_worker("new", info=info(failure="exit code 7"))
+    insert_worker("future", info=info(failure="exit code 7"))
     sql(
         "UPDATE workers SET info = info || jsonb_build_object('stopped_at', now() - "
-        "make_interval(secs => CASE node_id WHEN 'old' THEN 3700 ELSE 1800 END))"
+        "make_interval(secs => CASE node_id WHEN 'old' THEN 3700 WHEN 'new' THEN 1800 ELSE -1e9 END))"
     )
     found = samples(exporter.get("/metrics").text)
-    assert values(found, "amp_workers", "state")["failed"] == 2
+    assert values(found, "amp_workers", "state")["failed"] == 3
     assert found["amp_workers_failed_recently", ()] == 1
 
 

@@ -166,9 +166,16 @@ def test_a_hostile_row_hides_no_other(scheduler: Scheduler, read: Read) -> None:
     scheduler.execute("UPDATE jobs_status SET updated_at = 'infinity' WHERE job_id = %s", job)
     scheduler.update(scheduler.schedule("lost"), "FATAL")
     scheduler.execute("UPDATE jobs_status SET updated_at = '-infinity' WHERE status = 'FATAL'")
+    scheduler.update(scheduler.schedule("active"), "FATAL")
+    last = read().last_fatal_timestamp
+    future = scheduler.schedule("active")
+    scheduler.update(future, "FATAL")
+    scheduler.execute("UPDATE jobs_status SET updated_at = 'infinity' WHERE job_id = %s", future)
     jobs = read()
     assert jobs.by_status["scheduled"] == 2
     assert jobs.stranded["missing"] == 1
+    assert last is not None
+    assert jobs.last_fatal_timestamp == last
 
 
 def test_the_jobs_of_one_worker_are_listed_with_their_datasets(scheduler: Scheduler, reader: Reader) -> None:
