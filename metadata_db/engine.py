@@ -26,7 +26,13 @@ def pooled_engine(url: MetadataDbUrl, application_name: str, *, connections: int
 
     statement_timeout: in seconds, held by the server.
     """
-    settings = {"statement_timeout": _milliseconds(statement_timeout), "work_mem": "64MB"}
+    settings = {
+        "statement_timeout": _milliseconds(statement_timeout),
+        "work_mem": "64MB",
+        # A program that is frozen within a transaction holds a lock on the table: a migration of Amp's would wait for
+        # it, and every heartbeat for the migration.
+        "idle_in_transaction_session_timeout": "10s",
+    }
     engine = create_engine(
         "postgresql+psycopg://",
         creator=lambda: open_session(url, application_name, settings, read_only=True, deadline=_opening.get()),

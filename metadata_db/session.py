@@ -2,6 +2,7 @@
 
 import time
 import traceback
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Self, TypeVar
 
@@ -18,6 +19,9 @@ Result = TypeVar("Result")
 
 CONNECT_TIMEOUT_SECONDS = 3
 """libpq's own lower bound is 2 s."""
+
+_ABANDONED_SECONDS = 1.0
+"""How long a statement through a pooler may run on after its deadline: it cannot be cancelled."""
 
 _CANCEL_SECONDS = 0.5
 """How long a server may take to accept a cancel request, and then to end the statement."""
@@ -91,8 +95,19 @@ class Session(psycopg.Connection[Any]):
     """Whether the session is kept although a statement fails."""
 
     begin = sql.SQL("BEGIN ISOLATION LEVEL READ COMMITTED NOT DEFERRABLE")
-    local_settings = sql.Composed([])
-    """The `SET LOCAL` statements that each transaction needs, where no session keeps settings. Each begins with `;`."""
+    settings: Mapping[str, str] = {}
+    """What each transaction sets for itself, where no session keeps settings."""
+
+    @property
+    def local_settings(self) -> sql.Composed:
+        """`SET LOCAL` for each of the settings. Each begins with `;`."""
+        settings = dict(self.settings)
+        if settings and self.deadline is not None:
+            left = round(1000 * (max(self.deadline.remaining(), 0.0) + _ABANDONED_SECONDS))
+            settings["statement_timeout"] = str(min(left, int(settings["statement_timeout"])))
+        # SET LOCAL, since a query such as set_config() takes the transaction's snapshot.
+        each = [sql.SQL("; SET LOCAL {} = {}").format(sql.Identifier(name), value) for name, value in settings.items()]
+        return sql.Composed(each)
 
     def has_status(self, status: TransactionStatus) -> bool:
         """Whether the transaction, or the absence of one, is in this state."""
@@ -200,9 +215,7 @@ def _set_up(session: Session, settings: dict[str, str]) -> None:
     ).fetchall()
     session.through_pooler = not direct
     if not direct:
-        # SET LOCAL, since a query such as set_config() takes the transaction's snapshot.
-        each = [sql.SQL("; SET LOCAL {} = {}").format(sql.Identifier(name), value) for name, value in settings.items()]
-        session.local_settings = sql.Composed(each)
+        session.settings = settings
         session.cursor_factory = _PooledCursor
         session.prepare_threshold = None  # the next transaction may be in a session without the statement
 

@@ -15,7 +15,10 @@ from tests.metadata_db.test_fleet import read
 from tests.pgbouncer import start_pgbouncer
 from tests.processes import Processes, eventually, free_port, get
 
-SETTINGS = ("default_transaction_read_only", "statement_timeout", "timezone", "jit", "work_mem")
+SETTINGS = (
+    *("default_transaction_read_only", "statement_timeout", "idle_in_transaction_session_timeout"),
+    *("timezone", "jit", "work_mem"),
+)
 
 
 @pytest.fixture
@@ -51,7 +54,7 @@ def test_session_settings_apply_to_each_transaction(pooled: str, database: str) 
     shown = [
         reader(url).query(lambda connection: connection.execute(statement).one(), 10) for url in (database, pooled)
     ]
-    assert shown[0] == shown[1] == ("on", "10s", "UTC", "off", "64MB")
+    assert shown[0] == shown[1] == ("on", "10s", "10s", "UTC", "off", "64MB")
 
 
 def test_nothing_is_left_in_a_session_that_others_get(pooled: str) -> None:
@@ -79,6 +82,18 @@ def test_a_statement_is_ended_by_the_server(pooled: str) -> None:
     with pytest.raises(MetadataDbError, match="canceling statement due to statement timeout"):
         reads.query(lambda connection: connection.execute(text("SELECT pg_sleep(30)")), 20)
     assert reads.query(lambda connection: list_workers(connection, DEFAULT_THRESHOLDS), 10) == []
+
+
+@pytest.mark.slow
+def test_a_statement_that_waits_for_a_lock_ends_soon_after_its_deadline(pooled: str, database: str) -> None:
+    """It cannot be cancelled, and PostgreSQL does not notice that its client has gone."""
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'workers'::regclass"
+    with psycopg.connect(database) as migration, psycopg.connect(database, autocommit=True) as other:
+        migration.execute("LOCK TABLE workers IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(MetadataDbError) as late:
+            reader(pooled, statement_timeout=600.0).query(read, 0.5)
+        assert late.value.reason == "timeout"
+        eventually(lambda: other.execute(waiting).fetchone() == (0,), 30)
 
 
 def test_a_pooler_is_sent_no_request_to_cancel(pooled: str, processes: Processes) -> None:
