@@ -298,6 +298,7 @@ PROGRESS_AT = {
     "as the minutes of two are joined": "e6,1",
     "the end of a moment alone": "+00:00",
     "so short that the next line is in the first minute": "7+00:00\n7",
+    "in their minute, a seventh digit that is zero": "2025-06-01T12:00:15.1234560+00:00",
     "no fraction after the point": "2025-01-15T17:20:15.+00:00",
     "twenty-four hours": "2025-01-15T24:00:00.123456+00:00",
     "two lines": "2025-01-15T17:20:15.123456+00:00\n2025-01-15T17:20:15.123456+00:00",
