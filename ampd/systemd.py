@@ -44,7 +44,7 @@ class ServiceManager:
     def alive(self, state: str, detail: str = "", of_program: str = "") -> None:
         """Report readiness, a sign of life and the status, such as `serves since 2025-01-15T17:20:15Z`.
 
-        of_program: one line that the service's program reports of itself. A change is sent once a second at most.
+        of_program: a text that the service's program reports of itself. A change is sent once a second at most.
 
         Call it from the loop that does the work, at any rate: a message is sent when the status has changed, or when
         the watchdog needs one.
@@ -92,6 +92,8 @@ class ServiceManager:
             self._state, self._since = state, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         status = f"{state} since {self._since}" + (f": {detail}" if detail else "")
         status += f"; {self._of_program}" if self._of_program else ""
+        # systemd ends a line at "\r" as well, and ignores a message with a NUL byte.
+        status = "".join(each if each.isprintable() else "?" for each in status)
         now = time.monotonic()
         if (status != self._sent or now >= self._due) and self._send(f"{signs}\nSTATUS={status}".strip()):
             self._sent, self._due = status, now + self._pace

@@ -276,6 +276,14 @@ def test_what_a_program_reports_is_passed_on_once_a_second_at_most(systemd: Syst
     assert "STATUS=works since 20" in systemd.hear()
 
 
+@pytest.mark.parametrize("separator", ["\n", "\r", "\0", "\x0b", "\x1b", "\x85", "\u2028", "\ud800"])
+def test_the_text_of_a_program_cannot_add_a_line_to_the_message(systemd: Systemd, separator: str) -> None:
+    ServiceManager({**systemd.environment}).alive("works", of_program=f"block 7{separator}WATCHDOG=trigger")
+    message = systemd.hear()
+    assert message.startswith("READY=1\nWATCHDOG=1\nSTATUS=works since 20")
+    assert message.endswith("; block 7?WATCHDOG=trigger")
+
+
 def test_without_a_manager_nothing_is_sent() -> None:
     manager = ServiceManager({})
     manager.alive("works")
