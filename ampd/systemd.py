@@ -103,10 +103,11 @@ class ServiceManager:
             return True
         # Written @like-this, it is a name in the abstract namespace.
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as peer:
-            peer.setblocking(False)  # a manager that hangs must not hold up a heartbeat
-            try:
+        try:
+            # Without a free descriptor, this fails as well.
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as peer:
+                peer.setblocking(False)  # a manager that hangs must not hold up a heartbeat
                 peer.sendto(message.encode(), address)
-            except OSError:
-                return False
+        except OSError:
+            return False
         return True

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import count, pairwise
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 
@@ -230,6 +231,23 @@ def test_a_manager_that_hangs_blocks_no_heartbeat(processes: Processes, database
     full.hears("READY=1")
     assert worker.stop() == 0
     full.close()
+
+
+def test_a_worker_without_a_free_descriptor_sends_heartbeats(
+    processes: Processes, database: str, systemd: Systemd
+) -> None:
+    env = {**systemd.environment, "AMP_LOG": "debug"}
+    worker = processes.ampd("worker", "--node-id=w", database=database, env=env)
+    worker.says("'w' sent a heartbeat")
+    process = psutil.Process(worker.pid)
+    soft, hard = process.rlimit(psutil.RLIMIT_NOFILE)
+    process.rlimit(psutil.RLIMIT_NOFILE, (3, hard))  # it has the session with the metadata DB already
+    assert silence(systemd)
+    worker.says("'w' sent a heartbeat", times=worker.output.count("'w' sent a heartbeat") + 2)
+    process.rlimit(psutil.RLIMIT_NOFILE, (soft, hard))
+    systemd.forget()
+    systemd.hears("WATCHDOG=1")
+    assert worker.stop() == 0
 
 
 def test_the_watchdog_of_another_process_is_not_notified(systemd: Systemd) -> None:
