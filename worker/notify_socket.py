@@ -1,7 +1,8 @@
 """The socket on which a program reports its progress, in the protocol of systemd's `sd_notify`.
 
-sd_notify(3) and systemd's src/core/manager.c: a datagram is at most 4,096 bytes of lines `NAME=value`, and a sender of
-`BARRIER=1` waits until the descriptor that came with it is closed.
+sd_notify(3) and systemd's src/core/manager.c: a datagram is at most 4,096 bytes of lines `NAME=value`. A line ends with
+a newline or a carriage return, and the datagram with one NUL byte or none. A sender of `BARRIER=1` waits until the
+descriptor that came with it is closed.
 """
 
 import errno
@@ -126,16 +127,19 @@ class NotifySocket:
                 _, user, _ = _CREDENTIALS.unpack(content[: _CREDENTIALS.size])
         if user is None and not data:
             return False  # the kernel gives each datagram credentials
+        message = data.removesuffix(b"\0")
         if user != os.geteuid():
             self._ignore(f"user {user} sent them, and the worker is user {os.geteuid()}")
         elif returned & socket.MSG_TRUNC:
             self._ignore(f"longer than {_LONGEST_DATAGRAM_BYTES} bytes")
+        elif b"\0" in message:
+            self._ignore("with a NUL byte before the end")
         else:
-            self._take(data)
+            self._take(message)
         return True
 
-    def _take(self, data: bytes) -> None:
-        for line in data.decode("utf-8", "replace").split("\n"):
+    def _take(self, message: bytes) -> None:
+        for line in message.decode("utf-8", "replace").replace("\r", "\n").split("\n"):
             match line.partition("="):
                 case ("WATCHDOG", _, "1"):
                     self._reports.advance()

@@ -99,6 +99,8 @@ def flush(listener: NotifySocket) -> None:
         ([b"STATUS=" + b"x" * 3000], "x" * 200, False, 10.0, False),
         ([b"STATUS=a=\xff\xe2\x82\xac"], "a=\ufffd\u20ac", False, 10.0, False),
         ([b"READY=1\nSTATUS=ready\nMAINPID=7\nWATCHDOG=1\n"], "ready", True, 10.0, False),
+        ([b"READY=1\r\nSTATUS=ready\r\nWATCHDOG=1\r\n"], "ready", True, 10.0, False),
+        ([b"STATUS=ready\rWATCHDOG=1\0"], "ready", True, 10.0, False),
         ([b"WATCHDOG=trigger"], None, False, 10.0, True),
         ([b"WATCHDOG=trigger", b"READY=1"], None, True, 10.0, True),
         ([b"WATCHDOG=trigger", b"WATCHDOG=1"], None, True, 10.0, False),
@@ -106,6 +108,7 @@ def flush(listener: NotifySocket) -> None:
         ([b"STOPPING=1", b"STATUS=tidies up"], "tidies up", True, None, False),
         ([b"", b"\0\0", b"=", b"WATCHDOG", b"WATCHDOG=0", b"watchdog=1", b"X" * 4096], None, False, 10.0, False),
         ([b"WATCHDOG=1\n" + b"X" * 100_000], None, False, 10.0, False),
+        ([b"WATCHDOG=1\0\0", b"\0WATCHDOG=1", b"STATUS=a\0WATCHDOG=1"], None, False, 10.0, False),
     ],
 )
 def test_each_message_changes_its_part(
@@ -162,6 +165,18 @@ def test_what_was_sent_before_the_end_is_received(reports: ProgressReports, open
     assert reports.current.text == "the last words"
     assert not directory.exists()
     assert "notifications" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_messages_with_a_nul_byte_before_the_end_are_counted(
+    reports: ProgressReports, open_directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    listener = NotifySocket(reports, {"TMPDIR": str(open_directory)})
+    send(listener, b"WATCHDOG=trigger\0\0", b"STATUS=a\0WATCHDOG=trigger", b"WATCHDOG=1\0")
+    listener.listen(None)
+    listener.close()
+    assert "ignored a message of the program: with a NUL byte before the end" in caplog.text
+    assert "ignored 2 messages of the program: with a NUL byte before the end" in caplog.text
+    assert reports.current.text is None
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
