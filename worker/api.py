@@ -61,7 +61,7 @@ class Worker:
         self._node_id = check_node_id(node_id)
         self._url = MetadataDbUrl.parse(metadata_db_url)
         self._timeout = timeout
-        self._process = os.getpid()
+        self._process: int | None = None
         self._settled = threading.Event()
         self._progress = ProgressReports(watchdog)
         self._heartbeat = Heartbeat(
@@ -83,6 +83,7 @@ class Worker:
         self._progress.advance()
 
     def __enter__(self) -> Self:
+        self._process = os.getpid()
         try:
             self._heartbeat.start(registered=self._begin, ended=self._end)
             settled = self._settled.wait(self._timeout)

@@ -265,6 +265,15 @@ def test_a_forked_process_sends_no_heartbeats(start: Start, sql: Sql, tmp_path: 
     assert "cannot send heartbeats" not in program.output
 
 
+def test_a_worker_that_is_entered_in_a_forked_process_records_its_stop_there(start: Start, sql: Sql) -> None:
+    """As in a pre-forking server, which makes its objects before it forks."""
+    fork = "child = os.fork()\nif child: sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    program = start(fork + "with worker: print('inside', flush=True)")
+    assert program.wait() == 0
+    assert "inside" in program.output
+    assert stopped(sql)
+
+
 def test_a_forked_process_does_not_raise_that_its_parent_is_fenced_out(start: Start, sql: Sql) -> None:
     # The fork waits until the thread has logged its message and ended. An earlier fork could copy a locked stderr.
     wait = "while 'heartbeat' in [thread.name for thread in threading.enumerate()]: time.sleep(0.05)"
