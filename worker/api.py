@@ -87,14 +87,16 @@ class Worker:
         try:
             self._heartbeat.start(registered=self._begin, ended=self._end)
             settled = self._settled.wait(self._timeout)
-        except BaseException:
-            self._heartbeat.stop()
+        except BaseException as error:
+            ending = ending_of_block(error)
+            self._heartbeat.stop(ending)
             if self._heartbeat.is_running:
-                self._heartbeat.finish()
+                self._heartbeat.finish(ending)
             raise
         if not settled:
-            self._heartbeat.stop()
-            raise TimeoutError(f"worker '{self._node_id}' did not register in {self._url} within {self._timeout} s")
+            late = TimeoutError(f"worker '{self._node_id}' did not register in {self._url} within {self._timeout} s")
+            self._heartbeat.stop(ending_of_block(late))
+            raise late
         if self._heartbeat.failure is not None:
             self._heartbeat.finish()
         return self

@@ -109,8 +109,9 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._run, args=(registered, ended), name="heartbeat", daemon=True)
         self._thread.start()
 
-    def stop(self) -> None:
-        """Make the thread stop, without waiting for it. Safe to call before `start` returns."""
+    def stop(self, ending: Ending) -> None:
+        """Make the thread stop and record the ending, without waiting for it. Safe to call before `start` returns."""
+        self._ending = ending
         self._stop_ends = time.monotonic() + STOP_SECONDS - _STOP_MARGIN_SECONDS
         self._stop.set()
 
@@ -125,8 +126,7 @@ class Heartbeat:
             UnfitSchema: at the start, the `workers` table is one in which no worker can register.
             FencedOut: later, another process took it over.
         """
-        self._ending = ending
-        self.stop()
+        self.stop(ending)
         assert self._thread is not None
         if ending.failure is not None and self.failure is None and self._claim.registered_at is not None:
             fields = {"node_id": self._node_id, "reason": ending.failure, "exit_code": ending.exit_code}

@@ -1,20 +1,22 @@
 """The end of a worker: on purpose, or as a failure that the database records."""
 
+import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
+import psycopg
 import pytest
 
 from amp_workers.metadata_db import ON_PURPOSE, Ending, MetadataDbUrl
 from amp_workers.worker import Heartbeat, Worker
 from amp_workers.worker.ending import ProgramEnd, StopRequests, ending_of_block
-from tests.processes import Process, Processes
+from tests.processes import Process, Processes, eventually
 from tests.worker.rival import take_over
 
 Sql = Callable[..., list[Any]]
@@ -132,6 +134,54 @@ def test_an_exception_is_recorded_by_its_type_and_the_next_registration_removes_
     with Worker(node_id="w", metadata_db_url=database):
         pass
     assert sql(ENDINGS) == [(None, None, True)]
+
+
+@pytest.fixture
+def slow_registration(database: str, sql: Sql, monkeypatch: pytest.MonkeyPatch) -> Iterator[psycopg.Connection]:
+    """A transaction for which each registration waits. No statement of this process times out meanwhile."""
+    for module in ("heartbeat", "takeover"):
+        monkeypatch.setattr(f"amp_workers.worker.{module}.BEAT_TIMEOUT_SECONDS", 60.0)
+    with psycopg.connect(database) as holder:
+        holder.execute("LOCK TABLE workers IN SHARE MODE")
+        yield holder
+
+
+WAITS = "SELECT 1 FROM pg_locks WHERE relation = 'workers'::regclass AND NOT granted"
+
+
+@pytest.mark.slow
+def test_a_registration_that_succeeds_after_the_timeout_is_recorded_as_a_failure(
+    slow_registration: psycopg.Connection, database: str, sql: Sql
+) -> None:
+    with pytest.raises(TimeoutError):
+        Worker(node_id="w", metadata_db_url=database, timeout=4).__enter__()
+    assert sql(WAITS) == [(1,)]
+    slow_registration.commit()
+    eventually(lambda: sql(ENDINGS) == [("raised TimeoutError", None, True)])
+
+
+@pytest.mark.slow
+def test_a_program_that_a_signal_handler_exits_while_it_registers_is_recorded_as_a_failure(
+    slow_registration: psycopg.Connection, database: str, sql: Sql
+) -> None:
+    def register_late(*_: object) -> NoReturn:
+        slow_registration.commit()
+        sys.exit(3)
+
+    def interrupt() -> None:
+        eventually(lambda: sql(WAITS) == [(1,)])
+        os.kill(os.getpid(), USR1)
+
+    before = signal.signal(USR1, register_late)
+    interrupting = threading.Thread(target=interrupt)
+    interrupting.start()
+    try:
+        with pytest.raises(SystemExit), Worker(node_id="w", metadata_db_url=database):
+            pytest.fail("entered")
+    finally:
+        interrupting.join()
+        signal.signal(USR1, before)
+    assert sql(ENDINGS) == [("exit code 3", 3, True)]
 
 
 def test_a_failure_is_recorded_whatever_the_row_holds(database: str, sql: Sql) -> None:

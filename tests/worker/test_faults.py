@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from amp_workers.metadata_db import MetadataDbError, MetadataDbUrl
+from amp_workers.metadata_db import ON_PURPOSE, MetadataDbError, MetadataDbUrl
 from amp_workers.metadata_db.embedded import EmbeddedPostgres
 from amp_workers.worker import Heartbeat, Worker
 from tests.clusters import Clock, own_postgres
@@ -201,7 +201,7 @@ def test_a_stop_during_an_outage_is_tried_once_more(database: str, sql: Sql) -> 
             sql("ALTER TABLE workers RENAME TO gone")
         else:
             sql("ALTER TABLE gone RENAME TO workers")
-            heartbeat.stop()
+            heartbeat.stop(ON_PURPOSE)
 
     heartbeat = Heartbeat(MetadataDbUrl.parse(database), "w", {}, turned=turned)
     heartbeat.start(ended=ended.set)
