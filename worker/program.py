@@ -135,15 +135,20 @@ class Program:
         with self._lock:
             ended, any_left = reap()
             if self._guard in ended:
-                self._end = self._reported() or ProgramEnd.of_status(ended[self._guard], time.monotonic())
+                guard_end = ProgramEnd.of_status(ended[self._guard], time.monotonic())
+                self._end = self._reported() or guard_end
         if self._end is None or not any_left:
             return
-        _log.error("the guard of the program was killed; killing the program")
+        # It was killed, it failed, or it gave up a process that does not end.
+        code = guard_end.exit_code
+        _log.error("the guard ended with exit code %d before the program's processes; killing them", code)
         patience_ends = time.monotonic() + KILL_PATIENCE_SECONDS
         while any_left and time.monotonic() < patience_ends:
             signal_all(signal.SIGKILL)
             time.sleep(0.05)
             _, any_left = reap()
+        if any_left:
+            _log.error("the program's processes did not end after SIGKILL, and are left behind")
 
     def _reported(self) -> ProgramEnd | None:
         """Return what the guard wrote before it ended; None for one that was killed."""

@@ -85,6 +85,7 @@ class Guard:
         self._end: ProgramEnd | None = None
         self._kill_at = math.inf
         self._is_kill_logged = False
+        self._is_refusal_logged = False
 
     def run(self) -> ProgramEnd:
         """Wait for START, then run the program to its end, and end what it leaves behind.
@@ -181,9 +182,15 @@ class Guard:
         pid, number = self._program.pid, signal.SIGTERM if order == END else order & ~FROM_TERMINAL
         if order & FROM_TERMINAL and os.getpgid(pid) == os.getpgrp():
             return  # the terminal has sent it to the program as well
-        os.kill(pid, number)
+        try:
+            os.kill(pid, number)
+            if number == signal.SIGTERM:
+                os.kill(pid, signal.SIGCONT)  # a suspended program handles SIGTERM only after SIGCONT
+        except PermissionError:
+            if not self._is_refusal_logged:
+                self._is_refusal_logged = True
+                _log.error("cannot signal '%s' (%d): it runs as another user", self._command[0], pid)
         if number == signal.SIGTERM:
-            os.kill(pid, signal.SIGCONT)  # a suspended program handles SIGTERM only after SIGCONT
             self._kill_within_stop_timeout()
 
     def _check_processes(self) -> ProgramEnd | None:

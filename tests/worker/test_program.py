@@ -243,6 +243,23 @@ def test_a_signal_of_job_control_is_not_passed_on(start: Start) -> None:
     assert "got SIGTT" not in worker.output
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a program as another user")
+def test_a_program_of_another_user_runs_on_when_it_cannot_be_signalled(processes: Processes, database: str) -> None:
+    """As below `sudo`. Without CAP_KILL, root has no more rights than another user."""
+    program = ["setpriv", "--reuid=65534", "sh", "-c", f"trap 'exit 7' TERM; echo ready; {FOREVER}"]
+    command = ["setpriv", "--bounding-set=-kill", str(BIN / "ampd"), "worker", "--node-id=w", "--", *program]
+    worker = processes.start(*command, env={"AMP_METADATA_DB_URL": database})
+    worker.says("ready")
+    worker.signal(signal.SIGUSR1)
+    worker.says("cannot signal 'setpriv' (")
+    worker.signal(signal.SIGHUP)
+    [guard] = psutil.Process(worker.pid).children()
+    guard.children()[0].terminate()
+    assert worker.wait() == 7
+    assert worker.output.count("cannot signal") == 1
+    assert "guard" not in worker.output
+
+
 def test_a_fault_signal_ends_the_worker_itself(start: Start, tmp_path: Path) -> None:
     worker = start("sh", "-c", f"echo $$ >pids; {FOREVER}")
     pids = pids_in(tmp_path / "pids", 1)
@@ -435,6 +452,7 @@ def test_a_guard_that_is_killed_takes_the_program_with_it(
     [guard] = psutil.Process(worker.pid).children()
     guard.kill()
     assert worker.wait() == 137
+    assert "the guard ended with exit code 137 before the program's processes" in worker.output
     assert not alive(*pids)
     assert is_stopped()
 
