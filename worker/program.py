@@ -25,7 +25,7 @@ from amp_workers.worker.reaper import END, END_STUCK, FROM_TERMINAL, HANDLED, KI
 _SI_KERNEL = 0x80
 """The `si_code` of a terminal's signals, and of those of a timer or a limit, which go to one process."""
 
-_OF_TERMINALS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH)
+_OF_TERMINALS = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH}
 
 _log = logging.getLogger("amp_workers.worker")
 
@@ -118,10 +118,12 @@ class Program:
                 os.kill(self._guard, signal.SIGCHLD)
 
     def _wait(self) -> ProgramEnd:
+        # When a terminal hangs up, the kernel sends SIGHUP to the leader of its session alone.
+        to_the_group = _OF_TERMINALS - ({signal.SIGHUP} if os.getsid(0) == os.getpid() else set())
         while self._end is None:
             received = signal.sigwaitinfo(HANDLED)
             number = received.si_signo
-            is_from_terminal = received.si_code == _SI_KERNEL and number in _OF_TERMINALS
+            is_from_terminal = received.si_code == _SI_KERNEL and number in to_the_group
             if number == signal.SIGCHLD:
                 self._reap()
             elif received.si_pid != os.getpid():  # as SIGPIPE does, after an order to a guard that has ended

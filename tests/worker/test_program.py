@@ -530,6 +530,10 @@ class Terminal:
         before, _, self._shown = self._shown.partition(text)
         return before
 
+    def hang_up(self) -> None:
+        os.close(self._master)
+        self._master = os.open(os.devnull, os.O_RDWR)
+
     def end(self) -> None:
         family = [psutil.Process(self.pid), *psutil.Process(self.pid).children(recursive=True)]
         for process in family:
@@ -570,6 +574,18 @@ def test_ctrl_c_reaches_a_program_that_left_the_terminals_group(terminal: Callab
     screen.shows("ready")
     screen.type("\x03")
     screen.shows("got SIGINT")
+
+
+def test_a_hangup_reaches_the_program_of_a_worker_that_leads_the_session(
+    terminal: Callable[..., Terminal], tmp_path: Path, is_stopped: Callable[[], bool]
+) -> None:
+    """As after `ssh -t HOST ampd worker …`, or in a window of tmux that runs only the worker."""
+    script = f"trap 'touch \"$0\"; exit 3' HUP; echo ready; {FOREVER}"
+    screen = terminal("ampd", "worker", "--node-id=w", "--", "sh", "-c", script, str(tmp_path / "hung up"))
+    screen.shows("ready")
+    screen.hang_up()
+    eventually((tmp_path / "hung up").exists)
+    eventually(is_stopped)
 
 
 def test_ctrl_z_suspends_the_job_and_fg_goes_on(terminal: Callable[..., Terminal], sql: Sql) -> None:
