@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -84,9 +85,8 @@ class _Output(io.RawIOBase):
             else:
                 self._report_dropped()
                 self._append(text)
-                if self._thread is None:
-                    self._thread = threading.Thread(target=self._run, name="output", daemon=True)
-                    self._thread.start()
+            if self._thread is None:
+                self._start_thread()
         return len(text)
 
     def drain(self) -> None:
@@ -94,6 +94,8 @@ class _Output(io.RawIOBase):
         ends = time.monotonic() + _EXIT_SECONDS
         stalled_since: float | None = None
         with self._changed:
+            if self._thread is None:
+                self._write_rest(ends)
             while self._queue and time.monotonic() < ends:
                 # Under load the thread may run late. Only a full descriptor shows that nothing reads.
                 if self._changed.wait(_POLL_SECONDS) or self._is_writable():
@@ -103,10 +105,27 @@ class _Output(io.RawIOBase):
                 elif time.monotonic() - stalled_since > _STALL_SECONDS:
                     return
 
-    def _is_writable(self) -> bool:
+    def _start_thread(self) -> None:
+        """Start the thread; where the limit of processes is reached, the next write tries it again."""
+        thread = threading.Thread(target=self._run, name="output", daemon=True)
+        with suppress(RuntimeError):
+            thread.start()
+            self._thread = thread
+
+    def _write_rest(self, ends: float) -> None:
+        """Write the queue without a thread, in pieces that do not block on a descriptor that is writable."""
+        self._report_dropped()
+        rest = b"".join(self._queue)
+        self._queue.clear()
+        self._queued_bytes = 0
+        with suppress(OSError):
+            while rest and time.monotonic() < ends and self._is_writable(_STALL_SECONDS):
+                rest = rest[os.write(self._descriptor, rest[: select.PIPE_BUF]) :]
+
+    def _is_writable(self, seconds: float = 0.0) -> bool:
         poll = select.poll()
         poll.register(self._descriptor, select.POLLOUT)
-        return bool(poll.poll(0))
+        return bool(poll.poll(seconds * 1000))
 
     def _append(self, text: bytes) -> None:
         self._queue.append(text)

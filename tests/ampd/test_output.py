@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.processes import BIN, PATIENCE_SECONDS, ROOT, clean_environment, eventually, free_port, get
+from tests.processes import BIN, PATIENCE_SECONDS, ROOT, clean_environment, eventually, free_port, get, run
 
 pytestmark = pytest.mark.slow
 
@@ -160,6 +160,33 @@ def test_no_line_is_lost_at_exit() -> None:
     with lines(3_000) as process:
         output = process.communicate(timeout=60)[1].decode()
     assert re.findall(r"line (\d+)", output) == [f"{number:05}" for number in range(3_000)]
+
+
+WITHOUT_THREADS = """
+import logging, sys, threading
+from amp_workers.ampd.logs import configure_logs, never_block_standard_error
+
+never_block_standard_error()
+configure_logs()
+threading.stack_size(2**60)  # larger than the address space: no thread starts, as at the limit of processes
+for number in range(100):
+    logging.getLogger("amp_workers.worker").info("line %05d " + "x" * 200, number)
+if sys.argv[1] == "later":
+    threading.stack_size(0)
+    logging.getLogger("amp_workers.worker").info("line %05d", 100)
+"""
+
+
+@pytest.mark.parametrize(("threads", "count"), [("never", 100), ("later", 101)])
+def test_no_line_is_lost_while_no_thread_can_start(threads: str, count: int) -> None:
+    output = run(sys.executable, "-c", WITHOUT_THREADS, threads).stderr
+    assert re.findall(r"line (\d+)", output) == [f"{number:05}" for number in range(count)]
+    assert "Traceback" not in output
+
+
+def test_an_exit_without_threads_does_not_wait_for_a_reader() -> None:
+    with full_pipe() as stderr, started([sys.executable, "-c", WITHOUT_THREADS, "never"], stderr, {}) as process:
+        assert process.wait(PATIENCE_SECONDS) == 0
 
 
 def test_dropped_lines_are_counted() -> None:
