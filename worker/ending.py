@@ -61,7 +61,8 @@ class StopRequests:
 
     def add_watchdog(self, moment: float) -> bool:
         """Record that the watchdog ends the program. Return False if SIGTERM requested the end before."""
-        if any(number == _ENDS_THE_PROGRAM for number, _ in self._requests):
+        # Of a copy: another thread may add a signal meanwhile.
+        if any(number == _ENDS_THE_PROGRAM for number, _ in tuple(self._requests)):
             return False
         self._watchdog_at = moment
         return True

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from typing import NoReturn
 
 from setproctitle import setproctitle
@@ -62,10 +61,12 @@ class Program:
         if progress.watchdog_seconds is not None:
             environment["WATCHDOG_USEC"] = str(max(1, round(progress.watchdog_seconds * 1e6)))
         self._lock = threading.Lock()
+        self._reported: ProgramEnd | None = None
         self._end: ProgramEnd | None = None
         self._requests = StopRequests(stop_timeout)
         orders, self._orders = os.pipe()
         self._report, report = os.pipe()
+        os.set_blocking(self._report, False)
         worker = os.getpid()
         self._guard = os.fork()
         if self._guard == 0:
@@ -75,7 +76,7 @@ class Program:
             # Without the name and the arguments of the worker and the program: `pkill -f` for one of them must not end
             # the process that cleans up after them.
             setproctitle(f"amp-guard of pid {worker}")
-            _run_guard(Guard(command, environment, stop_timeout, worker, orders, program_mask), report)
+            _run_guard(Guard(command, environment, stop_timeout, worker, orders, report, program_mask))
         os.close(orders)
         os.close(report)
 
@@ -102,7 +103,7 @@ class Program:
         self._order(START)
 
     def _end_stuck(self) -> None:
-        if self._requests.add_watchdog(time.monotonic()):
+        if self._reported is None and self._requests.add_watchdog(time.monotonic()):
             _log.error("'%s' is stuck; ending it", self._command[0], extra={"reason": "watchdog"})
             self._order(END_STUCK)
 
@@ -136,9 +137,10 @@ class Program:
     def _reap(self) -> None:
         with self._lock:
             ended, any_left = reap()
+            self._read_report()
             if self._guard in ended:
                 guard_end = ProgramEnd.of_status(ended[self._guard], time.monotonic())
-                self._end = self._reported() or guard_end
+                self._end = self._reported or guard_end
         if self._end is None or not any_left:
             return
         # It was killed, it failed, or it gave up a process that does not end.
@@ -152,20 +154,20 @@ class Program:
         if any_left:
             _log.error("the program's processes did not end after SIGKILL, and are left behind")
 
-    def _reported(self) -> ProgramEnd | None:
-        """Return what the guard wrote before it ended; None for one that was killed."""
-        written = os.read(self._report, select.PIPE_BUF)
-        return ProgramEnd(**json.loads(written)) if written else None
+    def _read_report(self) -> None:
+        """Read how the program ended, once the guard has reported it. A guard that is killed may report nothing."""
+        with suppress(BlockingIOError):
+            if written := os.read(self._report, select.PIPE_BUF):
+                self._reported = ProgramEnd(**json.loads(written))
+                self._progress.end_promise()
 
 
-def _run_guard(guard: Guard, report: int) -> NoReturn:
-    """Run the guard in this process, write the program's end to a pipe, and exit."""
+def _run_guard(guard: Guard) -> NoReturn:
+    """Run the guard in this process, and exit."""
     code = 1
     try:
         try:
-            end = guard.run()
-            os.write(report, json.dumps(asdict(end)).encode())
-            code = end.exit_code
+            code = guard.run().exit_code
         except BaseException:  # noqa: BLE001 - of this process, nothing above may run
             _log.exception("the guard of the program failed")
         logging.shutdown()  # as at the end of Python: it writes what is still queued

@@ -2,12 +2,13 @@
 
 It is a separate process so that the program cannot outlive a worker that is killed: the kernel signals only the
 children of a process that ends, and the program may be the grandchild of a shell. It is forked before there is a second
-thread, needs only the worker's orders, and reports how the program ended.
+thread, needs only the worker's orders, and reports at once how the program ended.
 
 Orders arrive through a pipe, one byte each, followed by SIGCHLD. A signal alone is not enough: the kernel merges it
 with a pending one from another sender, such as a signal to the whole process group, and the sender is lost.
 """
 
+import json
 import logging
 import math
 import os
@@ -15,6 +16,8 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
 
 from amp_workers.prctl import adopt_orphans, signal_with_parent
 from amp_workers.worker.ending import CANNOT_RUN, NOT_FOUND, ProgramEnd
@@ -63,7 +66,8 @@ class Guard:
     """Runs one program, in a process that has no other children and no other threads.
 
     stop_timeout: seconds from SIGTERM, or from the program's end, until what still runs is killed. worker: the parent's
-    pid. orders: the end to read from of its pipe. program_mask: the signals that the program starts with blocked.
+    pid. orders: the end to read from of its pipe. report: the end to write to of another one, for the program's end.
+    program_mask: the signals that the program starts with blocked.
     """
 
     def __init__(
@@ -73,12 +77,13 @@ class Guard:
         stop_timeout: float,
         worker: int,
         orders: int,
+        report: int,
         program_mask: Iterable[int],
     ) -> None:
         self._command, self._environment = command, environment
         self._stop_timeout = stop_timeout
         self._worker = worker
-        self._orders = orders
+        self._orders, self._report = orders, report
         self._program_mask = program_mask
         self._pid = os.getpid()
         self._program: subprocess.Popen[bytes] | None = None
@@ -95,14 +100,22 @@ class Guard:
         adopt_orphans()
         signal_with_parent(signal.SIGCHLD)
         os.set_blocking(self._orders, False)
-        end = self._wait_for_start()
-        if end is None:
-            end = self._start()
-        while end is None:
+        unstarted = self._wait_for_start() or self._start()
+        if unstarted is not None:
+            return self._ended(unstarted)
+        while not self._check_processes():
             order = self._hear(max(_KILL_AGAIN_SECONDS, self._kill_at - time.monotonic()))
             if order is not None and self._end is None:
                 self._forward(order)
-            end = self._check_processes()
+        return self._end or self._ended(_ended_by(signal.SIGKILL))
+
+    def _ended(self, end: ProgramEnd) -> ProgramEnd:
+        """Report the program's end to the worker, before what the program has left behind is ended."""
+        self._end = end
+        if not self._is_orphan():
+            with suppress(BrokenPipeError, ProcessLookupError):  # the worker is killed at this moment
+                os.write(self._report, json.dumps(asdict(end)).encode())
+                os.kill(self._worker, signal.SIGCHLD)
         return end
 
     def _wait_for_start(self) -> ProgramEnd | None:
@@ -193,13 +206,12 @@ class Guard:
         if number == signal.SIGTERM:
             self._kill_within_stop_timeout()
 
-    def _check_processes(self) -> ProgramEnd | None:
-        """Reap, end and kill processes. Return the program's end when no process is left."""
+    def _check_processes(self) -> bool:
+        """Reap, end and kill processes. Return whether none is left, or only what does not end after SIGKILL."""
         assert self._program is not None
         ended, any_left = reap()
         if self._program.pid in ended:
-            self._end = ProgramEnd.of_status(ended[self._program.pid], time.monotonic())
-            code = self._end.exit_code
+            code = self._ended(ProgramEnd.of_status(ended[self._program.pid], time.monotonic())).exit_code
             _log.info("'%s' ended with exit code %d", self._command[0], code, extra={"exit_code": code})
             if any_left:
                 self._end_the_rest()
@@ -208,9 +220,7 @@ class Guard:
         overdue = time.monotonic() - self._kill_at
         if any_left and overdue >= 0:
             self._kill()
-        if any_left and overdue < KILL_PATIENCE_SECONDS:
-            return None
-        return self._end or _ended_by(signal.SIGKILL)
+        return not any_left or overdue >= KILL_PATIENCE_SECONDS
 
     def _kill(self) -> None:
         killed = signal_all(signal.SIGKILL)

@@ -80,6 +80,26 @@ def test_an_exit_after_a_stop_signal_is_on_purpose(
     assert ending.exit_code == (status if status >= 0 else 128 - status)
 
 
+def test_signals_may_arrive_while_the_watchdog_ends_the_program() -> None:
+    asked = StopRequests(stop_timeout=8)
+    ends = threading.Event()
+
+    def add_signals() -> None:
+        while not ends.is_set():
+            asked.add(INT, 99)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    adding = threading.Thread(target=add_signals)
+    adding.start()
+    try:
+        assert all(asked.add_watchdog(99) for _ in range(2_000))
+    finally:
+        ends.set()
+        adding.join()
+        sys.setswitchinterval(before)
+
+
 def test_an_ignored_signal_requests_no_stop() -> None:
     before = signal.signal(HUP, signal.SIG_IGN)
     try:

@@ -438,9 +438,9 @@ def test_a_worker_that_is_killed_by_name_takes_the_program_with_it(start: Start,
 
 def test_a_guard_whose_worker_died_at_once_ends(processes: Processes) -> None:
     """The guard had not yet requested a signal from the kernel: it only sees its parent change."""
-    guard = "import os, signal, sys; from amp_workers.worker.reaper import HANDLED, Guard; orders, other = os.pipe()"
+    guard = "import os, signal, sys; from amp_workers.worker.reaper import HANDLED, Guard; orders, report = os.pipe()"
     guard += "; mask = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)"
-    guard += "; sys.exit(Guard(['true'], {}, 1, 2**22 + 1, orders, mask).run().exit_code)"
+    guard += "; sys.exit(Guard(['true'], {}, 1, 2**22 + 1, orders, report, mask).run().exit_code)"
     assert processes.start(sys.executable, "-c", guard).wait() == 137
 
 

@@ -402,6 +402,21 @@ def test_a_stuck_program_is_ended_if_the_option_is_set(start: Callable[..., Proc
     assert state(database) == "failed"
 
 
+def test_the_promise_ends_with_the_program_and_not_with_what_it_left_behind(
+    start: Callable[..., Process], sql: Sql, tmp_path: Path
+) -> None:
+    deaf = "trap '' TERM; touch ready; until [ -e end ]; do sleep 0.05; done"
+    program = f"sh -c '{deaf.replace(chr(39), chr(34))}' & until [ -e ready ]; do sleep 0.05; done; exit 5"
+    worker = start("--watchdog=3", "--on-stuck=kill", "--stop-timeout=60", "--", "sh", "-c", program)
+    worker.says("left processes behind")
+    eventually(lambda: sql(REPORTED) == [(None, True, None, None)])
+    eventually(lambda: sql("SELECT heartbeat_at > registered_at + interval '5 s' FROM workers") == [(True,)])
+    (tmp_path / "end").touch()
+    assert worker.wait() == 5
+    assert "stuck" not in worker.output
+    assert sql("SELECT info ->> 'failure' FROM workers") == [("exit code 5",)]
+
+
 def test_a_stuck_program_that_ignores_sigabrt_is_killed(start: Callable[..., Process], sql: Sql) -> None:
     hangs = HANGS.replace("echo aborted; exit 0", "")
     worker = start("--watchdog=1", "--on-stuck=kill", "--stop-timeout=1", "--", "sh", "-c", hangs)
