@@ -22,7 +22,8 @@ class Worker:
     Entering returns once the worker has registered, however long the metadata DB is unavailable; `timeout` limits that,
     in seconds. Leaving records the stop; a stop that could not be recorded is logged as an error, and raises nothing.
     The stop is on purpose if no exception leaves the block, or `KeyboardInterrupt`, or `SystemExit` with 0 or None.
-    Any other exception is recorded as a failure: by its type, never its message; `SystemExit` by its exit code.
+    Any other exception is recorded as a failure: by its type, never its message; `SystemExit` by its exit code. Put the
+    block around `asyncio.run()`: inside of it, Ctrl-C is a `CancelledError`, as is the failure of another task.
     `watchdog` is a promise to call `progress` at least that often, in seconds: a worker that breaks it is `stuck`. The
     promise begins on entering. One late heartbeat breaks a promise of less than 5 s. No signal handler is installed. A
     `Worker` can be entered once.

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 Sql = Callable[..., list[Any]]
 Start = Callable[[str], Process]
 
-EXAMPLE = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "workers.md").read_text(), re.DOTALL)
+EXAMPLE, ASYNCIO_EXAMPLE = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "workers.md").read_text(), re.DOTALL)
 
 PRELUDE = """
 import os, signal, sys, threading, time
@@ -49,8 +49,7 @@ def stopped(sql: Sql) -> bool:
 @pytest.fixture
 def example(processes: Processes, database: str) -> Process:
     """The program of docs/workers.md."""
-    [code] = EXAMPLE
-    process = processes.start("python", "-c", code, env={"AMP_METADATA_DB_URL": database})
+    process = processes.start("python", "-c", EXAMPLE, env={"AMP_METADATA_DB_URL": database})
     process.says("extracted block 3")
     return process
 
@@ -69,6 +68,39 @@ def test_the_documented_example_stops_when_it_is_fenced_out(example: Process, sq
     assert "FencedOut: node id 'extractor-01' was taken over by another worker process" in example.output
     # The error is raised at once, and not only at the end of the block.
     assert example.output.index("'extractor-01' no longer sends heartbeats") < example.output.index("Traceback")
+
+
+EXIT_ON_SIGTERM = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit())\n"
+INSIDE_ASYNCIO = """
+import asyncio
+async def main():
+    with worker:
+        print("extracted a block", flush=True)
+        await asyncio.sleep(60)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "number", "exit_code", "failure"),
+    [
+        (ASYNCIO_EXAMPLE, signal.SIGINT, -signal.SIGINT, None),
+        (EXIT_ON_SIGTERM + ASYNCIO_EXAMPLE, signal.SIGTERM, 0, None),
+        (ASYNCIO_EXAMPLE.replace("while True", "while 1 / 0"), None, 1, "raised ZeroDivisionError"),
+        (PRELUDE + INSIDE_ASYNCIO, signal.SIGINT, -signal.SIGINT, "raised CancelledError"),
+    ],
+    ids=["Ctrl-C", "SIGTERM", "an exception", "Ctrl-C inside of asyncio.run"],
+)
+def test_the_end_of_a_program_that_uses_asyncio(
+    processes: Processes, database: str, sql: Sql, code: str, number: int | None, exit_code: int, failure: str | None
+) -> None:
+    program = processes.start("python", "-c", code, env={"AMP_METADATA_DB_URL": database})
+    if number is not None:
+        program.says("extracted a block")
+        program.signal(number)
+    assert program.wait() == exit_code
+    assert stopped(sql)
+    assert sql("SELECT info ->> 'failure' FROM workers") == [(failure,)]
 
 
 def test_heartbeats_while_the_block_runs_and_records_the_stop(database: str, sql: Sql) -> None:
