@@ -109,7 +109,8 @@ def check_workers(
 
     \b
     Exit codes:
-      0  OK: all workers that count pass, there are enough of them, and no more jobs are stranded than allowed
+      0  OK: all workers that count pass, there are enough of them, and no more
+         jobs are stranded than --max-stranded
       1  FAILED: some fail, there are too few, or too many jobs are stranded
       2  wrong usage
       3  UNKNOWN: the API cannot be reached, or answered with an error
@@ -118,7 +119,8 @@ def check_workers(
     Exit codes with --nagios:
       0  OK
       1  WARNING: the number of failing workers is outside of --warning
-      2  CRITICAL: it is outside of --critical, too few workers pass, or too many jobs are stranded
+      2  CRITICAL: it is outside of --critical, too few workers pass, or too many
+         jobs are stranded
       3  UNKNOWN: as above, and wrong usage
     """
     if (warning or critical) and not nagios:

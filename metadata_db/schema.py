@@ -61,10 +61,8 @@ _MOMENT = '.datetime() ? (@.type() starts with "timestamp" || @.type() == "date"
 _MOMENT_OF_POSTGRESQL = r'.datetime("yyyy-mm-dd\\"T\\"HH24:MI:SS.USTZH:TZM")'
 
 # PostgreSQL reads this zone without a template from version 17 on.
-_MOMENTS_IN_ZULU = (
-    r'.datetime("yyyy-mm-dd\\"T\\"HH24:MI:SS.US\\"Z\\"")',
-    r'.datetime("yyyy-mm-dd\\"T\\"HH24:MI:SS\\"Z\\"")',
-)
+_MOMENT_IN_ZULU = r'.datetime("yyyy-mm-dd\\"T\\"HH24:MI:SS.US\\"Z\\"")'
+_SECOND_IN_ZULU = r'.datetime("yyyy-mm-dd\\"T\\"HH24:MI:SS\\"Z\\"")'
 
 PROGRESS_LENGTH = 200
 """Characters of `progress` and `failure` that are read: any client may write `info`."""
@@ -352,8 +350,13 @@ def _info_moment(key: LiteralString) -> ColumnElement[datetime]:
 
 def _written_moment(key: LiteralString) -> ColumnElement[datetime]:
     """A field of `info` as a finite moment, which may be out of Python's range; null where it is no timestamp."""
-    paths = (_MOMENT_OF_POSTGRESQL, *_MOMENTS_IN_ZULU, _MOMENT)
-    return cast(func.coalesce(*(_info_value(key, path) for path in paths)), DateTime(timezone=True))
+    written = func.coalesce(
+        _info_value(key, _MOMENT_OF_POSTGRESQL),
+        _info_value(key, _MOMENT_IN_ZULU),
+        _info_value(key, _SECOND_IN_ZULU),
+        _info_value(key, _MOMENT),
+    )
+    return cast(written, DateTime(timezone=True))
 
 
 def _info_number(key: LiteralString, condition: LiteralString) -> ColumnElement[Any]:
