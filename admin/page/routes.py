@@ -72,12 +72,15 @@ def page(
     def show_worker(node_id: str) -> Response:
         no_parameters(request.args)
         reading = fleet.latest()
-        if reading.fleet is None:
+        is_known = reading.fleet is not None and (
+            node_id in reading.fleet.by_node_id or node_id in reading.fleet.listing.jobs_by_node_id
+        )
+        if reading.fleet is None or (reading.outage is not None and not is_known):
             check_node_id(node_id)
             return answer("worker.html", reading, node_id=node_id, quoted=quote(node_id, safe=""), worker=None)
         listing = reading.fleet.listing
         has_jobs = node_id in listing.jobs_by_node_id
-        if node_id not in reading.fleet.by_node_id and not has_jobs:
+        if not is_known:
             check_node_id(node_id)
             raise WorkerNotFound(f"no worker has the node id '{node_id}'")
         jobs: Jobs = None if listing.jobs is None or reading.outage is not None else ()

@@ -22,7 +22,7 @@ REFRESH_SECONDS = 5.0
 """However many browsers are open, the metadata DB is read once in this interval."""
 
 _RECENT_SECONDS = 2 * REFRESH_SECONDS
-"""A fleet that was read so recently is shown while a read is slow."""
+"""A fleet, or an outage, that was read so recently is shown while a read is slow."""
 
 _PATIENCE_SECONDS = 0.25
 """After so long without an answer, a request shows what is known. Its thread is needed for other requests."""
@@ -60,9 +60,16 @@ class Outage:
     began: float
     """When the first failed read began, by the monotonic clock."""
 
+    ended: float
+    """When the last one ended. What has been since then is unknown: nobody may have opened the page."""
+
     @property
     def seconds(self) -> float:
         return time.monotonic() - self.began
+
+    @property
+    def is_recent(self) -> bool:
+        return time.monotonic() - self.ended < _RECENT_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +94,8 @@ class SharedFleet:
     def latest(self) -> Reading:
         """Return a reading that began at most REFRESH_SECONDS ago, or the one before while a read is slow."""
         last = self._last
-        is_useful = last.outage is not None or (last.fleet is not None and last.fleet.age < _RECENT_SECONDS)
+        is_fresh = last.fleet is not None and last.fleet.age < _RECENT_SECONDS
+        is_useful = is_fresh if last.outage is None else last.outage.is_recent
         try:
             return self._flight.run(self._attempt, _PATIENCE_SECONDS if is_useful else None)
         except TimeoutError:
@@ -95,10 +103,11 @@ class SharedFleet:
 
     def _attempt(self) -> Reading:
         began, last = time.monotonic(), self._last
+        outage = last.outage if last.outage is not None and last.outage.is_recent else None
         try:
             listing = self._read()
         except MetadataDbError as error:
-            self._last = Reading(last.fleet, Outage(str(error), last.outage.began if last.outage else began))
+            self._last = Reading(last.fleet, Outage(str(error), outage.began if outage else began, time.monotonic()))
         else:
             self._last = Reading(_fleet(listing, began), None)
         return self._last

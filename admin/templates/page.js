@@ -31,15 +31,21 @@
     // Once, and not for each element: it makes the browser lay out the page, which each new text invalidates.
     const selected = selection();
     for (const element of document.querySelectorAll(live)) {
-      if (selected?.containsNode(element, true)) continue;
+      if (selected?.containsNode(element, true) && !element.closest("#reading")) continue;
       const seconds = Number(element.dataset.seconds) + elapsed;
       const text = "age" in element.dataset ? age(seconds) : duration(seconds);
       if (element.textContent !== text) element.textContent = text;
     }
   };
 
+  // The title stands for the page in a tab that nobody sees: it has no count or state that is not current.
+  const retitle = () => {
+    document.title = document.title.replace(/[^·]*(?= · Amp workers$)/, " outdated").trim();
+  };
+
   // What is shown is grey from now on, until an answer replaces it.
   const warn = (text, detail = "") => {
+    retitle();
     const [line, more] = main().querySelectorAll("#reading p");
     main().classList.add("outdated");
     main().querySelector("#reading").className = "alarm";
@@ -108,13 +114,24 @@
     schedule(next);
   };
 
-  document.addEventListener("visibilitychange", () => {
+  const restart = (reason) => {
     clearTimeout(timer);
     generation++;
-    if (document.hidden) return;
-    warn("Waiting for the first answer since this tab was shown.");
+    if (document.hidden) return retitle();
+    warn(reason);
     refresh();
-  });
+  };
+
+  document.addEventListener("visibilitychange", () => restart("Waiting for the first answer since this tab was shown."));
+
+  // The clock of performance.now() stands still while a machine sleeps: the age of what is shown is then unknown.
+  const ahead = () => Date.now() - performance.now();
+  let wasAhead = ahead();
+  const watchClock = () => {
+    const moved = Math.abs(ahead() - wasAhead) > 2000;
+    wasAhead = ahead();
+    if (moved) restart("Waiting for the first answer since this machine slept or its clock was set.");
+  };
 
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input")) return;
@@ -142,6 +159,9 @@
   });
 
   document.documentElement.classList.add("script");
-  setInterval(tick, 1000);
+  setInterval(() => {
+    watchClock();
+    tick();
+  }, 1000);
   schedule(Number(main().dataset.refresh));
 })();

@@ -1,6 +1,7 @@
 """The fleet page in a real browser: Debian's Chromium, driven by Playwright."""
 
 import json
+import re
 import shutil
 import signal
 from collections.abc import Iterator
@@ -276,6 +277,10 @@ def test_selected_text_pauses_the_page(served: Served, opened: Opened) -> None:
     page.evaluate("getSelection().empty()")
     expect(row(page, "selected")).to_have_count(1)
     expect(page.locator("main")).not_to_have_class("outdated")
+    page.evaluate("getSelection().selectAllChildren(document.body)")
+    expect(page.locator("#reading p").first).to_have_text(
+        re.compile(r"^Paused while text is selected\. The page shows the answer of 1\ds ago$"), timeout=15_000
+    )
 
 
 def set_hidden(page: Page, *, hidden: bool) -> None:
@@ -290,6 +295,7 @@ def set_hidden(page: Page, *, hidden: bool) -> None:
 def test_a_tab_that_is_shown_again_is_grey_until_its_first_answer(served: Served, opened: Opened) -> None:
     page = opened.page(f"{served.url}?node_id=static-00?,hidden")
     set_hidden(page, hidden=True)
+    expect(page).to_have_title("outdated · Amp workers")
     requests = list[str]()
     page.on("request", lambda request: requests.append(request.url))
     insert_and_wait(served, "hidden")

@@ -10,8 +10,9 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from amp_workers.admin.page.shared_fleet import REFRESH_SECONDS
-from amp_workers.metadata_db import STATES
+from amp_workers.admin.page import shared_fleet
+from amp_workers.admin.page.shared_fleet import REFRESH_SECONDS, SharedFleet
+from amp_workers.metadata_db import STATES, Listing, MetadataDbError
 from amp_workers.metadata_db.embedded import EmbeddedPostgres
 from tests.admin.conftest import Api
 from tests.admin.page.document import Element, counts, node_ids, parse, rows
@@ -92,6 +93,7 @@ def test_an_outage_shows_the_last_known_workers_with_their_time(
     insert_worker("alive")
     insert_worker("dead", age=600)
     before = parse(show(api).text)
+    insert_worker("newcomer")
     outage.begin()
     page = eventually(lambda: is_unavailable(api))
     assert "outdated" in page.one("main").attributes["class"]
@@ -109,11 +111,37 @@ def test_an_outage_shows_the_last_known_workers_with_their_time(
     worker = is_unavailable(api, "/w/alive")
     assert worker is not None
     assert not worker.one("section").find("span")
+    newcomer = is_unavailable(api, "/w/newcomer")
+    assert newcomer is not None
+    assert "The worker is unknown." in newcomer.text
 
     outage.end()
     recovered = eventually(lambda: parse(show(api).text) if show(api).status_code == 200 else None)
     assert not recovered.find("p", role="alert")
     assert "class" not in recovered.one("main").attributes
+
+
+def test_an_outage_ends_for_a_page_that_nobody_opened_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_fleet, "REFRESH_SECONDS", 0.0)
+    monkeypatch.setattr(shared_fleet, "_RECENT_SECONDS", 0.2)
+    is_down = True
+
+    def read() -> Listing:
+        if is_down:
+            raise MetadataDbError("unreachable", "connection refused")
+        time.sleep(0.6)  # longer than a request waits where something is known
+        return Listing("2025-01-15T17:20:15Z", [], None, {})
+
+    fleet = SharedFleet(read)
+    first = fleet.latest().outage
+    assert first is not None
+    time.sleep(0.3)
+    is_down = False
+    assert fleet.latest().outage is None
+    is_down = True
+    later = fleet.latest().outage
+    assert later is not None
+    assert later.began > first.ended
 
 
 def test_the_length_of_an_outage_grows(api: FlaskClient, outage: Outage) -> None:

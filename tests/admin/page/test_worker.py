@@ -108,6 +108,7 @@ def test_an_invalid_node_id_is_an_error(api: FlaskClient, node_id: str) -> None:
 def test_an_unknown_node_id_is_not_found(api: FlaskClient) -> None:
     answer = api.get("/w/nobody")
     assert (answer.status_code, answer.mimetype) == (404, "text/html")
+    assert "<noscript><meta http-equiv" in answer.text  # it may register later
     page = parse(answer.text)
     assert page.one("p", id="message").text == "no worker has the node id 'nobody'"
     assert "../" in links(page)
