@@ -319,12 +319,12 @@ ALERTS = (
         "AmpExporterReplicaDown",
         Severity.WARNING,
         Scope.EXPORTER,
-        f"min by (job, instance) (up{{{SELECTED}}})",
+        f"min by (job, instance) (amp_metadata_db_up{{{SELECTED}}} or on (job, instance) up{{{SELECTED}}})",
         below=1,
         pending=REPLICA_DOWN_FOR,
-        summary="The exporter {instance} of {job} does not answer",
-        description=f"The exporter {{instance}} of {{job}} has not answered Prometheus for {promql(REPLICA_DOWN_FOR)}. "
-        "Another one does: nothing is lost until that one fails too.",
+        summary="The exporter {instance} of {job} does not work",
+        description=f"For {promql(REPLICA_DOWN_FOR)}, the exporter {{instance}} of {{job}} has not answered, or the "
+        "metadata DB has not answered it. Another one works: nothing is lost until that one fails too.",
         dashboard=EXPORTER_UID,
     ),
     Alert(

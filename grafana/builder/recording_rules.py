@@ -96,18 +96,19 @@ _FAILED_RECENTLY = (
 
 _THRESHOLDS = (
     f"amp_exporter_threshold_seconds{{{SELECTED}}}\n"
-    f'    or label_replace(amp_admin_threshold_seconds{{job=~"{ADMIN_JOBS}"}}, "job", "$1", "job", "admin-(.+)")'
+    f'    or label_replace(label_replace(amp_admin_threshold_seconds{{job=~"{ADMIN_JOBS}"}}, '
+    '"job", "$1", "job", "admin-(.+)"), "of", "admin", "", "")'
 )
-"""Those of the exporters and Admin APIs of a fleet."""
+"""Those of the exporters and Admin APIs of a fleet. With a label of their own: both may have one `instance`."""
 
 RECORDING_RULES = (
     RecordingRule(
         EXPORTERS_UP,
         f"Exporters of a fleet that answer. 0 for {promql(FORGET_JOB)} after the last one was scraped. "
-        "0 for the job amp where Prometheus knows no exporter.",
+        f"0 for the job amp where Prometheus has known no exporter for {promql(FORGET_JOB)}.",
         f"sum by (job) (up{{{SELECTED}}})\nor\n"
         f"0 * count by (job) (count_over_time(up{{{SELECTED}}}[{promql(FORGET_JOB)}]))\nor\n"
-        f'label_replace(0 * absent(up{{{SELECTED}}}), "job", "amp", "", "")',
+        f'label_replace(0 * absent(count_over_time(up{{{SELECTED}}}[{promql(FORGET_JOB)}])), "job", "amp", "", "")',
     ),
     RecordingRule(
         INTERVAL,
@@ -164,8 +165,12 @@ RECORDING_RULES = (
         "that is restarted at once may be in one of them.",
         "max by (job, node_id) (\n"
         f"  amp_worker_failed{{{SELECTED}}}\n"
-        f"  unless (\n    count_over_time(amp_worker_failed{{{SELECTED}}}[{promql(CONFIRMED_WITHIN)}]) == 1\n"
-        f"    and time() - timestamp(amp_worker_failed{{{SELECTED}}}) >= {FAILED_FOR.seconds}\n  )\n)",
+        "  unless on (job, node_id) (\n"
+        # One scrape of each exporter, whatever the reason was.
+        "    max by (job, node_id) (sum by (job, instance, node_id) (\n"
+        f"      count_over_time(amp_worker_failed{{{SELECTED}}}[{promql(CONFIRMED_WITHIN)}])\n    )) == 1\n"
+        f"    and on (job) {INTERVAL} > {FAILED_FOR.seconds}\n"
+        f"    unless on (job, node_id) {FAILED}\n  )\n)",
     ),
     _held(
         STUCK,

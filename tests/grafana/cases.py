@@ -260,6 +260,11 @@ def pair(time: int) -> Scrape:
     return dataclasses.replace(fleet(), replica_up=not 60 < time < 600)
 
 
+def pair_with_one_metadata_db(time: int) -> Scrape:
+    """The metadata DB does not answer the second exporter from 60 s to 600 s."""
+    return dataclasses.replace(fleet(), replica_up=True, replica_metadata_db_up=not 60 < time < 600)
+
+
 def admin_api(time: int) -> Scrape:
     """The Admin API is unavailable from 60 s to 600 s."""
     return dataclasses.replace(fleet(), admin_up=not 60 < time < 600)
@@ -435,6 +440,12 @@ MUST_FIRE = [
     ),
     Case("the Admin API has another threshold", other_threshold, 1300, {"AmpThresholdsDiffer": (665, 1195)}),
     Case("one of two exporters is unavailable", pair, 700, {"AmpExporterReplicaDown": (365, 595)}),
+    Case(
+        "the metadata DB does not answer one of two exporters",
+        pair_with_one_metadata_db,
+        700,
+        {"AmpExporterReplicaDown": (365, 595)},
+    ),
     Case("the Admin API is unavailable", admin_api, 700, {"AmpAdminApiDown": (365, 595)}),
 ]
 

@@ -97,6 +97,16 @@ AT_INTERVALS = [
         },
     ),
     Intervals(
+        "a worker fails, for another reason each minute",
+        during(lambda time: fleet(worker_01=Worker(age=None, failure=f"exit code {time // 60 % 3}"))),
+        {
+            5: {"AmpWorkerFailed": (320, 605)},
+            15: {"AmpWorkerFailed": (340, 610)},
+            30: {"AmpWorkerFailed": (370, 625)},
+            60: {"AmpWorkerFailed": (430, 655)},
+        },
+    ),
+    Intervals(
         "half the fleet fails",
         during(lambda _: half_failed(100)),
         {

@@ -65,7 +65,11 @@ class Scrape:
 
     replica_up: bool | None = None
     admin_up: bool | None = None
-    """Whether a second exporter, which has no metrics here, and an Admin API are up. None without such a target."""
+    """Whether a second exporter, which has no metrics of workers here, and an Admin API are up. None without such a
+    target."""
+
+    replica_metadata_db_up: bool | None = None
+    """Whether the metadata DB answers the second exporter. None if that has no metrics at all."""
 
     admin_stale_after: int = 5
     """The exporter's own threshold is 5 s."""
@@ -74,6 +78,8 @@ class Scrape:
         for instance, job, up in (("replica", JOB, self.replica_up), ("admin", "admin-amp", self.admin_up)):
             if up is not None:
                 yield f'up{{job="{job}",instance="{instance}"}}', float(up)
+        if self.replica_metadata_db_up is not None:
+            yield f'amp_metadata_db_up{{job="{JOB}",instance="replica"}}', float(self.replica_metadata_db_up)
         if self.admin_up:
             labels = 'job="admin-amp",instance="admin",threshold="stale"'
             yield f"amp_admin_threshold_seconds{{{labels}}}", self.admin_stale_after

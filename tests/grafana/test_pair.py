@@ -57,3 +57,28 @@ def test_a_panel_shows_the_numbers_of_one_exporter(title: str, tmp_path: Path) -
     file.write_text(yaml.safe_dump({"rule_files": [], "tests": [test]}, width=10_000))
     tested = run(tool("promtool"), "test", "rules", str(file))
     assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+def _scrapes(series: str, offset: int, values: str) -> dict[str, str]:
+    """Return a series of a scrape every 15 s, at whose values of 1 s the rules look."""
+    return {"series": series, "values": f"_x{offset} " + " ".join(f"{each} _x14" for each in values.split())}
+
+
+def test_a_failure_that_each_exporter_has_seen_once_is_not_confirmed(tmp_path: Path) -> None:
+    """A worker that is restarted at once is in one scrape of each, 3 s apart."""
+    inputs = []
+    for instance, offset in (("a", 0), ("b", 3)):
+        labels = f'job="amp",instance="{instance}"'
+        inputs += [_scrapes(f"{name}{{{labels}}}", offset, "1 1 1 1 1 1 1 1") for name in ("up", "amp_metadata_db_up")]
+        failed = f'amp_worker_failed{{{labels},node_id="w",reason="exit code 1"}}'
+        inputs.append(_scrapes(failed, offset + 60, "1 stale"))
+    nothing = [
+        {"expr": 'ALERTS{alertname="AmpWorkerFailed", alertstate="firing"}', "eval_time": f"{time}s", "exp_samples": []}
+        for time in range(60, 120, 5)
+    ]
+    test = {"interval": "1s", "input_series": inputs, "promql_expr_test": nothing}
+    rules = {"rule_files": [str(ROOT / "grafana/rules/amp.yml")], "evaluation_interval": "2500ms", "tests": [test]}
+    file = tmp_path / "failed.yml"
+    file.write_text(yaml.safe_dump(rules, width=10_000))
+    tested = run(tool("promtool"), "test", "rules", str(file))
+    assert tested.returncode == 0, tested.stdout + tested.stderr
