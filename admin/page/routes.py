@@ -72,18 +72,14 @@ def page(
     def show_worker(node_id: str) -> Response:
         no_parameters(request.args)
         reading = fleet.latest()
-        is_known = reading.fleet is not None and (
-            node_id in reading.fleet.by_node_id or node_id in reading.fleet.listing.jobs_by_node_id
-        )
-        if reading.fleet is None or (reading.outage is not None and not is_known):
+        known = reading.fleet
+        has_jobs = known is not None and node_id in known.listing.jobs_by_node_id
+        if known is None or not (node_id in known.by_node_id or has_jobs):
             check_node_id(node_id)
+            if known is not None and reading.outage is None:
+                raise WorkerNotFound(f"no worker has the node id '{node_id}'")
             return answer("worker.html", reading, node_id=node_id, quoted=quote(node_id, safe=""), worker=None)
-        listing = reading.fleet.listing
-        has_jobs = node_id in listing.jobs_by_node_id
-        if not is_known:
-            check_node_id(node_id)
-            raise WorkerNotFound(f"no worker has the node id '{node_id}'")
-        jobs: Jobs = None if listing.jobs is None or reading.outage is not None else ()
+        jobs: Jobs = None if known.listing.jobs is None or reading.outage is not None else ()
         if has_jobs and reading.outage is None:
             jobs = None
             with suppress(MetadataDbError), jobs_log.suppressing("job_events"):
